@@ -1,0 +1,5 @@
+"""`python -m lightning_ltts` is `ltts`."""
+
+from lightning_ltts.cli import main
+
+main()

@@ -1,0 +1,255 @@
+"""The console script `ltts`: Hydra composes a configuration, LightningCLI checks types and runs it.
+
+    ltts fit experiment=demo/reasoner trainer.max_epochs=3      Hydra overrides, config groups, -m for sweeps
+    ltts fit --config run.yaml --trainer.max_epochs 3           plain LightningCLI
+    ltts report logs/demo/search                                the table of a prediction run
+
+The Hydra way writes the composed configuration into the run's folder and hands it to the plain way, which is also what
+Lightning starts again in the other processes of a distributed run.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import ActionConfigFile
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.errors import LTTSError
+from lightning_ltts.trainer import Trainer
+
+PROG = "ltts"
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "mine")
+HYDRA_FLAGS = {
+    "-m", "--multirun", "--cfg", "-c", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn", "--resolve",
+    "--package", "-p", "--hydra-help", "--run", "-r",
+}  # fmt: skip
+# keys of the composed tree that serve composing only; LightningCLI does not see them
+COMPOSE_KEYS = ("task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "extra_argv")
+USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
+       ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
+
+commands:
+  fit        train a reasoner, or mine and train a LatentRM
+  mine       mine the trajectories that training a LatentRM needs, and no more
+  validate   validate a checkpoint         test       test a checkpoint
+  predict    search over a problem set     report     sum up prediction files
+
+experiments:
+{experiments}
+
+  ltts COMMAND --help                         every option of a command
+  ltts COMMAND --model.help CLASS             every option of a model (likewise --data.help)
+  ltts COMMAND experiment=NAME --print_config the composed configuration, without running it
+  ltts COMMAND --config-dir DIR experiment=mine   finds DIR/experiment/mine.yaml too
+"""
+
+
+def config_folder() -> Path:
+    """Where `configs/` is: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+
+
+class _Parser(LightningArgumentParser):
+    """Says what is wrong in one line, without the usage text of several hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        _fail(_tidy_parser(message))
+
+
+class LTTSCLI(LightningCLI):
+    """LightningCLI with `mine`, one-line errors, and the given configuration above what a checkpoint stored."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose errors are one line."""
+        parser = _Parser(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to a configuration file in YAML.")
+        return parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and `mine`."""
+        return {**LightningCLI.subcommands(), "mine": {"model", "datamodule"}}
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration as given; Lightning would let the checkpoint's hyper-parameters win."""
+
+
+def run_lightning() -> LTTSCLI:
+    """Parses sys.argv and runs the command."""
+    return LTTSCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        trainer_class=Trainer,
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+    )
+
+
+def split_config(cfg: DictConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A composed Hydra tree -> (command, configuration for LightningCLI, what served composing only)."""
+    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    rest = {key: tree.pop(key, None) for key in COMPOSE_KEYS}
+    named = tree.pop("callbacks", None) or {}
+    if tree.get("ckpt_path") is None:  # not every command has this option
+        tree.pop("ckpt_path", None)
+    tree["trainer"]["callbacks"] = [callback for callback in named.values() if callback]
+    return rest["task"], tree, rest
+
+
+def _hydra_job(cfg: DictConfig) -> float | None:
+    with _one_line_errors():
+        task, tree, rest = split_config(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    composed = folder / f"{task}.yaml"
+    OmegaConf.save(OmegaConf.create(tree), composed)
+    # the processes of a distributed run start sys.argv again: they must not compose, or sweep, a second time
+    argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
+    sys.argv = [argv[0], task, "--config", str(composed), *(rest["extra_argv"] or [])]
+    HydraConfig.instance().cfg = None
+    try:
+        with _one_line_errors():
+            cli = run_lightning()
+    finally:
+        sys.argv, HydraConfig.instance().cfg = argv, hydra_config
+        _forget_distributed(environment)
+    value = cli.trainer.callback_metrics.get(rest["optimized_metric"])
+    return None if value is None else float(value)
+
+
+def _forget_distributed(environment: set[str]) -> None:
+    """Lets the next job of a sweep start its own process group in this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED"):
+        if name not in environment:
+            os.environ.pop(name, None)
+
+
+def _wants_hydra(arguments: list[str]) -> bool:
+    flags = {a.split("=")[0] for a in arguments if a.startswith("-")}
+    return flags <= {*HYDRA_FLAGS, "--print_config"}
+
+
+def _loosen(argument: str) -> str:
+    """`a.b=c` -> `++a.b=c`, so that an option no file mentions can be set; jsonargparse refuses what does not exist."""
+    key = argument.split("=", 1)[0]
+    is_option = "=" in argument and "." in key and key[0] not in "+~-" and not {"/", "@"} & set(key)
+    return f"++{argument}" if is_option and not key.startswith("hydra.") else argument
+
+
+def _run_hydra(command: str, arguments: list[str]) -> None:
+    printing = [a for a in arguments if a.startswith("--print_config")]
+    overrides = [_loosen(a) for a in arguments if a not in printing]
+    extra = [f"extra_argv={printing}"] if printing else []
+    argv = sys.argv
+    # Hydra wants its overrides in one run, so what is added goes last
+    sys.argv = [argv[0], *overrides, f"task={command}", *extra]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
+    GlobalHydra.instance().clear()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(_hydra_job)()
+    finally:
+        sys.argv = argv
+
+
+def _report(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(f"{PROG} report", description="Sums up prediction files, without a model.")
+    parser.add_argument("predictions", nargs="+", help="prediction file, or the folder that holds it")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the weighted vote")
+    parser.add_argument("--json", action="store_true", help="machine-readable output, curves included")
+    options = parser.parse_args(arguments)
+    for path in options.predictions:
+        summary = summarize(read_rows(path), options.temperature)
+        print(json.dumps({"file": path, **summary.as_dict()}) if options.json else f"{path}: {summary.table()}\n")
+
+
+def _list_experiments() -> str:
+    folder = config_folder() / "experiment"
+    lines = []
+    for path in sorted(folder.rglob("*.yaml")):
+        about = next((x.removeprefix("# ") for x in path.read_text().splitlines()[1:] if x.startswith("# ")), "")
+        lines.append(f"  {path.relative_to(folder).with_suffix('')!s:24} {about}")
+    return "\n".join(lines)
+
+
+def _fail(message: str) -> NoReturn:
+    text = " ".join(message.split())
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Mistakes of the user end in one line and exit code 2; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_tidy_hydra(str(error)))
+    except Exception as error:
+        # jsonargparse wraps what a class raises when it is made
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, LTTSError | MisconfigurationException):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        _fail(str(cause))
+
+
+def _tidy_hydra(message: str) -> str:
+    """A Hydra error without search paths and hints on stack traces."""
+    message = message.split("Config search path")[0].split("full_key")[0].strip()
+    return f"{message}; 'ltts --help' lists the experiments" if "Could not find" in message else message
+
+
+def _tidy_parser(message: str) -> str:
+    """A jsonargparse error without the configuration it quotes and the alternatives nobody meant."""
+    message = message.split("Given value type")[0]
+    message = re.sub(r"Does not validate against any of the Union subtypes.*?Errors:\s*-\s*", "", message, flags=re.S)
+    return re.sub(r"- Expected a <class 'NoneType'>", "", message)
+
+
+def main() -> None:
+    """Runs `ltts`."""
+    # what a user of this program can do nothing about
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if command in ("-h", "--help"):
+        print(USAGE.format(experiments=_list_experiments()))
+        return
+    with _one_line_errors():
+        if command == "report":
+            _report(arguments)
+        elif command not in SUBCOMMANDS:
+            _fail(f"'{command}' is not a command; use one of {', '.join((*SUBCOMMANDS, 'report'))}")
+        elif _wants_hydra(arguments):
+            _run_hydra(command, arguments)
+        else:
+            run_lightning()
+
+
+if __name__ == "__main__":
+    main()

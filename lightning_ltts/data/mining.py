@@ -1,0 +1,326 @@
+"""Mining: trajectories with step-wise thought labels, by rolling out from every prefix (arXiv 2510.07745, section 4)."""
+
+import platform
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypedDict
+
+import lightning
+import lightning.pytorch as pl
+import torch
+import transformers
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+from tqdm import tqdm
+
+from lightning_ltts.data.problems import Problem, ProblemSource
+from lightning_ltts.data.trajectory_store import Example, Shard, StoreWriter, TrajectoryStore, hash_problems, join_shards
+from lightning_ltts.engine.grading import read_answers, vote_numbers
+from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.checkpoints import load_reasoner
+from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.samplers import Sampler
+
+_ROLLOUT_STREAM = 3
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Trajectories of a batch of questions and the thought labels of their prefixes."""
+
+    thoughts: Tensor  # (Q, N, T, d)
+    labels: Tensor  # (Q, N, T), share of right completions; the last is the trajectory's own correctness
+    votes: Tensor  # (Q, N), see `vote_numbers`
+
+
+class RMBatch(TypedDict):
+    """What LatentRM training reads."""
+
+    input_ids: Tensor  # (Q, L), left padded
+    attention_mask: Tensor  # (Q, L)
+    thoughts: Tensor  # (Q, N, T, d)
+    labels: Tensor  # (Q, N, T)
+    votes: Tensor  # (Q, N)
+
+
+@torch.no_grad()
+def mine(
+    engine: RolloutEngine, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, truths: list[Fraction], rollouts: int
+) -> Mined:
+    """Samples trajectories and labels every prefix h_1..h_t by `rollouts` completions of it.
+
+    The completions fork from the trajectory's cache, so no prefix is read again. Step T needs none: its label is whether
+    the trajectory itself is right. With no rollouts, that label stands for all steps (the paper's ablation).
+
+    Args:
+        engine: with the sampler to mine with.
+        input_ids: (Q, L) prompts, left padded.
+        attention_mask: (Q, L).
+        keys: (Q, N) int64 names of the trajectories.
+        truths: Q right answers.
+        rollouts: M, completions per prefix.
+    """
+    questions, samples = keys.shape
+    steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
+    branches = engine.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
+    branches = engine.step(branches, keys.flatten())
+    rows = torch.arange(keys.numel(), device=keys.device)
+    copies = torch.arange(rollouts, device=keys.device)
+    thoughts, labels = [branches.pending], []
+    for t in range(1, steps):
+        own = branches.keys[:, None]
+        # the trajectory and its rollouts step together, since they all go on from the same thought
+        forked = engine.step(branches, torch.cat([own, fold(own, _ROLLOUT_STREAM, t, copies)], dim=1).flatten())
+        first = rows * (1 + rollouts)
+        branches = forked.take(first)
+        thoughts.append(branches.pending)
+        if rollouts:
+            side = forked.take((first[:, None] + 1 + copies).flatten())
+            for _ in range(t + 1, steps):
+                side = engine.step(side, side.keys)
+            right = _right(engine, engine.answer(side, max_tokens), truths)
+            labels.append(right.view(-1, rollouts).mean(-1))
+    answer_ids = engine.answer(branches, max_tokens)
+    correct = _right(engine, answer_ids, truths)
+    labels = [*labels, correct] if rollouts else [correct] * steps
+    answers = read_answers(engine.reasoner, answer_ids)
+    votes = [vote_numbers(answers[q * samples : (q + 1) * samples]) for q in range(questions)]
+    return Mined(
+        torch.stack(thoughts, dim=1).unflatten(0, keys.shape).float().cpu(),
+        torch.stack(labels, dim=1).unflatten(0, keys.shape).cpu(),
+        torch.tensor(votes),
+    )
+
+
+def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Fraction]) -> Tensor:
+    """(R, A) answers of question-major rows -> (R,) 1 where right, else 0."""
+    answers = read_answers(engine.reasoner, answer_ids)
+    each = len(answers) // len(truths)
+    return torch.tensor([answer == truths[r // each] for r, answer in enumerate(answers)], dtype=torch.float)
+
+
+class MiningData(pl.LightningDataModule):
+    """Mines what is missing, then serves it: training and validation stores of labelled trajectories.
+
+    Every device mines its share of the shards. A killed run goes on where it stopped; a finished store is reused when
+    reasoner, sampler, problems and settings are the same, and refused otherwise.
+
+    Args:
+        reasoner: checkpoint of the reasoner to mine with.
+        sampler: the sampler; the one to be used at prediction.
+        train: problems to mine for training.
+        val: problems to mine for validation.
+        store: folder for the stores `train` and `val`.
+        num_samples: N, trajectories per training question.
+        num_rollouts: M, completions per prefix.
+        val_num_samples: trajectories per validation question; without rollouts, all questions kept.
+        seed: of the trajectories and of the training order.
+        max_rows: rows in one pass while mining.
+        shard_size: questions per shard.
+        batch_size: questions per device and training step.
+        keep_uninformative: keep training questions whose trajectories are all right or all wrong.
+    """
+
+    def __init__(
+        self,
+        reasoner: str,
+        sampler: Sampler,
+        train: ProblemSource,
+        val: ProblemSource,
+        store: str,
+        num_samples: int = 8,
+        num_rollouts: int = 4,
+        val_num_samples: int = 32,
+        seed: int = 0,
+        max_rows: int = 8192,
+        shard_size: int = 1024,
+        batch_size: int = 64,
+        keep_uninformative: bool = False,
+    ):
+        super().__init__()
+        positive = {"num_samples": num_samples, "val_num_samples": val_num_samples, "max_rows": max_rows}
+        for name, value in {**positive, "shard_size": shard_size, "batch_size": batch_size}.items():
+            if value < 1:
+                raise ConfigError(f"data.init_args.{name}={value} must be at least 1")
+        if num_samples < 2:
+            raise ConfigError("data.init_args.num_samples must be at least 2: one trajectory has nothing to be compared with")
+        if num_rollouts < 0:
+            raise ConfigError(f"data.init_args.num_rollouts={num_rollouts} must not be negative")
+        self.reasoner_path = reasoner
+        self.sampler = sampler
+        self.sources = {"train": train, "val": val}
+        self.folder = Path(store)
+        self.samples = {"train": num_samples, "val": val_num_samples}
+        self.rollouts = {"train": num_rollouts, "val": 0}
+        self.keep_all = {"train": keep_uninformative, "val": True}
+        self.seed = seed
+        self.max_rows = max_rows
+        self.shard_size = shard_size
+        self.batch_size = batch_size
+        self.stores: dict[str, TrajectoryStore] = {}
+
+    def setup(self, stage: str) -> None:
+        """Mines what is missing, on this process's device, together with the other processes."""
+        for split in ("train", "val") if stage == "fit" else ("val",):
+            if split not in self.stores:
+                self._mine(split)
+                self.stores[split] = TrajectoryStore(self.folder / split)
+        if stage == "fit":
+            for split, store in self.stores.items():
+                rank_zero_info(_store_line(split, store))
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of questions, shuffled by (seed, epoch)."""
+        trainer, store = self.trainer, self.stores["train"]
+        assert trainer is not None, "dataloaders are asked for by a Trainer"
+        if len(store) < self.batch_size * trainer.world_size:
+            raise ConfigError(
+                f"the store {store.folder} holds {len(store)} questions with both right and wrong trajectories, fewer than "
+                f"one batch of {self.batch_size} x {trainer.world_size} devices; mine more or lower batch_size"
+            )
+        sampler: DistributedSampler = DistributedSampler(
+            store, num_replicas=trainer.world_size, rank=trainer.global_rank, seed=self.seed, drop_last=True
+        )
+        return DataLoader(store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation questions in their order."""
+        return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
+
+    def _mine(self, split: str) -> None:
+        trainer = self.trainer
+        assert trainer is not None, "mining runs on a Trainer's devices"
+        reasoner = load_reasoner(self.reasoner_path)
+        if reasoner.spec.num_thoughts == 0:
+            raise ConfigError(f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further")
+        problems = self.sources[split].load()
+        prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
+        order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))  # by length, so that little is padded
+        settings = {
+            "reasoner": fingerprint(reasoner),
+            "sampler": repr(self.sampler),
+            "problems": hash_problems(problems),
+            "num_samples": self.samples[split],
+            "num_rollouts": self.rollouts[split],
+            "num_thoughts": reasoner.spec.num_thoughts,
+            "seed": self.seed,
+            "precision": str(trainer.precision),
+            "shard_size": self.shard_size,
+            "keep_uninformative": self.keep_all[split],
+        }
+        shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
+        writer = StoreWriter(self.folder / split, settings, len(shards))
+        if trainer.is_global_zero:
+            writer.open()
+        trainer.strategy.barrier()
+        if writer.complete:
+            trainer.strategy.barrier()
+            return
+        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler)
+        mine_shard = _ShardMiner(engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed)
+        todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
+        with tqdm(
+            total=sum(len(shards[n]) for n in todo), desc=f"mining {split}", unit=" questions", disable=trainer.global_rank > 0
+        ) as bar:
+            for number in todo:
+                with trainer.precision_plugin.predict_step_context():
+                    shard, counts = mine_shard(shards[number], self.max_rows, self.keep_all[split], bar)
+                writer.write(number, shard, counts)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            libraries = (("torch", torch), ("lightning", lightning), ("transformers", transformers))
+            versions = {name: library.__version__ for name, library in libraries}
+            writer.close({"versions": {"python": platform.python_version(), **versions}})
+        trainer.strategy.barrier()
+
+
+@dataclass
+class _ShardMiner:
+    """Mines the questions of one shard, in chunks of at most `max_rows` rows."""
+
+    engine: RolloutEngine
+    problems: list[Problem]
+    prompts: list[list[int]]
+    samples: int
+    rollouts: int
+    seed: int
+
+    def __call__(self, indices: list[int], max_rows: int, keep_all: bool, bar: tqdm) -> tuple[Shard, dict[str, float]]:
+        began, self.engine.cost = time.perf_counter(), Cost()
+        chunk_size = max(1, max_rows // (self.samples * (1 + self.rollouts)))
+        parts, right, mixed = [], 0.0, 0
+        for begin in range(0, len(indices), chunk_size):
+            chunk = indices[begin : begin + chunk_size]
+            part = self._mine_chunk(chunk)
+            correct = part.labels[..., -1]
+            is_mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+            right += float(correct.sum())
+            mixed += int(is_mixed.sum())
+            parts.append(part if keep_all else _select(part, is_mixed))
+            bar.update(len(chunk))
+            bar.set_postfix(accuracy=f"{right / ((begin + len(chunk)) * self.samples):.3f}", refresh=False)
+        shard = join_shards(parts)
+        counts = {
+            "questions": len(indices),
+            "mixed": mixed,
+            "kept": len(shard.question_index),
+            "trajectories": len(indices) * self.samples,
+            "right": right,
+            "label_sum": float(shard.labels.sum()),
+            "labels": shard.labels.numel(),
+            "token_forwards": self.engine.cost.token_forwards,
+            "tree_nodes": self.engine.cost.tree_nodes,
+            "seconds": time.perf_counter() - began,
+        }
+        return shard, counts
+
+    def _mine_chunk(self, chunk: list[int]) -> Shard:
+        reasoner = self.engine.reasoner
+        prompts = [self.prompts[i] for i in chunk]
+        ids, mask = (x.to(reasoner.device) for x in left_pad(prompts, reasoner.pad_id))
+        keys = question_keys(self.seed, [self.problems[i].id for i in chunk]).to(reasoner.device)
+        truths = [self.problems[i].value for i in chunk]
+        mined = mine(self.engine, ids, mask, sample_keys(keys, self.samples), truths, self.rollouts)
+        return Shard(
+            prompt_ids=torch.tensor([token for prompt in prompts for token in prompt], dtype=torch.int32),
+            prompt_lengths=torch.tensor([len(prompt) for prompt in prompts]),
+            question_index=torch.tensor(chunk),
+            thoughts=mined.thoughts,
+            labels=mined.labels,
+            votes=mined.votes,
+        )
+
+
+def _select(shard: Shard, keep: Tensor) -> Shard:
+    """The questions of a shard where `keep` (Q,) is true."""
+    prompt_ids = shard.prompt_ids[keep.repeat_interleave(shard.prompt_lengths)]
+    others = {name: tensor[keep] for name, tensor in vars(shard).items() if name != "prompt_ids"}
+    return Shard(prompt_ids=prompt_ids, **others)
+
+
+def collate(examples: list[Example]) -> RMBatch:
+    """Examples -> one batch; prompts are padded on the left with 0, which the mask hides."""
+    ids, mask = left_pad([example.prompt for example in examples], pad_id=0)
+    return RMBatch(
+        input_ids=ids,
+        attention_mask=mask,
+        thoughts=torch.stack([example.thoughts for example in examples]),
+        labels=torch.stack([example.labels for example in examples]),
+        votes=torch.stack([example.votes for example in examples]),
+    )
+
+
+def _store_line(split: str, store: TrajectoryStore) -> str:
+    counts: dict[str, Any] = store.manifest["counts"]
+    return (
+        f"{split} store {store.folder}: {counts['questions']} questions, {counts['mixed']} with both right and wrong "
+        f"trajectories, {counts['kept']} kept; {counts['right'] / counts['trajectories']:.1%} of trajectories right, mean "
+        f"label {counts['label_sum'] / max(counts['labels'], 1):.2f}; "
+        f"{counts['questions'] / counts['seconds']:.0f} questions/s per device, "
+        f"token-forward ratio {counts['token_forwards'] / counts['tree_nodes']:.3f}"
+    )

@@ -1,0 +1,119 @@
+"""Problems and where they come from."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from lightning_ltts.data.answers import parse_number
+from lightning_ltts.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with its reasoning steps and numeric answer. `id` is stable: randomness is keyed by it."""
+
+    id: str
+    question: str
+    steps: tuple[str, ...]
+    answer: str
+    source: str = ""  # "file:row" or the generator, for error messages
+
+    @property
+    def value(self) -> Fraction:
+        """The answer as an exact rational."""
+        value = parse_number(self.answer)
+        assert value is not None, "sources only make problems with numeric answers"
+        return value
+
+
+class ProblemSource(ABC):
+    """Where problems come from: a list that is the same each time it is loaded."""
+
+    @abstractmethod
+    def load(self) -> list[Problem]:
+        """All problems, in a fixed order.
+
+        Raises:
+            DataError: a file or row cannot be used; the message names file, row and field.
+        """
+
+
+class ProblemFiles(ProblemSource):
+    """Problems in JSON or JSON Lines files.
+
+    A row is `{"question", "steps", "answer"}` (the COCONUT format; steps may be missing), or GSM8K's own
+    `{"question", "answer"}` where the answer text holds `<<...>>` steps and ends in `#### number`.
+
+    Args:
+        paths: the files, read in this order.
+        limit: keep only the first so many problems.
+    """
+
+    def __init__(self, paths: list[str], limit: int | None = None):
+        if not paths:
+            raise ConfigError("ProblemFiles got an empty list of paths; name at least one JSON or JSONL file")
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
+        self.paths = paths
+        self.limit = limit
+
+    def load(self) -> list[Problem]:  # noqa: D102
+        problems = [problem for path in self.paths for problem in _read_file(Path(path))]
+        return problems[: self.limit]
+
+
+def _read_file(path: Path) -> list[Problem]:
+    if not path.is_file():
+        raise DataError(f"problem file {path} does not exist; check the path (it is relative to the working directory)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    rows = _parse_json(path, text)
+    problems = [_to_problem(path, number, row) for number, row in rows]
+    if not problems:
+        raise DataError(f"problem file {path} is empty; it must hold at least one problem")
+    return problems
+
+
+def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
+    """Numbered rows (from 1) of a JSON list, or of JSON Lines (where the number is the line's)."""
+    if text.lstrip().startswith("["):
+        try:
+            return list(enumerate(json.loads(text), start=1))
+        except json.JSONDecodeError as error:
+            raise DataError(f"problem file {path} is not valid JSON: {error.msg} at line {error.lineno}") from None
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append((number, json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise DataError(f"problem file {path}, line {number} is not valid JSON: {error.msg}") from None
+    return rows
+
+
+def _to_problem(path: Path, number: int, row: Any) -> Problem:
+    where = f"{path}, row {number}"
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is a {type(row).__name__}; each row must be an object with question and answer")
+    for field in ("question", "answer"):
+        if field not in row:
+            raise DataError(f"{where} has no field '{field}'")
+        if not isinstance(row[field], str | int | float) or not str(row[field]).strip():
+            raise DataError(f"{where}, field '{field}' is {row[field]!r}; it must be a text or number that is not empty")
+    steps = row.get("steps") or []
+    answer = str(row["answer"])
+    if "####" in answer:  # GSM8K's own rows
+        solution, _, answer = answer.rpartition("####")
+        steps = [f"<<{part.split('>>')[0]}>>" for part in solution.split("<<")[1:]]
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise DataError(f"{where}, field 'steps' must be a list of texts, not {steps!r}")
+    if parse_number(answer) is None:
+        raise DataError(f"{where}, field 'answer' is {answer.strip()!r}, which holds no number")
+    question = " ".join(str(row["question"]).split())
+    return Problem(f"{path.stem}-{number}", question, tuple(steps), answer.strip(), source=where)

@@ -1,0 +1,110 @@
+"""Tokenizers that are made, not downloaded, and the special tokens of a latent reasoner."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lightning_ltts.data.problems import ProblemFiles
+from lightning_ltts.data.word_problems import vocabulary
+from lightning_ltts.errors import ConfigError, DataError
+
+PAD, EOS, UNK = "<|pad|>", "<|endoftext|>", "<|unknown|>"
+START, END, LATENT = "<|start-latent|>", "<|end-latent|>", "<|latent|>"  # in Meta's order
+SPECIALS = [PAD, EOS, UNK, START, END, LATENT]
+ANSWER_MARKER = "###"
+
+
+class TokenizerSource(ABC):
+    """How to make a tokenizer; building it twice gives the same one."""
+
+    @abstractmethod
+    def build(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, with the special tokens of a latent reasoner in it."""
+
+
+@dataclass
+class WordTokenizer(TokenizerSource):
+    """One token per word, number and sign of the built-in task.
+
+    Args:
+        max_number: the largest number that is a token.
+    """
+
+    max_number: int = 20
+
+    def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
+        words = [*SPECIALS, ANSWER_MARKER, *vocabulary(self.max_number)]
+        tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[-+*=]"), "isolated")]
+        )
+        return wrap_tokenizer(tokenizer.to_str())
+
+
+@dataclass
+class BPETokenizer(TokenizerSource):
+    """A byte-level BPE tokenizer trained on problem files; digits stay single, so any number can be written.
+
+    Args:
+        paths: problem files whose questions and steps it is trained on.
+        vocab_size: number of tokens, special tokens included.
+    """
+
+    paths: list[str]
+    vocab_size: int = 2048
+
+    def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
+        if self.vocab_size < 256 + len(SPECIALS):
+            raise ConfigError(f"vocab_size={self.vocab_size} is below the {256 + len(SPECIALS)} bytes and special tokens")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocab_size,
+            special_tokens=SPECIALS,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        problems = ProblemFiles([str(Path(path)) for path in self.paths]).load()
+        tokenizer.train_from_iterator(("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer)
+        return wrap_tokenizer(tokenizer.to_str())
+
+
+# hyper-parameters in checkpoints hold these, and checkpoints are read in PyTorch's weights-only mode
+torch.serialization.add_safe_globals([WordTokenizer, BPETokenizer])
+
+
+def wrap_tokenizer(serialized: str) -> PreTrainedTokenizerFast:
+    """A Hugging Face tokenizer from the JSON text of a `tokenizers` one (the form that checkpoints hold)."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(serialized),
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNK,
+        additional_special_tokens=[START, END, LATENT],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encode_text(tokenizer: PreTrainedTokenizerFast, text: str, source: str = "") -> list[int]:
+    """Token ids of a text.
+
+    Raises:
+        DataError: a word is not in the vocabulary; the message names it and `source`.
+    """
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids: list[int] = encoding["input_ids"]
+    if tokenizer.unk_token_id in ids:
+        start, end = encoding["offset_mapping"][ids.index(tokenizer.unk_token_id)]
+        where = f"{source}: " if source else ""
+        raise DataError(
+            f"{where}the word '{text[start:end]}' is not in the tokenizer's vocabulary of {len(tokenizer)} words; "
+            "use a tokenizer made for this text (for instance BPETokenizer)"
+        )
+    return ids

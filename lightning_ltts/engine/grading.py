@@ -1,0 +1,22 @@
+"""From answer tokens to answers."""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from lightning_ltts.data.answers import extract_answer
+from lightning_ltts.models.latent_lm import LatentReasoner
+
+
+def read_answers(reasoner: LatentReasoner, answer_ids: Tensor) -> list[Fraction | None]:
+    """Answer ids (R, A) -> R answers, `None` where there is none. Equal rows are decoded once."""
+    distinct, inverse = torch.unique(answer_ids.cpu(), dim=0, return_inverse=True)
+    answers = [extract_answer(reasoner.decode(ids), reasoner.spec.answer_marker) for ids in distinct]
+    return [answers[i] for i in inverse.tolist()]
+
+
+def vote_numbers(answers: list[Fraction | None]) -> list[int]:
+    """Answers -> small integers, equal where the answers are; -1 for none."""
+    numbers: dict[Fraction, int] = {}
+    return [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers]

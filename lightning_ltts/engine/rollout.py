@@ -1,0 +1,268 @@
+"""The rollout engine: walks the tree of prefixes, reading each distinct prefix once.
+
+The prompt is read once per question. Samples, rollouts and beams are rows over it that fork and drop by index. The prompt's
+last token belongs to the thinking: it is read with the first thought, so that a sampler that perturbs passes makes the
+first thought differ too, while one that only perturbs thoughts shares that pass as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
+from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
+from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
+
+
+@dataclass
+class Cost:
+    """What a computation took, in token positions.
+
+    `token_forwards` counts all that went through the model, padding included; `tree_nodes` those that are a distinct
+    prefix of a trajectory. Their ratio is 1.00 when nothing is recomputed or padded.
+    """
+
+    token_forwards: int = 0
+    tree_nodes: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """Token forwards over prefix-tree nodes."""
+        return self.token_forwards / max(self.tree_nodes, 1)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.token_forwards + other.token_forwards, self.tree_nodes + other.tree_nodes)
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.token_forwards - other.token_forwards, self.tree_nodes - other.tree_nodes)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Live rows of the prefix tree. Reading on from them uses them up; `take` makes a copy that forks and drops rows."""
+
+    cache: SharedPrefixCache
+    pending: Tensor  # (R, d): the next input, not yet read; after step t it is thought h_t
+    keys: Tensor  # (R,) int64: names of the trajectories, for randomness
+    positions: Tensor  # (R,): position id of the pending input
+    step: int  # thoughts made so far
+
+    def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
+        """These rows, in this order, under new keys where given; a row can be repeated."""
+        return Branches(
+            self.cache.take(rows),
+            self.pending[rows],
+            self.keys[rows] if keys is None else keys,
+            self.positions[rows],
+            self.step,
+        )
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Sampled trajectories of a batch of questions."""
+
+    thoughts: Tensor  # (Q, N, T, d): what was fed back, after thought head and noise
+    answer_ids: Tensor  # (Q, N, A): padded with the pad id, end of sequence excluded
+    token_forwards: int
+    tree_nodes: int
+
+
+class RolloutEngine:
+    """Samples trajectories of a latent reasoner.
+
+    Args:
+        reasoner: the model; it is put in evaluation mode.
+        sampler: what makes trajectories differ.
+        max_rows: rows (question x sample) in one pass of `rollout`; larger requests are cut into chunks of whole questions,
+            packed by length. Results do not depend on it.
+    """
+
+    def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None, max_rows: int = 4096):
+        if max_rows < 1:
+            raise ConfigError(f"max_rows={max_rows} must be at least 1")
+        self.reasoner = reasoner.eval()
+        self.sampler = sampler if sampler is not None else Deterministic()
+        self.max_rows = max_rows
+        self.cost = Cost()
+
+    # -- the whole of sampling
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        num_samples: int = 1,
+        question_ids: Sequence[int | str] | Tensor | None = None,
+        seed: int = 0,
+        num_thoughts: int | None = None,
+        max_answer_tokens: int | None = None,
+    ) -> Rollouts:
+        """`num_samples` trajectories for each prompt (Q, L), left padded, start token included.
+
+        Args:
+            input_ids: (Q, L) prompts.
+            attention_mask: (Q, L), 1 on real tokens.
+            num_samples: N, trajectories per question; row r of the flattened result is question r // N.
+            question_ids: names of the questions, integers or strings; by default 0..Q-1. With `seed` and the sample index
+                they fix every trajectory.
+            seed: of the randomness.
+            num_thoughts: T, by default the reasoner's.
+            max_answer_tokens: by default the reasoner's.
+
+        Raises:
+            ConfigError: no samples asked for, or a sequence longer than the backbone's positions.
+        """
+        if num_samples < 1:
+            raise ConfigError(f"num_samples={num_samples} must be at least 1")
+        steps = self.reasoner.spec.num_thoughts if num_thoughts is None else num_thoughts
+        max_tokens = self.reasoner.spec.max_answer_tokens if max_answer_tokens is None else max_answer_tokens
+        ids = range(len(input_ids)) if question_ids is None else question_ids
+        device = self.reasoner.device
+        keys = question_keys(seed, list(ids)).to(device)
+        distinct = 1 if self.sampler.deterministic else num_samples
+        before = replace(self.cost)
+
+        lengths = attention_mask.sum(-1)
+        order = lengths.argsort(stable=True)
+        chunks = order.split(max(1, self.max_rows // distinct))
+        parts = []
+        for chunk in chunks:
+            width = int(lengths[chunk].max())
+            parts.append(
+                self._rollout_chunk(
+                    input_ids[chunk, -width:].to(device),
+                    attention_mask[chunk, -width:].to(device),
+                    sample_keys(keys[chunk.to(device)], distinct),
+                    steps,
+                    max_tokens,
+                )
+            )
+        inverse = order.argsort().to(device)
+        thoughts = torch.cat([thoughts for thoughts, _ in parts])[inverse]
+        answers = torch.cat([answers for _, answers in parts])[inverse]
+        if distinct < num_samples:
+            thoughts = thoughts.expand(-1, num_samples, -1, -1)
+            answers = answers.expand(-1, num_samples, -1)
+        spent = self.cost - before
+        return Rollouts(thoughts, answers, spent.token_forwards, spent.tree_nodes)
+
+    def _rollout_chunk(
+        self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, steps: int, max_tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys (Q, N) -> thoughts (Q, N, T, d), answer ids (Q, N, max_tokens)."""
+        branches = self.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
+        thoughts = branches.pending.new_empty(keys.numel(), steps, self.reasoner.hidden_size)
+        for t in range(steps):
+            branches = self.step(branches, keys.flatten())
+            thoughts[:, t] = branches.pending
+        answers = self.answer(branches, max_tokens)
+        return thoughts.unflatten(0, keys.shape), answers.unflatten(0, keys.shape)
+
+    # -- its parts, for mining and search
+
+    @torch.no_grad()
+    def start(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int) -> Branches:
+        """Reads all prompt tokens but the last.
+
+        Args:
+            input_ids: (Q, L) prompts, left padded, start token included.
+            attention_mask: (Q, L).
+            keys: (Q, N) of the trajectories to come; they matter only to samplers that perturb the prompt.
+            room: positions needed after the prompt.
+
+        Returns one row per question, or one per trajectory where the sampler perturbs the prompt.
+        """
+        longest = int(attention_mask.sum(-1).max())
+        if longest + room > self.reasoner.max_positions:
+            raise ConfigError(
+                f"a prompt of {longest} tokens with {room} more for thoughts and answer does not fit the backbone's "
+                f"{self.reasoner.max_positions} positions; shorten the prompt or lower max_answer_tokens"
+            )
+        if self.sampler.perturbs_prompt:
+            input_ids, attention_mask = (x.repeat_interleave(keys.shape[1], 0) for x in (input_ids, attention_mask))
+            keys = keys.flatten()
+        else:
+            keys = keys[:, 0]
+        cache = DynamicCache(config=self.reasoner.backbone.config)
+        prefix, prefix_mask = input_ids[:, :-1], attention_mask[:, :-1]
+        if prefix.shape[1] == 0:  # a prompt of one token: an empty prefix is written as one padded position
+            prefix, prefix_mask = input_ids, torch.zeros_like(attention_mask)
+        with self.sampler.active(self.reasoner, keys=keys, step=-1, phase="prompt"):
+            self.reasoner.read(self.reasoner.embed(prefix), position_ids(prefix_mask), cache, prefix_mask)
+        self.cost += Cost(prefix.numel(), int(prefix_mask.sum()))
+        questions = torch.arange(len(input_ids), device=input_ids.device)
+        return Branches(
+            SharedPrefixCache(cache, prefix_mask, RowLayout.of(questions, len(input_ids))),
+            self.reasoner.embed(input_ids[:, -1]),
+            keys,
+            attention_mask.sum(-1) - 1,
+            step=0,
+        )
+
+    @torch.no_grad()
+    def step(self, branches: Branches, keys: Tensor) -> Branches:
+        """Reads every row's pending input and makes its next thought, forking rows where more keys than rows are given.
+
+        With C = len(keys) / R, row r becomes rows r*C .. r*C + C - 1. Forks share the pass unless the sampler perturbs it.
+        """
+        forks, remainder = divmod(len(keys), len(branches.keys))
+        assert remainder == 0, "keys come in equal numbers for every row"
+        rows = torch.arange(len(branches.keys), device=keys.device).repeat_interleave(forks)
+        if forks == 1:
+            branches = replace(branches, keys=keys)
+        if forks > 1 and self.sampler.perturbs_forward:
+            branches, forks = branches.take(rows, keys), 1
+        hidden, branches = self._read(branches, branches.pending[:, None], "thought")
+        hidden = hidden[:, -1]
+        if forks > 1:
+            branches, hidden = branches.take(rows, keys), hidden[rows]
+        thought = self.sampler.perturb(self.reasoner.thought_head(hidden), keys=keys, step=branches.step)
+        return replace(branches, pending=thought, step=branches.step + 1)
+
+    @torch.no_grad()
+    def answer(self, branches: Branches, max_tokens: int) -> Tensor:
+        """Reads the last thought and the end token, then decodes greedily: (R, max_tokens) ids, padded with the pad id.
+
+        The end of sequence is not part of an answer. Rows that reach it leave the batch.
+        """
+        reasoner = self.reasoner
+        answers = torch.full((len(branches.keys), max_tokens), reasoner.pad_id, device=branches.keys.device)
+        live = torch.arange(len(branches.keys), device=branches.keys.device)
+        end = reasoner.embed(torch.full_like(live, reasoner.end_id))
+        # step by step the same cache object grows, so work on a copy that callers do not see
+        inputs, branches = torch.stack((branches.pending, end.to(branches.pending.dtype)), 1), branches.take(live)
+        for position in range(max_tokens):
+            hidden, branches = self._read(branches, inputs, "answer")
+            tokens = reasoner.logits(hidden[:, -1]).argmax(-1)
+            goes_on = tokens != reasoner.eos_id
+            if not bool(goes_on.all()):
+                keep = goes_on.nonzero().squeeze(-1)
+                if not len(keep):
+                    break
+                live, tokens, branches = live[keep], tokens[keep], branches.take(keep)
+            answers[live, position] = tokens
+            inputs = reasoner.embed(tokens)[:, None]
+        return answers
+
+    def _read(self, branches: Branches, inputs: Tensor, phase: Phase) -> tuple[Tensor, Branches]:
+        """One pass over inputs (R, L, d) at the rows' positions; the cache grows in place."""
+        length = inputs.shape[1]
+        positions = branches.positions[:, None] + torch.arange(length, device=inputs.device)
+        # the answer's passes are numbered by how far they are past the prompt, so that no two share a mask
+        step = int(branches.step) if phase == "thought" else branches.cache.suffix_length
+        with self.sampler.active(self.reasoner, keys=branches.keys, step=step, phase=phase):
+            hidden = self.reasoner.read(inputs, positions, branches.cache)
+        self.cost += Cost(positions.numel(), positions.numel())
+        return hidden, replace(branches, positions=branches.positions + length)
+
+
+def sample_keys(keys: Tensor, num_samples: int) -> Tensor:
+    """Question keys (Q,) -> keys (Q, N) of their trajectories."""
+    return fold(keys[:, None], torch.arange(num_samples, device=keys.device))

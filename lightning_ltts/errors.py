@@ -1,0 +1,21 @@
+"""Errors a user can cause. Each message is one sentence: what is wrong, where, and what to do."""
+
+
+class LTTSError(Exception):
+    """Base of all user-facing errors; the command line prints the message alone and exits with code 2."""
+
+
+class ConfigError(LTTSError):
+    """An option or a combination of options that cannot work."""
+
+
+class DataError(LTTSError):
+    """A problem file, row or text that cannot be used."""
+
+
+class CheckpointError(LTTSError):
+    """A checkpoint that is missing, damaged or of another kind."""
+
+
+class StoreError(LTTSError):
+    """A trajectory store or prediction file that does not belong to this run."""

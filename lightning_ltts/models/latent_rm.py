@@ -1,0 +1,106 @@
+"""LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
+
+from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
+from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
+
+
+@dataclass(frozen=True)
+class LatentRMSpec:
+    """All that fixes a LatentRM except its weights; plain values, stored in every checkpoint."""
+
+    backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
+    thought_size: int  # d of the reasoner whose thoughts it reads
+
+
+@dataclass(frozen=True)
+class RMState:
+    """What the LatentRM has read so far: rows of thoughts over shared prompts. `take` copies, forks and drops rows."""
+
+    cache: SharedPrefixCache
+    positions: Tensor  # (R,), position id of the next thought
+
+    def take(self, rows: Tensor) -> "RMState":
+        """The state of these rows, in this order; a row can be repeated."""
+        return RMState(self.cache.take(rows), self.positions[rows])
+
+
+class LatentRM(nn.Module):
+    """r_t = g(x, h_1..h_t): a causal backbone that reads prompt and thoughts, and a scalar head on each thought.
+
+    The answer is not read, so a score never depends on what follows.
+
+    Args:
+        spec: what the model is.
+        backbone: body without vocabulary head; by default one with random weights.
+    """
+
+    def __init__(self, spec: LatentRMSpec, backbone: PreTrainedModel | None = None):
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone if backbone is not None else _new_body(spec.backbone)
+        self.backbone.set_attn_implementation(IMPLEMENTATION)
+        width = self.backbone.config.hidden_size
+        same = width == spec.thought_size
+        self.input_projection = nn.Identity() if same else nn.Linear(spec.thought_size, width)
+        self.score_head = nn.Linear(width, 1)
+        nn.init.normal_(self.score_head.weight, std=0.02)
+        nn.init.zeros_(self.score_head.bias)
+
+    @classmethod
+    def from_reasoner(cls, reasoner: LatentReasoner) -> "LatentRM":
+        """A LatentRM whose backbone starts from the reasoner's weights."""
+        spec = LatentRMSpec(reasoner.spec.backbone, reasoner.hidden_size)
+        body = _new_body(spec.backbone)
+        body.load_state_dict(reasoner.backbone.base_model.state_dict())
+        return cls(spec, body)
+
+    def start(self, input_ids: Tensor, attention_mask: Tensor) -> RMState:
+        """Reads prompts (Q, L), left padded; the state has one row per question."""
+        cache = DynamicCache(config=self.backbone.config)
+        self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        questions = torch.arange(len(input_ids), device=input_ids.device)
+        layout = RowLayout.of(questions, len(input_ids))
+        return RMState(SharedPrefixCache(cache, attention_mask, layout), attention_mask.sum(-1))
+
+    def extend(self, state: RMState, thoughts: Tensor) -> tuple[Tensor, RMState]:
+        """Reads the next thoughts (R, L, d) of every row: their scores (R, L), raw logits, and the new state.
+
+        The given state must not be used again, except through a `take` made before.
+        """
+        length = thoughts.shape[1]
+        positions = state.positions[:, None] + torch.arange(length, device=thoughts.device)
+        hidden = self.backbone(
+            inputs_embeds=self.input_projection(thoughts),
+            position_ids=positions,
+            past_key_values=state.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self.score_head(hidden).squeeze(-1), RMState(state.cache, state.positions + length)
+
+    def score(self, input_ids: Tensor, attention_mask: Tensor, thoughts: Tensor) -> Tensor:
+        """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d) -> (Q, N, T) raw logits r_t.
+
+        A trajectory's score is the sum over T (section 4 of the paper).
+        """
+        questions, samples = thoughts.shape[:2]
+        rows = torch.arange(questions, device=thoughts.device).repeat_interleave(samples)
+        scores, _ = self.extend(self.start(input_ids, attention_mask).take(rows), thoughts.flatten(0, 1))
+        return scores.unflatten(0, (questions, samples))
+
+
+def _new_body(config: dict[str, Any]) -> PreTrainedModel:
+    options = dict(config)
+    return AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options))

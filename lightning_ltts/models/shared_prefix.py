@@ -1,0 +1,187 @@
+"""Attention over a prefix that many rows share: one copy of the prompt's keys and values per question.
+
+Samples of one question differ only in their suffix (thoughts and answer). Attention over prefix and suffix are computed
+apart and merged by their log-sum-exp, which equals attention over the concatenation. Works on unmodified Hugging Face
+GPT-2 and Llama type models (grouped heads included): the cache hands the attention modules an opaque `SplitKV`, and the
+attention function registered under `IMPLEMENTATION` understands it. Ordinary tensors go to PyTorch's own SDPA.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+IMPLEMENTATION = "shared_prefix"
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which question each live row belongs to, and where it sits in a dense (questions, width) grid."""
+
+    owner: Tensor  # (R,) int64, question of each row
+    width: int  # the largest number of rows of one question
+    slot: Tensor | None  # (R,) int64, index into the flattened grid; None where the grid is exactly the rows in order
+
+    @classmethod
+    def of(cls, owner: Tensor, num_questions: int) -> "RowLayout":
+        """The layout for rows with these owners, in any order and number."""
+        counts = torch.bincount(owner, minlength=num_questions)
+        width = max(int(counts.max()), 1)
+        regular = torch.arange(num_questions, device=owner.device).repeat_interleave(width)
+        if len(owner) == len(regular) and torch.equal(owner, regular):
+            return cls(owner, width, None)
+        order = owner.argsort(stable=True)
+        rank = torch.empty_like(owner)
+        rank[order] = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner[order]]
+        return cls(owner, width, owner * width + rank)
+
+    def to_grid(self, x: Tensor, num_questions: int) -> Tensor:
+        """(R, ...) -> (questions, width, ...), zeros where the grid has no row."""
+        if self.slot is not None:
+            x = x.new_zeros(num_questions * self.width, *x.shape[1:]).index_copy(0, self.slot, x)
+        return x.view(num_questions, self.width, *x.shape[1:])
+
+    def from_grid(self, x: Tensor) -> Tensor:
+        """(questions, width, ...) -> (R, ...)."""
+        x = x.flatten(0, 1)
+        return x if self.slot is None else x[self.slot]
+
+
+@dataclass(frozen=True)
+class SplitKV:
+    """Keys or values in two parts; attention modules pass it on without looking inside."""
+
+    prefix: Tensor  # (B, heads, P, d_head)
+    suffix: Tensor  # (R, heads, S, d_head)
+    prefix_bias: Tensor | None  # (B, 1, 1, P), added to scores; very negative on padding
+    layout: RowLayout
+
+
+class SharedPrefixLayer(DynamicLayer):
+    """One layer of `SharedPrefixCache`; the inherited keys and values are the suffix."""
+
+    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout):
+        super().__init__()
+        self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = keys, values, bias, layout
+        self.lazy_initialization(keys, values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Appends to the suffix; both return values are `SplitKV`."""
+        keys, values = super().update(key_states, value_states)
+        return (
+            SplitKV(self.prefix_keys, keys, self.prefix_bias, self.layout),
+            SplitKV(self.prefix_values, values, self.prefix_bias, self.layout),
+        )
+
+    @property
+    def suffix_length(self) -> int:
+        """Positions read since the prefix."""
+        return super().get_seq_length()
+
+    def get_seq_length(self) -> int:
+        """Length as the model sees it: prefix and suffix."""
+        return self.prefix_keys.shape[-2] + self.suffix_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """The mask covers the suffix only; the prefix has its own bias."""
+        return self.suffix_length + query_length, self.prefix_keys.shape[-2]
+
+    def take(self, rows: Tensor, layout: RowLayout) -> "SharedPrefixLayer":
+        """A layer with these rows of the suffix; the prefix is shared, not copied."""
+        layer = SharedPrefixLayer(self.prefix_keys, self.prefix_values, self.prefix_bias, layout)
+        if self.suffix_length:
+            layer.keys, layer.values = self.keys[rows], self.values[rows]
+        return layer
+
+
+class SharedPrefixCache(Cache):
+    """A Hugging Face cache whose rows share their question's prefix.
+
+    Args:
+        prompt: keys and values of the prompts, one row per question.
+        attention_mask: (B, P), 1 on real tokens; left padding.
+        layout: which question each row belongs to.
+    """
+
+    def __init__(self, prompt: DynamicCache, attention_mask: Tensor, layout: RowLayout):
+        self.num_questions = len(attention_mask)
+        bias = None
+        if not bool(attention_mask.all()):
+            # finite, so that a prompt of padding alone gives weight 0 rather than NaN
+            bias = torch.zeros(attention_mask.shape, device=attention_mask.device)
+            bias = bias.masked_fill(attention_mask == 0, -1e30)[:, None, None]
+        super().__init__(layers=[SharedPrefixLayer(x.keys, x.values, bias, layout) for x in prompt.layers])
+
+    @property
+    def layout(self) -> RowLayout:
+        """Which question each row belongs to."""
+        return self.layers[0].layout
+
+    @property
+    def suffix_length(self) -> int:
+        """Positions read since the prefix, the same for all rows."""
+        return self.layers[0].suffix_length
+
+    def take(self, rows: Tensor) -> "SharedPrefixCache":
+        """A new cache with these rows, repeated or dropped at will; this one stays as it is."""
+        layout = RowLayout.of(self.layout.owner[rows], self.num_questions)
+        cache = object.__new__(SharedPrefixCache)
+        Cache.__init__(cache, layers=[layer.take(rows, layout) for layer in self.layers])
+        cache.num_questions = self.num_questions
+        return cache
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Any,
+    value: Any,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of queries (R, H, Q, d_head); (R, Q, H, d_head) comes back. The suffix is causal, the prefix open."""
+    if not isinstance(key, SplitKV):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    rows, heads, length, width = query.shape
+    questions, kv_heads = key.prefix.shape[:2]
+    layout, groups = key.layout, heads // kv_heads
+    query = query * (width**-0.5 if scaling is None else scaling)
+    query = query.reshape(rows, kv_heads, groups * length, width)
+
+    # prefix: all queries of a question against one copy of its keys, one matrix product
+    grid = layout.to_grid(query, questions)  # (B, N, K, G*Q, d)
+    stacked = grid.transpose(1, 2).flatten(2, 3)  # (B, K, N*G*Q, d)
+    scores = (stacked @ key.prefix.mT).float()
+    if key.prefix_bias is not None:
+        scores = scores + key.prefix_bias
+    prefix_lse = scores.logsumexp(-1, keepdim=True)
+    prefix_out = (scores - prefix_lse).exp().to(value.prefix.dtype) @ value.prefix
+
+    def to_rows(x: Tensor) -> Tensor:
+        return layout.from_grid(x.unflatten(2, (layout.width, groups * length)).transpose(1, 2))
+
+    # suffix: each row against its own keys
+    suffix_scores = (query @ key.suffix.mT).float()  # (R, K, G*Q, S)
+    if length > 1:
+        size = key.suffix.shape[2]
+        causal = torch.ones(length, size, dtype=torch.bool, device=query.device).tril(size - length)
+        suffix_scores = suffix_scores.masked_fill(~causal.repeat(groups, 1), float("-inf"))
+    suffix_lse = suffix_scores.logsumexp(-1, keepdim=True)
+    suffix_out = (suffix_scores - suffix_lse).exp().to(value.suffix.dtype) @ value.suffix
+
+    weight = torch.sigmoid(to_rows(prefix_lse) - suffix_lse).to(suffix_out.dtype)
+    out = torch.lerp(suffix_out, to_rows(prefix_out), weight)
+    return out.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)

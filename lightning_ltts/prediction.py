@@ -1,0 +1,301 @@
+"""Search over a problem set inside `ltts predict`: module, data, and the files it writes."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_ltts.analysis.figures import scaling_figure
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import Summary, summarize
+from lightning_ltts.data.answers import format_answer
+from lightning_ltts.data.problems import Problem, ProblemSource
+from lightning_ltts.data.trajectory_store import check_same_settings, hash_problems
+from lightning_ltts.engine.grading import read_answers
+from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
+from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.sampling.keyed_random import question_keys
+from lightning_ltts.sampling.samplers import Deterministic, Sampler
+from lightning_ltts.search.beam import BeamSearch
+
+MANIFEST = "predictions.manifest.json"
+PREDICTIONS = "predictions.jsonl"
+
+
+class LatentSearch(pl.LightningModule):
+    """Predicts problems by greedy decoding, N samples with their scores, and guided beam search.
+
+    Every selection (majority, weighted vote, best-of-N) is computed from the samples afterwards.
+
+    Args:
+        reasoner: checkpoint of the reasoner.
+        sampler: the sampler; the one the LatentRM's trajectories were mined with.
+        latent_rm: checkpoint of the LatentRM; without it there are no scores, and no beam search.
+        num_samples: N, samples per problem.
+        beam: guided beam search, or none.
+        seed: of the samples.
+        max_rows: rows (problem x sample) in one pass; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        reasoner: str,
+        sampler: Sampler,
+        latent_rm: str | None = None,
+        num_samples: int = 32,
+        beam: BeamSearch | None = None,
+        seed: int = 0,
+        max_rows: int = 4096,
+    ):
+        super().__init__()
+        if num_samples < 1:
+            raise ConfigError(f"model.init_args.num_samples={num_samples} must be at least 1")
+        if max_rows < 1:
+            raise ConfigError(f"model.init_args.max_rows={max_rows} must be at least 1")
+        if beam is not None and latent_rm is None:
+            raise ConfigError("guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null")
+        self.reasoner = load_reasoner(reasoner)
+        if self.reasoner.spec.num_thoughts == 0:
+            raise ConfigError(f"{reasoner} is of stage 0, without thoughts to search over; train it further")
+        self.latent_rm = load_latent_rm(latent_rm) if latent_rm else None
+        if self.latent_rm is not None and self.latent_rm.spec.thought_size != self.reasoner.hidden_size:
+            raise ConfigError(
+                f"the LatentRM {latent_rm} reads thoughts of size {self.latent_rm.spec.thought_size}, but those of "
+                f"{reasoner} have {self.reasoner.hidden_size}; use the LatentRM trained for this reasoner"
+            )
+        self.sampler = sampler
+        self.num_samples = num_samples
+        self.beam = beam
+        self.seed = seed
+        self.max_rows = max_rows
+
+    @property
+    def questions_per_pass(self) -> int:
+        """How many problems are searched together."""
+        return max(1, self.max_rows // max(self.num_samples, self.beam.budget if self.beam else 1))
+
+    def settings(self) -> dict[str, Any]:
+        """All that determines the predictions, except problems and precision."""
+        return {
+            "reasoner": fingerprint(self.reasoner),
+            "latent_rm": None if self.latent_rm is None else fingerprint(self.latent_rm),
+            "sampler": repr(self.sampler),
+            "num_samples": self.num_samples,
+            "beam": None if self.beam is None else [self.beam.beams, self.beam.candidates],
+            "seed": self.seed,
+        }
+
+    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[dict[str, Any]]:
+        """One row per problem, as `predictions.jsonl` holds them."""
+        reasoner = self.reasoner
+        prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in batch]
+        ids, mask = (x.to(self.device) for x in left_pad(prompts, reasoner.pad_id))
+        names = [problem.id for problem in batch]
+        keys = question_keys(self.seed, names).to(self.device)
+        engine = RolloutEngine(reasoner, self.sampler, max_rows=self.max_rows)
+        greedy_engine = RolloutEngine(reasoner, Deterministic(), max_rows=self.max_rows)
+
+        greedy = read_answers(reasoner, greedy_engine.rollout(ids, mask).answer_ids[:, 0])
+        rollouts = engine.rollout(ids, mask, self.num_samples, names, self.seed)
+        scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts)
+        samples = _rows_of(reasoner, rollouts.answer_ids, scores)
+        cost = {"sampling": engine.cost}
+        beams: list[list[dict[str, Any]]] | None = None
+        if self.beam is not None and self.latent_rm is not None:
+            engine.cost = Cost()
+            found = self.beam.search(engine, self.latent_rm, ids, mask, keys)
+            beams = _rows_of(reasoner, found.answer_ids, found.scores)
+            cost["beam"] = engine.cost
+
+        rows = []
+        for i, problem in enumerate(batch):
+            row = {
+                "id": problem.id,
+                "question": problem.question,
+                "answer": format_answer(problem.value),
+                "sampler": repr(self.sampler),
+                "seed": self.seed,
+                "greedy": {"answer": format_answer(greedy[i])},
+                "samples": samples[i],
+            }
+            if beams is not None and self.beam is not None:
+                row["beam"] = {"budget": self.beam.budget, "beams": beams[i]}
+            # a pass is shared by its problems, and so is its cost
+            row["cost"] = {
+                part: {"token_forwards": c.token_forwards / len(batch), "tree_nodes": c.tree_nodes / len(batch)}
+                for part, c in cost.items()
+            }
+            rows.append(row)
+        return rows
+
+
+def _rows_of(reasoner: Any, answer_ids: Tensor, scores: Tensor | None) -> list[list[dict[str, Any]]]:
+    """Answer ids (Q, N, A) and step scores (Q, N, T) -> for each question its samples as plain values."""
+    questions, samples = answer_ids.shape[:2]
+    answers = read_answers(reasoner, answer_ids.flatten(0, 1))
+    steps = None if scores is None else scores.float().cpu().tolist()
+    return [
+        [
+            {"answer": format_answer(answers[q * samples + n])}
+            | ({} if steps is None else {"scores": [round(score, 5) for score in steps[q][n]]})
+            for n in range(samples)
+        ]
+        for q in range(questions)
+    ]
+
+
+class PredictionData(pl.LightningDataModule):
+    """Serves the problems that are not predicted yet, one by one; each device has its share, without repeats.
+
+    Args:
+        problems: what to predict.
+    """
+
+    def __init__(self, problems: ProblemSource):
+        super().__init__()
+        self.source = problems
+        self.problems: list[Problem] = []
+        self.done: set[str] = set()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    def setup(self, stage: str) -> None:
+        """Loads the problems.
+
+        Raises:
+            ConfigError: two problems have one id.
+        """
+        self.problems = self.source.load()
+        if len({problem.id for problem in self.problems}) < len(self.problems):
+            raise ConfigError("two problems have the same id; problem files must have different names")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Problems are text and stay where they are."""
+        return batch
+
+    def predict_dataloader(self) -> DataLoader:
+        """The problems left for this device, by length, so that problems predicted together need little padding."""
+        trainer = self.trainer
+        assert trainer is not None, "dataloaders are asked for by a Trainer"
+        todo = sorted((p for p in self.problems if p.id not in self.done), key=lambda p: len(p.question.split()))
+        share = todo[trainer.global_rank :: trainer.world_size]
+        return DataLoader(share, batch_size=None, collate_fn=lambda problem: problem)  # type: ignore[arg-type]
+
+
+class PredictionWriter(Callback):
+    """Streams predictions to JSON Lines, resumes a killed run, and sums up at the end.
+
+    Each process appends to a file of its own, one line per problem as it is finished. At the end these are merged, in the
+    order of the problems, into `predictions.jsonl`, the same whatever the number of devices.
+
+    Args:
+        folder: where the files go; a run with other settings must have another folder.
+        temperature: of the weighted vote in the summary.
+    """
+
+    def __init__(self, folder: str, temperature: float = 1.0):
+        self.folder = Path(folder)
+        self.temperature = temperature
+        self.summary: Summary | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finds out what is done, and tells the DataModule.
+
+        Raises:
+            StoreError: the folder holds predictions made with other settings.
+        """
+        if stage != "predict":
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, LatentSearch) or not isinstance(data, PredictionData):
+            raise ConfigError("PredictionWriter needs the model LatentSearch and the data PredictionData")
+        done: list[str] = []
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            settings = {
+                **pl_module.settings(),
+                "problems": hash_problems(data.problems or data.source.load()),
+                "precision": str(trainer.precision),
+            }
+            manifest = self.folder / MANIFEST
+            if manifest.exists():
+                check_same_settings(self.folder, json.loads(manifest.read_text()), settings)
+            else:
+                _write(manifest, json.dumps(settings, indent=2) + "\n")
+            for path in self._files():
+                _drop_torn_line(path)
+                done += [json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()]
+            if done:
+                rank_zero_info(f"{len(set(done))} problems were predicted before and are kept")
+        data.done = set(trainer.strategy.broadcast(done))  # also keeps others from writing before this is read
+        self._file = (self.folder / f"predictions.rank{trainer.global_rank}.jsonl").open("a", encoding="utf-8")
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
+    ) -> None:
+        """Writes and flushes finished problems."""
+        for row in outputs or []:
+            self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Merges the files, prints the table, and logs the curves."""
+        self._file.close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
+            self.summary = summarize(read_rows(self.folder), self.temperature)
+            _write(self.folder / "summary.json", json.dumps(self.summary.as_dict(), indent=2) + "\n")
+            rank_zero_info(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    _log_curves(logger, self.summary)
+        trainer.strategy.barrier()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Closes the file also after an error."""
+        if stage == "predict" and hasattr(self, "_file"):
+            self._file.close()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("predictions*.jsonl"))
+
+    def _merge(self, order: list[str]) -> None:
+        files = self._files()
+        lines = {json.loads(line)["id"]: line for path in files for line in path.read_text("utf-8").splitlines()}
+        _write(self.folder / PREDICTIONS, "".join(lines[name] + "\n" for name in order))
+        for path in files:
+            if path.name != PREDICTIONS:
+                path.unlink()
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Removes a last line that a killed run did not finish."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _log_curves(logger: TensorBoardLogger, summary: Summary) -> None:
+    """Accuracy against N as scalars (the step is N) and as one figure."""
+    for name, curve in summary.curves.items():
+        for n, accuracy in curve.items():
+            logger.experiment.add_scalar(f"predict/{name}", accuracy, n)
+    logger.experiment.add_figure("predict/accuracy_against_n", scaling_figure(summary))
+    logger.experiment.flush()

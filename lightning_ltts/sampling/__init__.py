@@ -1,0 +1,5 @@
+"""What makes trajectories differ: samplers with keyed randomness."""
+
+from lightning_ltts.sampling.samplers import Deterministic, GaussianNoise, MCDropout, Sampler
+
+__all__ = ["Deterministic", "GaussianNoise", "MCDropout", "Sampler"]

@@ -1,0 +1,141 @@
+"""Samplers: what makes the trajectories of one question differ.
+
+One sampler object, with one configuration, serves mining, LatentRM training, evaluation and prediction. A new sampler is
+one subclass with one or both hooks of `Sampler`.
+"""
+
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner, Site
+from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
+
+Phase = Literal["prompt", "thought", "answer"]
+
+_NOISE_STREAM, _DROPOUT_STREAM = 1, 2
+
+
+class Sampler(ABC):
+    """Perturbs forward passes (`active`), thoughts (`perturb`), or both; `keys` name the trajectories.
+
+    Every draw is a pure function of the trajectory's key, the step and the place it is used, never of the batch.
+    """
+
+    perturbs_forward = False  # passes differ between trajectories, so siblings cannot share them
+    perturbs_prompt = False  # the question's own passes differ too, so not even the prompt can be shared
+    deterministic = False  # all trajectories of a question are equal
+
+    @contextmanager
+    def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:
+        """Surrounds one forward pass over rows with keys (R,); the default leaves it alone."""
+        yield
+
+    def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:
+        """(R, d) -> (R, d), after the thought head; the default returns it as it is."""
+        return thought
+
+
+class Deterministic(Sampler):
+    """No randomness: every trajectory of a question is the greedy one."""
+
+    deterministic = True
+
+    def __repr__(self) -> str:
+        return "Deterministic()"
+
+
+class GaussianNoise(Sampler):
+    """Additive Gaussian noise: h_t + eps with eps ~ N(0, std^2 I) on every thought (arXiv 2510.07745, section 3).
+
+    Args:
+        std: absolute standard deviation, as in the paper.
+        relative_std: instead of `std`, a multiple of each thought's root mean square, comparable between models.
+    """
+
+    def __init__(self, std: float | None = None, relative_std: float | None = None):
+        if (std is None) == (relative_std is None):
+            raise ConfigError("GaussianNoise takes exactly one of std and relative_std")
+        if (std if std is not None else relative_std) <= 0:  # type: ignore[operator]
+            raise ConfigError("GaussianNoise needs a standard deviation above 0; use Deterministic for none")
+        self.std = std
+        self.relative_std = relative_std
+
+    def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:  # noqa: D102
+        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+        if self.std is not None:
+            return thought + self.std * noise
+        rms = thought.pow(2).mean(-1, keepdim=True).sqrt()
+        return thought + self.relative_std * rms * noise
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise(std={self.std})" if self.std else f"GaussianNoise(relative_std={self.relative_std})"
+
+
+class MCDropout(Sampler):
+    """Monte Carlo dropout at inference: a fresh mask in every pass that makes a thought (arXiv 2510.07745, section 3).
+
+    Works for models without dropout modules, because it acts on the outputs of the projections that the published models
+    follow with dropout. The model stays in evaluation mode throughout.
+
+    Args:
+        p: probability of dropping an element.
+        sites: `residual` is after attention and after the MLP (the published GPT-2 setting), `mlp_output` after the MLP
+            alone (the published Llama setting), `embedding` on the inputs of the first block.
+        prompt: also drop in the prompt; then every trajectory needs its own prompt pass.
+        answer: also drop while the answer is decoded.
+    """
+
+    perturbs_forward = True
+
+    def __init__(
+        self,
+        p: float = 0.2,
+        sites: Sequence[Literal["residual", "mlp_output", "embedding"]] = ("residual",),
+        prompt: bool = False,
+        answer: bool = False,
+    ):
+        if not 0 < p < 1:
+            raise ConfigError(f"MCDropout needs 0 < p < 1, not p={p}; use Deterministic for no dropout")
+        self.p = p
+        self.sites = tuple(sites)
+        self.prompt = prompt
+        self.answer = answer
+        self.perturbs_prompt = prompt
+
+    @contextmanager
+    def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:  # noqa: D102
+        if (phase == "prompt" and not self.prompt) or (phase == "answer" and not self.answer):
+            yield
+            return
+        pass_keys = fold(keys, _DROPOUT_STREAM, step)
+        sites: list[Site] = []
+        for site in self.sites:
+            sites += ["attention_output", "mlp_output"] if site == "residual" else [site]
+        modules = model.modules_at(sites)
+        handles = [
+            module.register_forward_hook(partial(self._drop, keys=fold(pass_keys, number)))
+            for number, module in enumerate(modules)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _drop(self, module: nn.Module, inputs: object, output: Tensor, *, keys: Tensor) -> Tensor:
+        """(R, L, d) -> (R, L, d) with a mask for each position, counted from the last so that left padding is harmless."""
+        rows, length, width = output.shape
+        from_end = torch.arange(length - 1, -1, -1, device=output.device)
+        position_keys = fold(keys[:, None], from_end).view(-1)
+        keep = keep_mask(position_keys, width, self.p).view(rows, length, width)
+        return output * keep.to(output.dtype) / (1 - self.p)
+
+    def __repr__(self) -> str:
+        return f"MCDropout(p={self.p}, sites={self.sites}, prompt={self.prompt}, answer={self.answer})"

@@ -1,0 +1,83 @@
+"""LatentRM-guided beam search over thoughts (arXiv 2510.07745, section 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.sampling.keyed_random import fold
+
+_BEAM_STREAM = 4
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The final beams of every question, best first."""
+
+    answer_ids: Tensor  # (Q, B, A), padded
+    scores: Tensor  # (Q, B, T): step scores of the surviving trajectories
+
+
+class BeamSearch:
+    """At every step, expands each beam to C candidates, scores them, and keeps the B best by cumulative score.
+
+    The budget is B x C candidates per step, also at the first step, where all grow from the question; it equals that of
+    sampling N = B x C trajectories. The scores come from the LatentRM's own cache, extended by one position a step.
+
+    Args:
+        beams: B, kept after each step.
+        candidates: C, grown from each beam.
+        limit: largest B x C that is accepted.
+    """
+
+    def __init__(self, beams: int = 8, candidates: int = 4, limit: int = 4096):
+        if beams < 1 or candidates < 1:
+            raise ConfigError(f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}")
+        if beams * candidates > limit:
+            raise ConfigError(
+                f"beams x candidates = {beams} x {candidates} = {beams * candidates} is over the limit of {limit}; "
+                "lower one of them or raise the search's limit"
+            )
+        self.beams = beams
+        self.candidates = candidates
+
+    @property
+    def budget(self) -> int:
+        """Candidates per step."""
+        return self.beams * self.candidates
+
+    @torch.no_grad()
+    def search(
+        self, engine: RolloutEngine, latent_rm: LatentRM, input_ids: Tensor, attention_mask: Tensor, keys: Tensor
+    ) -> Beams:
+        """Searches for a batch of questions.
+
+        Args:
+            engine: reasoner and sampler.
+            latent_rm: what scores the candidates.
+            input_ids: (Q, L) prompts, left padded, start token included.
+            attention_mask: (Q, L).
+            keys: (Q,) int64 names of the questions; a candidate's randomness depends on its question, step and slot alone.
+        """
+        questions, device = len(input_ids), input_ids.device
+        steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
+        slots = torch.arange(self.budget, device=device)
+        offsets = torch.arange(questions, device=device)[:, None] * self.budget
+        branches = engine.start(input_ids, attention_mask, fold(keys[:, None], _BEAM_STREAM, 0, slots), steps + 1 + max_tokens)
+        state = latent_rm.start(input_ids, attention_mask)
+        scores = torch.zeros(questions, 1, 0, device=device)  # (Q, beams, steps so far)
+        for step in range(steps):
+            branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
+            grown = self.budget // scores.shape[1]
+            parents = torch.arange(len(state.positions), device=device).repeat_interleave(grown)
+            new, state = latent_rm.extend(state.take(parents), branches.pending[:, None])
+            scores = torch.cat([scores.repeat_interleave(grown, 1), new.view(questions, -1, 1)], dim=2)
+            best = scores.sum(-1).topk(self.beams, dim=1).indices  # sorted, best first
+            scores = scores.gather(1, best[..., None].expand(-1, -1, step + 1))
+            rows = (offsets + best).flatten()
+            branches, state = branches.take(rows), state.take(rows)
+        answers = engine.answer(branches, max_tokens)
+        return Beams(answers.unflatten(0, (questions, self.beams)), scores)

@@ -1,0 +1,80 @@
+"""Lightning's Trainer with a prediction loop for search, and `mine`."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
+from lightning.pytorch.loops.utilities import _no_grad_context
+from lightning.pytorch.trainer import call
+
+from lightning_ltts.data.mining import MiningData
+from lightning_ltts.errors import ConfigError
+
+
+class SearchLoop(_PredictionLoop):
+    """Packs questions into passes that fill the device, and reports each question as it is finished.
+
+    The dataloader yields questions one by one; the module says how many fit into a pass (`questions_per_pass`) and predicts
+    them together, under the Trainer's precision. Callbacks see one "batch" per question, so that progress bars count
+    questions and predictions are streamed. Only `run` differs from Lightning's loop, whose private parts it uses.
+    """
+
+    @_no_grad_context
+    def run(self) -> list[Any] | None:
+        """Predicts all questions of this process; modules without `questions_per_pass` go through Lightning's loop."""
+        if not hasattr(self.trainer.lightning_module, "questions_per_pass"):
+            return super().run()
+        self.setup_data()
+        trainer, module = self.trainer, self.trainer.lightning_module
+        if self.skip:  # nothing left for this process, but callbacks meet the others' at the end
+            call._call_callback_hooks(trainer, "on_predict_end")
+            return None
+        self.reset()
+        self.on_run_start()
+        fetcher = self._data_fetcher
+        size: int = module.questions_per_pass  # type: ignore[assignment]
+        waiting: list[Any] = []
+        exhausted = False
+        while not exhausted or waiting:
+            while not exhausted and len(waiting) < size:
+                try:
+                    question, index, _ = next(fetcher)  # type: ignore[arg-type]
+                except StopIteration:
+                    exhausted = True
+                    break
+                self.batch_progress.increment_ready()
+                call._call_callback_hooks(trainer, "on_predict_batch_start", question, index)
+                self.batch_progress.increment_started()
+                waiting.append(question)
+            if waiting:
+                with trainer.precision_plugin.predict_step_context():
+                    rows = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
+                for question, row in zip(waiting, rows, strict=True):
+                    self.batch_progress.increment_processed()
+                    self.batch_progress.increment_completed()
+                    number = self.batch_progress.current.completed - 1
+                    call._call_callback_hooks(trainer, "on_predict_batch_end", [row], question, number)
+                waiting = []
+        return self.on_run_end()
+
+
+class Trainer(pl.Trainer):
+    """A Lightning Trainer whose prediction loop packs questions when the module asks for it; all else is Lightning's."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
+
+    def mine(self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None) -> None:
+        """Mines the trajectory stores of a `MiningData`, on this Trainer's devices and precision, and trains nothing.
+
+        Takes the configuration of the LatentRM's training, so that both always agree on reasoner and sampler.
+
+        Raises:
+            ConfigError: the DataModule does not mine.
+        """
+        if not isinstance(datamodule, MiningData):
+            raise ConfigError("'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm")
+        self.fit_loop.max_epochs = 0
+        self.num_sanity_val_steps = 0
+        self.fit(model, datamodule=datamodule)

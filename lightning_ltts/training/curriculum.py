@@ -1,0 +1,68 @@
+"""The COCONUT stage schedule as one pure function (arXiv 2412.06769, section 3)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lightning_ltts.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained at one time: the first `skipped_steps` steps are replaced by `num_thoughts` thoughts."""
+
+    index: int
+    num_thoughts: int
+    skipped_steps: int | None  # None: all of them
+
+    def __str__(self) -> str:
+        skipped = "all" if self.skipped_steps is None else f"the first {self.skipped_steps}"
+        return f"stage {self.index}: {self.num_thoughts} thoughts in place of {skipped} steps"
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Epochs per stage. Stage 0 is explicit chain of thought; stage k turns k steps into thoughts.
+
+    Args:
+        cot_epochs: epochs of stage 0.
+        stage_epochs: epochs of stages 1, 2, ...; the last number also covers whatever comes after.
+        thoughts_per_step: c of the paper.
+        drop_all_steps: in the last stage, problems with more steps lose all of them, so that nothing explicit is left.
+    """
+
+    cot_epochs: int = 4
+    stage_epochs: tuple[int, ...] = (2, 2, 3)
+    thoughts_per_step: int = 1
+    drop_all_steps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cot_epochs < 0 or not self.stage_epochs or min(self.stage_epochs) < 1 or self.thoughts_per_step < 1:
+            raise ConfigError(
+                "the curriculum needs cot_epochs >= 0, at least one stage with at least one epoch each and "
+                f"thoughts_per_step >= 1, not {self}"
+            )
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs until the end of the last stage."""
+        return self.cot_epochs + sum(self.stage_epochs)
+
+    @property
+    def last(self) -> Stage:
+        """The stage that training ends in."""
+        return self.stage_at(self.total_epochs)
+
+    def stage_at(self, epoch: int) -> Stage:
+        """The stage of an epoch, counted from 0."""
+        index, left = 0, epoch - self.cot_epochs
+        while left >= 0 and index < len(self.stage_epochs):
+            left -= self.stage_epochs[index]
+            index += 1
+        is_last = index == len(self.stage_epochs)
+        skipped = None if is_last and self.drop_all_steps else index
+        return Stage(index, index * self.thoughts_per_step, skipped)
+
+
+# hyper-parameters in checkpoints hold it, and checkpoints are read in PyTorch's weights-only mode
+torch.serialization.add_safe_globals([Curriculum])

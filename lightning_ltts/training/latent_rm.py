@@ -1,0 +1,111 @@
+"""Training a LatentRM on mined trajectories (arXiv 2510.07745, section 4)."""
+
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+from transformers import get_cosine_schedule_with_warmup
+
+from lightning_ltts.data.mining import RMBatch
+from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.metrics.per_question import SelectedAccuracy
+from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
+from lightning_ltts.models.latent_lm import fingerprint
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
+from lightning_ltts.training.losses import bce_loss, contrastive_loss
+
+
+class LatentRMModule(pl.LightningModule):
+    """A LatentRM whose backbone starts from the reasoner, trained with a step-wise loss over the samples of a question.
+
+    Args:
+        reasoner: checkpoint of the reasoner that the trajectories were mined with.
+        loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code) or `bce`.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
+        temperature: of the weighted vote that validation reports.
+    """
+
+    def __init__(
+        self,
+        reasoner: str,
+        loss: Literal["contrastive", "contrastive_unnormalized", "bce"] = "contrastive",
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        temperature: float = 1.0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.loss_name = loss
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        source = load_reasoner(reasoner)
+        if source.spec.num_thoughts == 0:
+            raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
+        self.reasoner_fingerprint = fingerprint(source)
+        self.latent_rm = LatentRM.from_reasoner(source)
+        self.recall = MeanMetric(nan_strategy="ignore")
+        self.selected = torch.nn.ModuleDict(
+            {s.name: SelectedAccuracy(s) for s in (Majority(), WeightedVote(temperature), BestOfN())}
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes the LatentRM's description and which reasoner it belongs to."""
+        checkpoint[ENTRY] = {**describe("latent_rm", self.latent_rm), "reasoner": self.reasoner_fingerprint}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another kind or reasoner.
+
+        Raises:
+            CheckpointError: saying which.
+        """
+        entry = checkpoint.get(ENTRY, {})
+        if entry.get("kind") != "latent_rm":
+            raise CheckpointError("the checkpoint given as ckpt_path is not a LatentRM's")
+        if entry["reasoner"] != self.reasoner_fingerprint:
+            raise CheckpointError("the checkpoint given as ckpt_path was trained for another reasoner than this run's")
+
+    def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:
+        """The loss, and the margin between the mean scores of right and wrong trajectories."""
+        scores = self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"])
+        if self.loss_name == "bce":
+            loss = bce_loss(scores, batch["labels"])
+        else:
+            loss = contrastive_loss(scores, batch["labels"], normalize=self.loss_name == "contrastive")
+        questions = len(batch["input_ids"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=questions)
+        correct, totals = batch["labels"][..., -1], scores.detach().float().sum(-1)
+        right = (totals * correct).sum() / correct.sum().clamp(min=1)
+        wrong = (totals * (1 - correct)).sum() / (1 - correct).sum().clamp(min=1)
+        self.log("train/reward_margin", right - wrong, batch_size=questions)
+        return loss
+
+    def validation_step(self, batch: RMBatch, batch_idx: int) -> None:
+        """Recall@1 among mixed questions, and what each selection gets among all."""
+        scores = self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"]).float().sum(-1)
+        correct = batch["labels"][..., -1]
+        mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+        if bool(mixed.any()):
+            self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True))[mixed])
+        for metric in self.selected.values():
+            metric.update(batch["votes"], correct, scores)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs and resets the metrics."""
+        values: dict[str, Any] = {f"val/{name}": metric.compute() for name, metric in self.selected.items()}
+        self.log_dict({**values, "val/recall@1": self.recall.compute()}, prog_bar=True)
+        for metric in (self.recall, *self.selected.values()):
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a linear warm-up and a cosine over all steps."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_cosine_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
