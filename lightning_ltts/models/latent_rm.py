@@ -1,5 +1,6 @@
 """LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
 
-from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import BLOCKS, SITES, LatentReasoner, position_ids
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
 
 
@@ -54,12 +56,32 @@ class LatentRM(nn.Module):
         nn.init.zeros_(self.score_head.bias)
 
     @classmethod
-    def from_reasoner(cls, reasoner: LatentReasoner) -> "LatentRM":
-        """A LatentRM whose backbone starts from the reasoner's weights."""
-        spec = LatentRMSpec(reasoner.spec.backbone, reasoner.hidden_size)
-        body = _new_body(spec.backbone)
-        body.load_state_dict(reasoner.backbone.base_model.state_dict())
-        return cls(spec, body)
+    def from_reasoner(cls, reasoner: LatentReasoner, extra_layers: int = 0) -> "LatentRM":
+        """A LatentRM whose backbone starts from the reasoner's weights.
+
+        The body can be deeper than the reasoner's: to judge a thought it has to make it anew and then compare. The extra
+        layers start as the identity (their output projections are 0), so that training starts from what the reasoner knows.
+
+        Raises:
+            ConfigError: a negative number of extra layers.
+        """
+        if extra_layers < 0:
+            raise ConfigError(f"extra_layers={extra_layers} must not be negative")
+        body = reasoner.backbone.base_model
+        config = copy.deepcopy(body.config)
+        layers = config.num_hidden_layers
+        config.num_hidden_layers = layers + extra_layers
+        model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size))
+        unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
+        blocks = BLOCKS[reasoner.family]
+        added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))
+        assert not unmatched.unexpected_keys
+        assert all(key.startswith(added) for key in unmatched.missing_keys)
+        for block in model.backbone.get_submodule(blocks)[layers:]:  # type: ignore[index]
+            for site in ("attention_output", "mlp_output"):
+                for parameter in block.get_submodule(SITES[reasoner.family][site]).parameters():  # type: ignore[index]
+                    nn.init.zeros_(parameter)
+        return model
 
     def start(self, input_ids: Tensor, attention_mask: Tensor) -> RMState:
         """Reads prompts (Q, L), left padded; the state has one row per question."""

@@ -24,6 +24,7 @@ class LatentRMModule(pl.LightningModule):
     Args:
         reasoner: checkpoint of the reasoner that the trajectories were mined with.
         loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code) or `bce`.
+        extra_layers: layers on top of the reasoner's.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
@@ -34,6 +35,7 @@ class LatentRMModule(pl.LightningModule):
         self,
         reasoner: str,
         loss: Literal["contrastive", "contrastive_unnormalized", "bce"] = "contrastive",
+        extra_layers: int = 0,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
@@ -49,7 +51,7 @@ class LatentRMModule(pl.LightningModule):
         if source.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
         self.reasoner_fingerprint = fingerprint(source)
-        self.latent_rm = LatentRM.from_reasoner(source)
+        self.latent_rm = LatentRM.from_reasoner(source, extra_layers)
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict(
             {s.name: SelectedAccuracy(s) for s in (Majority(), WeightedVote(temperature), BestOfN())}
@@ -105,7 +107,7 @@ class LatentRMModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_cosine_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,74 @@
+"""Tiny random models on the CPU, shared by all tests."""
+
+import os
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from lightning_ltts.data.tokenization import WordTokenizer
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
+from lightning_ltts.models.latent_rm import LatentRM
+
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+BACKBONES = {
+    "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 64},
+    "llama": {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return WordTokenizer(20).build()
+
+
+def make_reasoner(family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts: int = 3) -> LatentReasoner:
+    """A random reasoner whose weights are large enough that its answers vary and end at different lengths."""
+    torch.manual_seed(0)
+    reasoner = new_reasoner("coconut", BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5)
+    with torch.no_grad():
+        for parameter in reasoner.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+        reasoner.backbone.get_output_embeddings().weight[reasoner.eos_id] *= 2.5
+    return reasoner.eval()
+
+
+@pytest.fixture(params=list(BACKBONES))
+def reasoner(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> LatentReasoner:
+    """A reasoner of each family."""
+    return make_reasoner(request.param, tokenizer)
+
+
+@pytest.fixture
+def gpt2(tokenizer: PreTrainedTokenizerFast) -> LatentReasoner:
+    return make_reasoner("gpt2", tokenizer)
+
+
+@pytest.fixture
+def latent_rm(gpt2: LatentReasoner) -> LatentRM:
+    torch.manual_seed(1)
+    return LatentRM.from_reasoner(gpt2).eval()
+
+
+@pytest.fixture(scope="session")
+def problems() -> list:
+    return WordProblems("test", size=12, seed=5).load()
+
+
+@pytest.fixture
+def prompts(gpt2: LatentReasoner, problems: list) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask) of prompts with different lengths, left padded."""
+    rows = [gpt2.encode_prompt(problem.question) for problem in problems[:6]]
+    return left_pad([row[i % 3 :] for i, row in enumerate(rows)], gpt2.pad_id)

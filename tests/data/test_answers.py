@@ -1,0 +1,57 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_ltts.data.answers import extract_answer, format_answer, parse_number
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12", Fraction(12)),
+        (" 0", Fraction(0)),
+        ("-7", Fraction(-7)),
+        ("\u22127", Fraction(-7)),
+        ("$1,250.50 in all", Fraction("1250.5")),
+        ("-.5", Fraction(-1, 2)),
+        ("3/4", Fraction(3, 4)),
+        ("5-3", Fraction(5)),
+        ("12.", Fraction(12)),
+        ("1/0", None),
+        ("none", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+    ],
+)
+def test_parse_number(text: str, expected: Fraction | None) -> None:
+    assert parse_number(text) == expected
+
+
+def test_decimals_are_exact() -> None:
+    assert parse_number("0.1") * 3 == parse_number("0.3")
+
+
+def test_difference_is_not_a_negative_number() -> None:
+    assert parse_number("3-5".partition("3")[2]) == Fraction(-5)
+    assert parse_number("x 3-5".removeprefix("x ")) == Fraction(3)
+
+
+@given(st.fractions())
+def test_written_answers_are_read_back(value: Fraction) -> None:
+    assert parse_number(format_answer(value)) == value
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_commas_do_not_matter(value: int) -> None:
+    assert parse_number(f"{value:,}") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("7+5=12 ### 12", 12), ("### 3 ### 4", 4), ("#### 9", 9), ("12", None), ("### and", None), ("", None)],
+)
+def test_extract_answer_needs_the_marker(text: str, expected: int | None) -> None:
+    assert extract_answer(text) == expected

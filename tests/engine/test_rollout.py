@@ -1,0 +1,188 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightning_ltts.engine.rollout import RolloutEngine, Rollouts
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling.keyed_random import fold, normal
+from tests.conftest import BACKBONES, make_reasoner
+
+SAMPLERS = [Deterministic(), GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True, answer=True)]
+NAMES = [f"q{i}" for i in range(6)]
+
+
+def same(one: Rollouts, two: Rollouts, questions: slice | list[int] = slice(None)) -> bool:
+    return torch.equal(one.answer_ids[questions], two.answer_ids) and torch.allclose(
+        one.thoughts[questions], two.thoughts, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def plain_rollout(reasoner: LatentReasoner, ids: Tensor, noise: Tensor, max_tokens: int) -> tuple[Tensor, list[int]]:
+    """One trajectory the obvious way: no cache, the whole sequence read anew for every position; noise (T, d)."""
+    body, sequence = reasoner.backbone.base_model, reasoner.embed(ids)[None]
+    thoughts = []
+    for eps in noise:
+        thought = body(inputs_embeds=sequence).last_hidden_state[:, -1] + eps
+        thoughts.append(thought)
+        sequence = torch.cat([sequence, thought[:, None]], dim=1)
+    tokens = [reasoner.end_id]
+    while len(tokens) <= max_tokens:
+        sequence = torch.cat([sequence, reasoner.embed(torch.tensor([[tokens[-1]]]))], dim=1)
+        token = int(reasoner.logits(body(inputs_embeds=sequence).last_hidden_state[:, -1]).argmax())
+        if token == reasoner.eos_id:
+            break
+        tokens.append(token)
+    return torch.cat(thoughts), tokens[1:]
+
+
+@pytest.mark.parametrize("std", [None, 0.5])
+def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], std: float | None) -> None:
+    ids, mask = prompts
+    sampler = GaussianNoise(std) if std else Deterministic()
+    rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 2, NAMES, seed=3)
+    from lightning_ltts.sampling.keyed_random import question_keys
+
+    lengths = set()
+    for q in range(len(ids)):
+        for n in range(2):
+            key = fold(question_keys(3, NAMES)[q : q + 1], n)
+            noise = [normal(fold(key, 1, t), 32)[0] * (std or 0) for t in range(3)]
+            thoughts, answer = plain_rollout(reasoner, ids[q][mask[q].bool()], torch.stack(noise), 5)
+            assert torch.allclose(rollouts.thoughts[q, n], thoughts, atol=5e-5)
+            assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (5 - len(answer))
+            lengths.add(len(answer))
+    assert len(lengths) > 1, "the test should see answers that end at different positions"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@settings(max_examples=6, deadline=None)
+@given(order=st.permutations(range(6)), max_rows=st.integers(1, 40), padding=st.integers(0, 4))
+def test_invariance(sampler: Sampler, order: list[int], max_rows: int, padding: int) -> None:
+    """Batch order, batch size, chunk size and padding change no trajectory."""
+    reasoner = CACHE["gpt2"]
+    ids, mask = PROMPTS
+    whole = RolloutEngine(reasoner, sampler).rollout(ids, mask, 3, NAMES, seed=1)
+    pad = torch.nn.functional.pad
+    engine = RolloutEngine(reasoner, sampler, max_rows=max_rows)
+    names = [NAMES[i] for i in order]
+    shuffled = engine.rollout(
+        pad(ids[order], (padding, 0), value=reasoner.pad_id), pad(mask[order], (padding, 0)), 3, names, seed=1
+    )
+    assert same(whole, shuffled, order)
+    some = engine.rollout(ids[order[:2]], mask[order[:2]], 3, names[:2], seed=1)
+    assert same(whole, some, order[:2])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[1:], ids=repr)
+def test_samples(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler) -> None:
+    if reasoner.family == "llama" and isinstance(sampler, MCDropout) and "embedding" in sampler.sites:
+        pytest.skip("llama has no embedding site")
+    engine = RolloutEngine(reasoner, sampler)
+    four, two = (engine.rollout(*prompts, n, NAMES, seed=0) for n in (4, 2))
+    assert torch.allclose(four.thoughts[:, :2], two.thoughts, atol=1e-4)  # more samples keep the first ones
+    assert not torch.allclose(four.thoughts[:, 0, 0], four.thoughts[:, 1, 0])  # already the first thought differs
+    other = engine.rollout(*prompts, 2, NAMES, seed=1)
+    assert not torch.allclose(other.thoughts, two.thoughts)
+
+
+def distinct_prefixes(rollouts: Rollouts, ids: Tensor, mask: Tensor, reasoner: LatentReasoner, shared: int) -> int:
+    """Positions that a walk of the prefix tree must read; all but `shared` prompt positions are per sample."""
+    questions, samples = rollouts.answer_ids.shape[:2]
+    nodes = 0
+    for q in range(questions):
+        length = int(mask[q].sum())
+        common = length - 1 if shared == 1 else length if shared == 2 else 0
+        nodes += common
+        for n in range(samples):
+            answer = [t for t in rollouts.answer_ids[q, n].tolist() if t != reasoner.pad_id]
+            fed = min(len(answer), rollouts.answer_ids.shape[2] - 1)  # the last token that fits is never read
+            nodes += length - common + rollouts.thoughts.shape[2] + 1 + fed
+    return nodes
+
+
+@pytest.mark.parametrize(("sampler", "shared"), [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0)], ids=repr)
+def test_each_prefix_is_read_once(reasoner: LatentReasoner, sampler: Sampler, shared: int, problems: list) -> None:
+    """Counted by a hook on the backbone, on prompts of one length, against the tree of what came out."""
+    seen = 0
+
+    def count(module, args, kwargs, output) -> None:
+        nonlocal seen
+        seen += output.last_hidden_state.shape[0] * output.last_hidden_state.shape[1]
+
+    rows = [reasoner.encode_prompt(problem.question)[:14] for problem in problems[:4]]
+    ids, mask = left_pad(rows, reasoner.pad_id)
+    handle = reasoner.backbone.base_model.register_forward_hook(count, with_kwargs=True)
+    rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 5, seed=0)
+    handle.remove()
+    nodes = distinct_prefixes(rollouts, ids, mask, reasoner, shared)
+    assert (seen, rollouts.token_forwards, rollouts.tree_nodes) == (nodes, nodes, nodes)
+
+
+def test_vocabulary_head_only_where_a_token_is_chosen(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    shapes = []
+    head = gpt2.backbone.get_output_embeddings()
+    handle = head.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+    rollouts = RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 4, NAMES)
+    handle.remove()
+    lengths = (rollouts.answer_ids != gpt2.pad_id).sum(-1)
+    assert sum(shape[0] for shape in shapes) == int((lengths + 1).clamp(max=5).sum())
+    assert all(len(shape) == 2 for shape in shapes)
+
+
+def test_padding_is_counted(gpt2: LatentReasoner) -> None:
+    ids, mask = left_pad([[20, 21, 22, 3], [20, 3]], gpt2.pad_id)
+    rollouts = RolloutEngine(gpt2).rollout(ids, mask)
+    assert rollouts.token_forwards - rollouts.tree_nodes == 2
+
+
+def test_thoughts_and_tokens_per_call(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    rollouts = RolloutEngine(gpt2).rollout(*prompts, num_thoughts=5, max_answer_tokens=2)
+    assert rollouts.thoughts.shape == (6, 1, 5, 32)
+    assert rollouts.answer_ids.shape == (6, 1, 2)
+    none = RolloutEngine(gpt2).rollout(*prompts, num_thoughts=0)
+    assert none.thoughts.shape == (6, 1, 0, 32)
+
+
+def test_prompt_of_one_token(reasoner: LatentReasoner) -> None:
+    ids, mask = left_pad([[reasoner.start_id], [20, 21, reasoner.start_id]], reasoner.pad_id)
+    both = RolloutEngine(reasoner).rollout(ids, mask)
+    alone = RolloutEngine(reasoner).rollout(ids[:1, -1:], mask[:1, -1:])
+    assert both.thoughts.isfinite().all()
+    assert torch.allclose(both.thoughts[:1], alone.thoughts, atol=1e-4)
+
+
+def test_mixed_precision_keeps_shapes_and_stays_close(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    full = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
+    assert mixed.thoughts.shape == full.thoughts.shape
+    assert (mixed.thoughts[:, :, 0] - full.thoughts[:, :, 0]).abs().mean() < 0.1
+
+
+def test_user_errors(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(ConfigError, match="num_samples=0"):
+        RolloutEngine(gpt2).rollout(*prompts, num_samples=0)
+    with pytest.raises(ConfigError, match="max_rows=0"):
+        RolloutEngine(gpt2, max_rows=0)
+    with pytest.raises(ConfigError, match="64 positions"):
+        RolloutEngine(gpt2).rollout(*prompts, max_answer_tokens=60)
+
+
+def _build() -> tuple[dict[str, LatentReasoner], tuple[Tensor, Tensor]]:
+    """What the property tests share (hypothesis does not mix with function-scoped fixtures)."""
+    from lightning_ltts.data.tokenization import WordTokenizer
+    from lightning_ltts.data.word_problems import WordProblems
+
+    tokenizer = WordTokenizer(20).build()
+    models = {family: make_reasoner(family, tokenizer) for family in BACKBONES}
+    questions = [p.question for p in WordProblems("test", 6, 5).load()]
+    rows = [models["gpt2"].encode_prompt(question)[i % 3 :] for i, question in enumerate(questions)]
+    return models, left_pad(rows, models["gpt2"].pad_id)
+
+
+CACHE, PROMPTS = _build()

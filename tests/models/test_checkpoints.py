@@ -1,0 +1,83 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ltts import load_latent_rm, load_reasoner
+from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.models.checkpoints import ENTRY, describe
+from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
+from lightning_ltts.models.latent_rm import LatentRM
+from tests.helpers import save_latent_rm, save_reasoner
+
+
+def test_round_trip(reasoner: LatentReasoner, tmp_path: Path) -> None:
+    path = save_reasoner(reasoner, tmp_path / "r.ckpt")
+    loaded = load_reasoner(path)
+    assert fingerprint(loaded) == fingerprint(reasoner)
+    assert loaded.encode_prompt("Ann has 3 pens.") == reasoner.encode_prompt("Ann has 3 pens.")
+    assert not loaded.training
+
+
+def test_latent_rm_round_trip(latent_rm: LatentRM, tmp_path: Path) -> None:
+    assert fingerprint(load_latent_rm(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))) == fingerprint(latent_rm)
+
+
+def test_fingerprint_sees_one_weight(gpt2: LatentReasoner) -> None:
+    before = fingerprint(gpt2)
+    with torch.no_grad():
+        gpt2.backbone.base_model.h[1].mlp.c_fc.bias[3] += 1e-6
+    assert fingerprint(gpt2) != before
+
+
+def test_wrong_kind(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a LatentRM, but a latent reasoner is needed"):
+        load_reasoner(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))
+    with pytest.raises(CheckpointError, match="holds a latent reasoner, but a LatentRM is needed"):
+        load_latent_rm(save_reasoner(gpt2, tmp_path / "r.ckpt"))
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+        load_reasoner(tmp_path / "other.ckpt")
+
+
+def test_missing_and_cut_off(gpt2: LatentReasoner, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_reasoner(tmp_path / "nope.ckpt")
+    path = save_reasoner(gpt2, tmp_path / "r.ckpt")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_reasoner(path)
+
+
+def test_weights_that_do_not_fit(gpt2: LatentReasoner, tmp_path: Path) -> None:
+    entry = describe("reasoner", gpt2)
+    state = {f"reasoner.{k}": v for k, v in gpt2.state_dict().items()}
+    state.pop("reasoner.backbone.transformer.wpe.weight")
+    torch.save({ENTRY: entry, "state_dict": state}, tmp_path / "r.ckpt")
+    with pytest.raises(CheckpointError, match="wpe"):
+        load_reasoner(tmp_path / "r.ckpt")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch {}",)
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    Malicious.__reduce__ = lambda self: (os.system, (f"touch {tmp_path / 'owned'}",))  # type: ignore[method-assign]
+    torch.save({ENTRY: Malicious(), "state_dict": {}}, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_reasoner(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_unsupported_backbone(gpt2: LatentReasoner) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="model_type 'bert' is not supported"):
+        LatentReasoner(replace(gpt2.spec, backbone={"model_type": "bert"}))
+    with pytest.raises(ConfigError, match="method 'nope' is not known"):
+        LatentReasoner(replace(gpt2.spec, method="nope"))
+    with pytest.raises(ConfigError, match="num_thoughts=-1"):
+        LatentReasoner(replace(gpt2.spec, num_thoughts=-1))

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+
+
+@pytest.fixture
+def rm(reasoner: LatentReasoner) -> LatentRM:
+    torch.manual_seed(1)
+    return LatentRM.from_reasoner(reasoner).eval()
+
+
+@torch.no_grad()
+def test_score_equals_one_unpadded_sequence_each(rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    ids, mask = prompts
+    thoughts = torch.randn(6, 2, 3, 32)
+    scores = rm.score(ids, mask, thoughts)
+    assert scores.shape == (6, 2, 3)
+    for q in range(6):
+        prompt = rm.backbone.get_input_embeddings()(ids[q][mask[q].bool()])
+        for n in range(2):
+            sequence = torch.cat([prompt, thoughts[q, n]])[None]
+            hidden = rm.backbone(inputs_embeds=sequence).last_hidden_state[0, -3:]
+            assert torch.allclose(scores[q, n], rm.score_head(hidden)[:, 0], atol=2e-5)
+
+
+@torch.no_grad()
+def test_step_by_step_equals_at_once(rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    """What beam search relies on, with rows forked and dropped on the way."""
+    thoughts = torch.randn(6, 2, 3, 32)
+    whole = rm.score(*prompts, thoughts)
+    rows = torch.arange(6).repeat_interleave(2)
+    state = rm.start(*prompts).take(rows)
+    first, state = rm.extend(state, thoughts.flatten(0, 1)[:, :1])
+    kept = torch.tensor([11, 3, 3, 0])
+    second, state = rm.extend(state.take(kept), thoughts.flatten(0, 1)[kept, 1:2])
+    assert torch.allclose(first[:, 0], whole.flatten(0, 1)[:, 0], atol=2e-5)
+    assert torch.allclose(second[:, 0], whole.flatten(0, 1)[kept, 1], atol=2e-5)
+
+
+@torch.no_grad()
+def test_padding_and_neighbours_do_not_matter(rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    """The published code scores left-padded text without position ids, so that scores depend on the batch."""
+    ids, mask = prompts
+    thoughts = torch.randn(6, 2, 3, 32)
+    scores = rm.score(ids, mask, thoughts)
+    assert torch.allclose(rm.score(pad(ids, (3, 0)), pad(mask, (3, 0)), thoughts), scores, atol=2e-5)
+    assert torch.allclose(rm.score(ids[2:3], mask[2:3], thoughts[2:3]), scores[2:3], atol=2e-5)
+
+
+@torch.no_grad()
+def test_extra_layers_start_as_the_identity(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    plain, deep = LatentRM.from_reasoner(reasoner).eval(), LatentRM.from_reasoner(reasoner, extra_layers=2).eval()
+    deep.score_head.load_state_dict(plain.score_head.state_dict())
+    thoughts = torch.randn(6, 2, 3, 32)
+    assert torch.allclose(plain.score(*prompts, thoughts), deep.score(*prompts, thoughts), atol=1e-5)
+    assert deep.backbone.config.num_hidden_layers == 4
+    with pytest.raises(ConfigError, match="extra_layers=-1"):
+        LatentRM.from_reasoner(reasoner, extra_layers=-1)
+
+
+def test_thoughts_of_another_size(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    rm = LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=20))
+    assert rm.score(*prompts, torch.randn(6, 2, 3, 20)).shape == (6, 2, 3)

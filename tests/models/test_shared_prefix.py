@@ -1,0 +1,76 @@
+import pytest
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
+from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
+
+
+def read_prompt(reasoner: LatentReasoner, ids: Tensor, mask: Tensor) -> DynamicCache:
+    cache = DynamicCache(config=reasoner.backbone.config)
+    reasoner.read(reasoner.embed(ids), position_ids(mask), cache, mask)
+    return cache
+
+
+@torch.no_grad()
+def by_shared_prefix(reasoner, ids, mask, owner, blocks) -> Tensor:
+    cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(owner, len(ids)))
+    positions, outputs = mask.sum(-1)[owner], []
+    for block in blocks:
+        steps = torch.arange(block.shape[1])
+        outputs.append(reasoner.read(block, positions[:, None] + steps, cache))
+        positions = positions + block.shape[1]
+    return torch.cat(outputs, 1)
+
+
+@torch.no_grad()
+def by_repeating(reasoner, ids, mask, owner, blocks) -> Tensor:
+    """The obvious way: one unpadded sequence per row, read at once without a cache."""
+    rows = []
+    for row, question in enumerate(owner.tolist()):
+        prompt = reasoner.embed(ids[question][mask[question].bool()])[None]
+        suffix = torch.cat([block[row : row + 1] for block in blocks], dim=1)
+        hidden = reasoner.backbone.base_model(inputs_embeds=torch.cat([prompt, suffix], 1)).last_hidden_state
+        rows.append(hidden[:, prompt.shape[1] :])
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [[0, 1], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 1], [1, 1]],
+    ids=["one each", "regular", "uneven and mixed", "a question without rows"],
+)
+def test_equals_full_attention(reasoner: LatentReasoner, owner: list[int]) -> None:
+    """Left padding, grouped heads, single positions and a causal block; any rows in any order."""
+    ids = torch.tensor([[20, 21, 22, 23, 24], [0, 0, 30, 31, 32]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    generator = torch.Generator().manual_seed(0)
+    blocks = [torch.randn(len(owner), length, 32, generator=generator) for length in (1, 3, 1)]
+    expected = by_repeating(reasoner, ids, mask, torch.tensor(owner), blocks)
+    actual = by_shared_prefix(reasoner, ids, mask, torch.tensor(owner), blocks)
+    assert torch.allclose(actual, expected, atol=2e-5), (actual - expected).abs().max()
+
+
+def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> None:
+    ids, mask = torch.tensor([[20, 21, 22], [30, 31, 32]]), torch.ones(2, 3, dtype=torch.long)
+    with torch.no_grad():
+        cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(torch.arange(2), 2))
+        first, second = torch.randn(2, 1, 32), torch.randn(3, 1, 32)
+        reasoner.read(first, torch.full((2, 1), 3), cache)
+        fork = cache.take(torch.tensor([1, 0, 1]))
+        forked = reasoner.read(second, torch.full((3, 1), 4), fork)
+        assert (cache.suffix_length, fork.suffix_length) == (1, 2)
+        owner = torch.tensor([1, 0, 1])
+        expected = by_repeating(reasoner, ids, mask, owner, [first[owner], second])[:, 1:]
+    assert torch.allclose(forked, expected, atol=2e-5)
+    assert fork.layers[0].prefix_keys.data_ptr() == cache.layers[0].prefix_keys.data_ptr()  # shared, not copied
+
+
+def test_gradients_reach_the_prompt(gpt2: LatentReasoner) -> None:
+    ids, mask = torch.tensor([[0, 21, 22]]), torch.tensor([[0, 1, 1]])
+    cache = SharedPrefixCache(read_prompt(gpt2, ids, mask), mask, RowLayout.of(torch.tensor([0, 0]), 1))
+    gpt2.read(torch.randn(2, 2, 32), torch.tensor([[2, 3], [2, 3]]), cache).sum().backward()
+    gradient = gpt2.backbone.get_input_embeddings().weight.grad
+    assert gradient[21].abs().sum() > 0
+    assert gradient.isfinite().all()

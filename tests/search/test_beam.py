@@ -1,0 +1,95 @@
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.search.beam import BeamSearch
+
+KEYS = question_keys(0, list(range(6)))
+SAMPLERS = [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_equals_a_search_without_caches(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    """Replays the kept beams: the trajectory of each is rebuilt by rollouts of one candidate at a time."""
+    if sampler.perturbs_prompt:
+        pytest.skip("the slot that perturbs the prompt is covered by the budget test")
+    beams, candidates = 2, 3
+    found = BeamSearch(beams, candidates).search(RolloutEngine(gpt2, sampler), latent_rm, *prompts, KEYS)
+    for q in range(2):
+        ids, mask = (x[q : q + 1] for x in prompts)
+        kept: list[list[int]] = [[]]  # slots chosen at each step
+        for step in range(3):
+            grown = beams * candidates // len(kept)
+            paths = [[*path, slot] for i, path in enumerate(kept) for slot in range(i * grown, (i + 1) * grown)]
+            scored = [(float(score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p).sum()), p) for p in paths]
+            kept = [path for _, path in sorted(scored, key=lambda pair: -pair[0])[:beams]]
+            assert len(kept[0]) == step + 1
+        expected = torch.stack([score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p) for p in kept])
+        assert torch.allclose(found.scores[q], expected, atol=1e-4)
+
+
+@torch.no_grad()
+def score_path(reasoner, rm, sampler, ids, mask, key, slots: list[int]) -> Tensor:
+    """Step scores (t,) of the trajectory that takes candidate slots[i] at step i."""
+    engine = RolloutEngine(reasoner, sampler)
+    branches = engine.start(ids, mask, fold(key, 4, 0, torch.tensor([0]))[:, None], room=8)
+    thoughts = []
+    for step, slot in enumerate(slots):
+        branches = engine.step(branches, fold(key, 4, step, slot))
+        thoughts.append(branches.pending)
+    return rm.score(ids, mask, torch.stack(thoughts, 1)[None])[0, 0]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_shapes_order_and_cost(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    engine = RolloutEngine(gpt2, sampler)
+    found = BeamSearch(3, 2).search(engine, latent_rm, *prompts, KEYS)
+    assert found.answer_ids.shape == (6, 3, 5)
+    assert found.scores.shape == (6, 3, 3)
+    totals = found.scores.sum(-1)
+    assert (totals[:, :-1] >= totals[:, 1:]).all()  # best first
+    ids, mask = prompts
+    if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
+        answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
+        assert engine.cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
+
+
+def test_batch_and_padding_do_not_matter(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    search, engine = BeamSearch(2, 2), RolloutEngine(gpt2, GaussianNoise(0.5))
+    ids, mask = prompts
+    whole = search.search(engine, latent_rm, ids, mask, KEYS)
+    alone = search.search(engine, latent_rm, ids[4:5, 1:], mask[4:5, 1:], KEYS[4:5])
+    assert torch.allclose(whole.scores[4:5], alone.scores, atol=1e-4)
+    assert torch.equal(whole.answer_ids[4:5], alone.answer_ids)
+
+
+def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
+    engine = RolloutEngine(gpt2, Deterministic())
+    found = BeamSearch(1, 1).search(engine, latent_rm, *prompts, KEYS)
+    assert torch.equal(found.answer_ids, engine.rollout(*prompts).answer_ids)
+
+
+def test_guidance_raises_the_score(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    engine = RolloutEngine(gpt2, GaussianNoise(0.5))
+    guided = BeamSearch(4, 4).search(engine, latent_rm, *prompts, KEYS).scores.sum(-1)[:, 0]
+    sampled = latent_rm.score(*prompts, engine.rollout(*prompts, 16).thoughts).sum(-1).mean(1)
+    assert (guided > sampled).all()
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(ConfigError, match="over the limit of 64"):
+        BeamSearch(16, 8, limit=64)
+    with pytest.raises(ConfigError, match="beams >= 1"):
+        BeamSearch(0, 8)
