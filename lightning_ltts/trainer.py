@@ -75,6 +75,7 @@ class Trainer(pl.Trainer):
         """
         if not isinstance(datamodule, MiningData):
             raise ConfigError("'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm")
-        self.fit_loop.max_epochs = 0
-        self.num_sanity_val_steps = 0
-        self.fit(model, datamodule=datamodule)
+        # validation of no batches: sets up devices and DataModule, and needs no optimiser
+        datamodule.mine_all = True
+        self.limit_val_batches = 0
+        self.validate(model, datamodule=datamodule, verbose=False)

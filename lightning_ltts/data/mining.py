@@ -163,14 +163,16 @@ class MiningData(pl.LightningDataModule):
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
+        self.mine_all = False  # whatever the stage; set by `Trainer.mine`
 
     def setup(self, stage: str) -> None:
         """Mines what is missing, on this process's device, together with the other processes."""
-        for split in ("train", "val") if stage == "fit" else ("val",):
+        both = stage == "fit" or self.mine_all
+        for split in ("train", "val") if both else ("val",):
             if split not in self.stores:
                 self._mine(split)
                 self.stores[split] = TrajectoryStore(self.folder / split)
-        if stage == "fit":
+        if both:
             for split, store in self.stores.items():
                 rank_zero_info(_store_line(split, store))
 

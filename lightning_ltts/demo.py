@@ -1,0 +1,70 @@
+"""`make demo`: the five commands of the README on the built-in task, then one summary of what the extra compute bought."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.trajectory_store import read_manifest
+from lightning_ltts.engine.rollout import Cost
+
+FOLDER = Path("logs/demo")
+COMMANDS = {
+    "reasoner": "fit experiment=demo/reasoner",
+    "mine": "mine experiment=demo/latent_rm",
+    "latent_rm": "fit experiment=demo/latent_rm",
+    "search": "predict experiment=demo/search",
+    "report": "report logs/demo/search",
+}
+
+
+def main(overrides: list[str]) -> None:
+    """Runs every stage anew in `logs/demo`; `overrides` go to all stages but the report."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    seconds: dict[str, float] = {}
+    for stage, command in COMMANDS.items():
+        arguments = [*shlex.split(command), *(overrides if stage != "report" else [])]
+        print(f"\n$ ltts {shlex.join(arguments)}", flush=True)
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "lightning_ltts", *arguments], check=True)
+        seconds[stage] = round(time.perf_counter() - began, 1)
+    seconds["total"] = round(sum(seconds.values()), 1)
+    summary = summarize_demo(seconds)
+    path = FOLDER / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items())
+    print(f"{stages}\nsummary: {path}   curves: tensorboard --logdir {FOLDER}")
+
+
+def summarize_demo(seconds: dict[str, float]) -> dict[str, Any]:
+    """Accuracies, seconds and token-forward ratios of a finished demo, from its files."""
+    rows = read_rows(FOLDER / "search")
+    summary = summarize(rows)
+    costs = {}
+    for split in ("train", "val"):
+        counts = read_manifest(FOLDER / "latent_rm" / "trajectories" / split)["counts"]
+        costs[f"mine/{split}"] = Cost(int(counts["token_forwards"]), int(counts["tree_nodes"]))
+    for part in rows[0]["cost"]:
+        costs[part] = Cost(
+            round(sum(row["cost"][part]["token_forwards"] for row in rows)),
+            round(sum(row["cost"][part]["tree_nodes"] for row in rows)),
+        )
+    return {
+        "num_problems": summary.num_problems,
+        **{line.name: line.accuracy for line in summary.lines},
+        "seconds": seconds,
+        "token_forward_ratio": {stage: round(cost.ratio, 4) for stage, cost in costs.items()},
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(error.returncode) from None  # the stage has said what is wrong

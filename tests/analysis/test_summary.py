@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_ltts.analysis.figures import scaling_figure
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.errors import DataError
+
+
+def row(number: int, answers: list[str | None], scores: list[float] | None, greedy: str | None = "1") -> dict:
+    samples = [{"answer": a} | ({"scores": [scores[i] - 1, 1]} if scores else {}) for i, a in enumerate(answers)]
+    return {"id": f"q{number}", "answer": "1", "greedy": {"answer": greedy}, "samples": samples}
+
+
+ROWS = [
+    row(0, ["1", "2", "2", None], [3, 0, 0, 9]),  # best-of-N and the weighted vote are right, majority is wrong
+    row(1, ["1", "1", "3", "1"], [0, 0, 5, 0], greedy=None),  # majority alone is right
+    row(2, ["7/2", "4", "5", "4"], [0, 0, 0, 0], greedy="2"),  # all are wrong
+]
+
+
+def test_table_by_hand() -> None:
+    summary = summarize(ROWS)
+    got = {line.name: round(line.accuracy, 4) for line in summary.lines}
+    assert got == {
+        "greedy": round(1 / 3, 4),
+        "pass@1": round((1 / 4 + 3 / 4) / 3, 4),
+        "coverage@4": round(2 / 3, 4),
+        "majority@4": round(1 / 3, 4),
+        "weighted_vote@4": round(1 / 3, 4),
+        "best_of_n@4": round(1 / 3, 4),
+    }
+    line = next(x for x in summary.lines if x.name == "best_of_n@4")
+    assert line.gain == 0
+    assert line.gain_interval == (pytest.approx(-1.0), pytest.approx(1.0))
+
+
+def test_curves() -> None:
+    curves = summarize(ROWS).curves
+    assert list(curves["majority"]) == [1, 2, 4]
+    assert curves["majority"][1] == pytest.approx((1 / 4 + 3 / 4) / 3)  # one sample decides alone
+    assert curves["majority"][1] == pytest.approx(curves["best_of_n"][1])
+    assert curves["coverage"][2] == pytest.approx((1 / 2 + 1) / 3)
+
+
+def test_temperature_moves_the_vote() -> None:
+    assert summarize(ROWS, temperature=100.0)["weighted_vote@4"] == summarize(ROWS)["majority@4"]
+    assert summarize(ROWS, temperature=0.01)["weighted_vote@4"] == summarize(ROWS)["best_of_n@4"]
+
+
+def test_without_scores_and_with_beams() -> None:
+    names = [line.name for line in summarize([row(0, ["1", "2"], None)]).lines]
+    assert names == ["greedy", "pass@1", "coverage@2", "majority@2"]
+    beams = [r | {"beam": {"budget": 8, "beams": r["samples"]}} for r in ROWS]
+    assert summarize(beams)["beam@8"] == summarize(ROWS)["best_of_n@4"]
+    assert summarize(beams)["beam_vote@8"] == summarize(ROWS)["weighted_vote@4"]
+
+
+def test_one_sample() -> None:
+    summary = summarize([row(0, ["1"], [0.0])])
+    assert summary["pass@1"] == summary["majority@1"] == 1
+    assert max(map(len, summary.table().splitlines())) <= 100
+    assert json.loads(json.dumps(summary.as_dict()))["num_problems"] == 1
+    assert scaling_figure(summary).axes
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_files(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(r) + "\n" for r in ROWS)
+    assert read_rows(write(tmp_path / "predictions.jsonl", lines)) == ROWS
+    assert read_rows(tmp_path) == ROWS
+    assert read_rows(write(tmp_path / "torn.jsonl", lines + '{"id": ')) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "holds no predictions"),
+        ('{"id": "a"\n' + json.dumps(ROWS[0]) + "\n", "line 1 is not valid JSON"),
+        ('{"question": "x"}\n', "line 1 is not a prediction"),
+        ("3\n", "line 1 is not a prediction"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        read_rows(write(tmp_path / "p.jsonl", text))
+
+
+def test_missing_file_and_mixed_runs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        read_rows(tmp_path / "nope.jsonl")
+    with pytest.raises(DataError, match="different numbers of samples"):
+        summarize([ROWS[0], row(5, ["1"], [0.0])])

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ltts import load_latent_rm
+from lightning_ltts.data.mining import MiningData, RMBatch
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.trainer import Trainer
+from lightning_ltts.training.latent_rm import LatentRMModule
+from tests.helpers import save_reasoner
+
+
+@pytest.fixture
+def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> str:
+    return str(save_reasoner(gpt2, tmp_path / "reasoner.ckpt"))
+
+
+def learnable_batch(questions: int = 8) -> RMBatch:
+    """Trajectories whose first component says whether they are right."""
+    generator = torch.Generator().manual_seed(0)
+    ids, mask = left_pad([[20 + q, 30, 3] for q in range(questions)], 0)
+    labels = (torch.rand(questions, 4, 1, generator=generator) > 0.5).float().expand(-1, -1, 3).contiguous()
+    thoughts = torch.randn(questions, 4, 3, 32, generator=generator)
+    thoughts[..., 0] = 2 * labels - 1
+    votes = labels[..., -1].long()
+    return RMBatch(input_ids=ids, attention_mask=mask, thoughts=thoughts, labels=labels, votes=votes)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "contrastive_unnormalized", "bce"])
+def test_learns_what_can_be_learned(checkpoint: str, loss: str) -> None:
+    module, batch = LatentRMModule(checkpoint, loss=loss), learnable_batch()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        optimizer.step()
+    scores = module.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"]).sum(-1)
+    right = batch["labels"][..., -1].bool()
+    mixed = right.any(1) & ~right.all(1)
+    assert all(scores[q][right[q]].min() > scores[q][~right[q]].max() for q in mixed.nonzero().flatten())
+
+
+def test_starts_from_the_reasoner_and_leaves_it_out_of_the_checkpoint(checkpoint: str, gpt2: LatentReasoner) -> None:
+    module = LatentRMModule(checkpoint)
+    weight = gpt2.backbone.base_model.h[0].mlp.c_fc.weight
+    assert torch.equal(module.latent_rm.backbone.h[0].mlp.c_fc.weight, weight)
+    assert all(name.startswith("latent_rm.") for name in module.state_dict())
+
+
+def test_validation_metrics_by_hand(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mixed questions, one hit by the best score, and one all wrong: recall@1 = 1/2, best-of-N = 1/3, majority 2/3."""
+    module = LatentRMModule(checkpoint)
+    batch = learnable_batch(3)
+    correct = torch.tensor([[1.0, 0, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]])
+    batch["labels"] = correct[..., None].expand(-1, -1, 3)
+    batch["votes"] = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    totals = torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 9], [1, 0, 0, 0]])
+    monkeypatch.setattr(module.latent_rm, "score", lambda *args: totals[..., None].expand(-1, -1, 3) / 3)
+    logged: dict = {}
+    module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    assert float(logged["val/recall@1"]) == pytest.approx(1 / 2)
+    assert float(logged["val/best_of_n"]) == pytest.approx(1 / 3)
+    assert float(logged["val/majority"]) == pytest.approx(2 / 3)
+
+
+def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
+    data = MiningData(
+        checkpoint,
+        GaussianNoise(0.8),
+        WordProblems("train", 12),
+        WordProblems("valid", 6),
+        str(tmp_path / "store"),
+        num_samples=3,
+        num_rollouts=2,
+        val_num_samples=4,
+        batch_size=4,
+        keep_uninformative=True,
+    )
+    module = LatentRMModule(checkpoint)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, logger=False, enable_progress_bar=False, num_sanity_val_steps=0
+    )
+    trainer.fit(module, datamodule=data)
+    names = {"train/loss", "train/reward_margin", "val/recall@1", "val/majority", "val/weighted_vote", "val/best_of_n"}
+    assert names <= trainer.callback_metrics.keys()
+    path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    loaded = load_latent_rm(path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.latent_rm.parameters(), strict=True))
+
+
+def test_checkpoint_for_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:
+    saved: dict = {}
+    LatentRMModule(checkpoint).on_save_checkpoint(saved)
+    with torch.no_grad():
+        gpt2.backbone.base_model.ln_f.weight.mul_(2)
+    other = LatentRMModule(str(save_reasoner(gpt2, tmp_path / "other.ckpt")))
+    with pytest.raises(CheckpointError, match="for another reasoner"):
+        other.on_load_checkpoint(saved)
+    with pytest.raises(CheckpointError, match="not a LatentRM's"):
+        other.on_load_checkpoint({})
+
+
+def test_reasoner_without_thoughts(tokenizer, tmp_path: Path) -> None:
+    from tests.conftest import make_reasoner
+
+    path = save_reasoner(make_reasoner("gpt2", tokenizer, num_thoughts=0), tmp_path / "cot.ckpt")
+    with pytest.raises(ConfigError, match="without thoughts"):
+        LatentRMModule(str(path))

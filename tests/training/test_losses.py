@@ -1,0 +1,46 @@
+import math
+
+import pytest
+import torch
+
+from lightning_ltts.training.losses import bce_loss, contrastive_loss
+
+# one question, two trajectories, two steps; p = softmax([ln 3, 0]) = [3/4, 1/4] at both steps
+SCORES = torch.tensor([[[math.log(3.0), math.log(3.0)], [0.0, 0.0]]])
+
+
+def test_contrastive_normalized() -> None:
+    """Step 1, labels 1 and 1: -(ln 3/4 + ln 1/4) / 2 = 0.837. Step 2, labels 1/2 and 0: -ln 3/4 = 0.288. Mean 0.562."""
+    labels = torch.tensor([[[1.0, 0.5], [1.0, 0.0]]])
+    first, second = -(math.log(0.75) + math.log(0.25)) / 2, -math.log(0.75)
+    assert float(contrastive_loss(SCORES, labels)) == pytest.approx((first + second) / 2)
+
+
+def test_contrastive_unnormalized() -> None:
+    """The same labels as they are: step 1 gives 2 x 0.837, step 2 half of 0.288."""
+    labels = torch.tensor([[[1.0, 0.5], [1.0, 0.0]]])
+    first, second = -(math.log(0.75) + math.log(0.25)), -0.5 * math.log(0.75)
+    assert float(contrastive_loss(SCORES, labels, normalize=False)) == pytest.approx((first + second) / 2)
+
+
+def test_steps_without_a_right_completion_do_not_count() -> None:
+    labels = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    assert float(contrastive_loss(SCORES, labels)) == pytest.approx(-math.log(0.75))
+    assert float(contrastive_loss(SCORES, torch.zeros(1, 2, 2))) == 0
+
+
+def test_only_differences_between_trajectories_matter() -> None:
+    labels = torch.rand(1, 2, 2)
+    assert torch.allclose(contrastive_loss(SCORES + 5, labels), contrastive_loss(SCORES, labels))
+
+
+def test_gradient_raises_the_right_trajectory() -> None:
+    scores = torch.zeros(1, 3, 1, requires_grad=True)
+    contrastive_loss(scores, torch.tensor([[[1.0], [0.0], [0.0]]])).backward()
+    assert scores.grad.flatten().tolist() == pytest.approx([-2 / 3, 1 / 3, 1 / 3])
+
+
+def test_bce() -> None:
+    """sigmoid(ln 3) = 3/4, so label 1/2 costs -(ln 3/4 + ln 1/4) / 2; sigmoid(0) = 1/2 costs ln 2."""
+    expected = (-(math.log(0.75) + math.log(0.25)) / 2 + math.log(2)) / 2
+    assert float(bce_loss(SCORES, torch.full((1, 2, 2), 0.5))) == pytest.approx(expected)
