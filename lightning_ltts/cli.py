@@ -177,7 +177,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 def _report(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(f"{PROG} report", description="Sums up prediction files, without a model.")
     parser.add_argument("predictions", nargs="+", help="prediction file, or the folder that holds it")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the weighted vote")
+    parser.add_argument("--temperature", type=float, help="of the weighted vote; by default the fitted one")
     parser.add_argument("--json", action="store_true", help="machine-readable output, curves included")
     options = parser.parse_args(arguments)
     for path in options.predictions:

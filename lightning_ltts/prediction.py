@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_ltts.analysis.figures import scaling_figure
 from lightning_ltts.analysis.predictions import read_rows
@@ -19,14 +19,15 @@ from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.trajectory_store import check_same_settings, hash_problems
-from lightning_ltts.engine.grading import read_answers
-from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
+from lightning_ltts.engine.grading import read_answers, vote_numbers
+from lightning_ltts.engine.rollout import Cost, RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import fingerprint, left_pad
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch
+from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
 
 MANIFEST = "predictions.manifest.json"
 PREDICTIONS = "predictions.jsonl"
@@ -109,6 +110,7 @@ class LatentSearch(pl.LightningModule):
         rollouts = engine.rollout(ids, mask, self.num_samples, names, self.seed)
         scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts)
         samples = _rows_of(reasoner, rollouts.answer_ids, scores)
+        choices = self._choose(samples, scores)
         cost = {"sampling": engine.cost}
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
@@ -130,6 +132,9 @@ class LatentSearch(pl.LightningModule):
             }
             if beams is not None and self.beam is not None:
                 row["beam"] = {"budget": self.beam.budget, "beams": beams[i]}
+            if self.latent_rm is not None:
+                row["temperature"] = self.latent_rm.spec.temperature
+            row["choices"] = {name: int(chosen[i]) for name, chosen in choices.items()}
             # a pass is shared by its problems, and so is its cost
             row["cost"] = {
                 part: {"token_forwards": c.token_forwards / len(batch), "tree_nodes": c.tree_nodes / len(batch)}
@@ -137,6 +142,15 @@ class LatentSearch(pl.LightningModule):
             }
             rows.append(row)
         return rows
+
+    def _choose(self, samples: list[list[dict[str, Any]]], scores: Tensor | None) -> dict[str, Tensor]:
+        """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
+        votes = torch.tensor([vote_numbers([sample["answer"] for sample in question]) for question in samples])
+        if scores is None or self.latent_rm is None:
+            return {Majority.name: Majority().choose(votes, torch.zeros(votes.shape))}
+        selections = (Majority(), WeightedVote(self.latent_rm.spec.temperature), BestOfN())
+        totals = scores.float().sum(-1).cpu()
+        return {selection.name: selection.choose(votes, totals) for selection in selections}
 
 
 def _rows_of(reasoner: Any, answer_ids: Tensor, scores: Tensor | None) -> list[list[dict[str, Any]]]:
@@ -188,7 +202,13 @@ class PredictionData(pl.LightningDataModule):
         assert trainer is not None, "dataloaders are asked for by a Trainer"
         todo = sorted((p for p in self.problems if p.id not in self.done), key=lambda p: len(p.question.split()))
         share = todo[trainer.global_rank :: trainer.world_size]
-        return DataLoader(share, batch_size=None, collate_fn=lambda problem: problem)  # type: ignore[arg-type]
+        # the share is final: this sampler keeps Lightning from dividing it once more
+        sampler: DistributedSampler = DistributedSampler(share, num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
+        return DataLoader(share, batch_size=None, sampler=sampler, collate_fn=_as_it_is)  # type: ignore[arg-type]
+
+
+def _as_it_is(problem: Problem) -> Problem:
+    return problem
 
 
 class PredictionWriter(Callback):
@@ -199,10 +219,10 @@ class PredictionWriter(Callback):
 
     Args:
         folder: where the files go; a run with other settings must have another folder.
-        temperature: of the weighted vote in the summary.
+        temperature: of the weighted vote in the summary; by default the one fitted when the LatentRM was trained.
     """
 
-    def __init__(self, folder: str, temperature: float = 1.0):
+    def __init__(self, folder: str, temperature: float | None = None):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
@@ -255,7 +275,7 @@ class PredictionWriter(Callback):
             self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
             self.summary = summarize(read_rows(self.folder), self.temperature)
             _write(self.folder / "summary.json", json.dumps(self.summary.as_dict(), indent=2) + "\n")
-            rank_zero_info(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
+            print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     _log_curves(logger, self.summary)

@@ -57,7 +57,7 @@ class Summary:
         return "\n".join([f"{self.num_problems} problems", *rows])
 
 
-def summarize(rows: Sequence[dict[str, Any]], temperature: float = 1.0) -> Summary:
+def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) -> Summary:
     """Greedy, pass@1, coverage, every selection and the beams of prediction rows.
 
     Coverage (the oracle) and pass@1 are the unbiased pass@k; a selection at N below the number of samples is averaged over
@@ -65,13 +65,15 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float = 1.0) -> Summa
 
     Args:
         rows: lines of one prediction file.
-        temperature: of the weighted vote.
+        temperature: of the weighted vote; by default the one the rows name, which was fitted on validation.
 
     Raises:
         DataError: the rows do not belong together.
     """
     rows = list(rows)
     pool = sample_pool(rows)
+    if temperature is None:
+        temperature = float(rows[0].get("temperature", 1.0))
     size = pool.correct.shape[1]
     sizes = [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
     selections: list[Selection] = [Majority()]

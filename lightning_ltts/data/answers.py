@@ -31,7 +31,12 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def extract_answer(text: str, marker: str = "###") -> Fraction | None:
-    """The number after the last answer `marker` of a generated text; `None` where there is no marker or no number."""
+    """The number after the last answer `marker` of a generated text; `None` where there is no marker or no number.
+
+    With an empty marker, the first number of the whole text.
+    """
+    if not marker:
+        return parse_number(text)
     _, found, tail = text.rpartition(marker)
     return parse_number(tail.lstrip("#")) if found else None
 

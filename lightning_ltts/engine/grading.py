@@ -1,5 +1,6 @@
 """From answer tokens to answers."""
 
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
 
 import torch
@@ -16,7 +17,7 @@ def read_answers(reasoner: LatentReasoner, answer_ids: Tensor) -> list[Fraction 
     return [answers[i] for i in inverse.tolist()]
 
 
-def vote_numbers(answers: list[Fraction | None]) -> list[int]:
+def vote_numbers(answers: Sequence[Hashable | None]) -> list[int]:
     """Answers -> small integers, equal where the answers are; -1 for none."""
-    numbers: dict[Fraction, int] = {}
+    numbers: dict[Hashable, int] = {}
     return [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers]

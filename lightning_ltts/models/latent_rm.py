@@ -19,6 +19,7 @@ class LatentRMSpec:
 
     backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
     thought_size: int  # d of the reasoner whose thoughts it reads
+    temperature: float = 1.0  # of the weighted vote, fitted on validation
 
 
 @dataclass(frozen=True)

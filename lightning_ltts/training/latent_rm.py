@@ -17,6 +17,9 @@ from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
 
+# what the temperature of the weighted vote is chosen from, on the validation store
+TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))
+
 
 class LatentRMModule(pl.LightningModule):
     """A LatentRM whose backbone starts from the reasoner, trained with a step-wise loss over the samples of a question.
@@ -28,7 +31,6 @@ class LatentRMModule(pl.LightningModule):
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
-        temperature: of the weighted vote that validation reports.
     """
 
     def __init__(
@@ -39,7 +41,6 @@ class LatentRMModule(pl.LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
-        temperature: float = 1.0,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -53,13 +54,14 @@ class LatentRMModule(pl.LightningModule):
         self.reasoner_fingerprint = fingerprint(source)
         self.latent_rm = LatentRM.from_reasoner(source, extra_layers)
         self.recall = MeanMetric(nan_strategy="ignore")
-        self.selected = torch.nn.ModuleDict(
-            {s.name: SelectedAccuracy(s) for s in (Majority(), WeightedVote(temperature), BestOfN())}
-        )
+        self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
+        self.weighted = torch.nn.ModuleList([SelectedAccuracy(WeightedVote(t)) for t in TEMPERATURES])
+        self.temperature = 1.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the LatentRM's description and which reasoner it belongs to."""
-        checkpoint[ENTRY] = {**describe("latent_rm", self.latent_rm), "reasoner": self.reasoner_fingerprint}
+        """Writes the LatentRM's description and which reasoner it belongs to; the fitted temperature is part of it."""
+        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, temperature=self.temperature)
+        checkpoint[ENTRY]["reasoner"] = self.reasoner_fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another kind or reasoner.
@@ -95,14 +97,19 @@ class LatentRMModule(pl.LightningModule):
         mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
         if bool(mixed.any()):
             self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True))[mixed])
-        for metric in self.selected.values():
+        for metric in (*self.selected.values(), *self.weighted):
             metric.update(batch["votes"], correct, scores)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs and resets the metrics."""
+        """Logs and resets the metrics, and fits the temperature of the weighted vote."""
         values: dict[str, Any] = {f"val/{name}": metric.compute() for name, metric in self.selected.items()}
-        self.log_dict({**values, "val/recall@1": self.recall.compute()}, prog_bar=True)
-        for metric in (self.recall, *self.selected.values()):
+        weighted = [float(metric.compute()) for metric in self.weighted]
+        best = max(range(len(TEMPERATURES)), key=weighted.__getitem__)
+        self.temperature = TEMPERATURES[best]
+        values |= {"val/weighted_vote": weighted[best], "val/recall@1": self.recall.compute()}
+        self.log_dict(values, prog_bar=True)
+        self.log("val/temperature", self.temperature)
+        for metric in (self.recall, *self.selected.values(), *self.weighted):
             metric.reset()
 
     def configure_optimizers(self) -> Any:

@@ -55,3 +55,7 @@ def test_commas_do_not_matter(value: int) -> None:
 )
 def test_extract_answer_needs_the_marker(text: str, expected: int | None) -> None:
     assert extract_answer(text) == expected
+
+
+def test_without_a_marker_the_first_number_counts() -> None:
+    assert extract_answer("it is 12 or 13", marker="") == 12

@@ -1,0 +1,191 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.data.problems import ProblemFiles
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.errors import ConfigError, DataError, StoreError
+from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.prediction import MANIFEST, LatentSearch, PredictionData, PredictionWriter
+from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.search.beam import BeamSearch
+from lightning_ltts.trainer import Trainer
+from tests.helpers import save_latent_rm, save_reasoner
+
+
+@pytest.fixture
+def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tuple[str, str]:
+    return str(save_reasoner(gpt2, tmp_path / "r.ckpt")), str(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))
+
+
+def predict(checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any) -> list[dict]:
+    defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "max_rows": 16, "latent_rm": checkpoints[1]}
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), **defaults | options)
+    runner = Trainer(
+        accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(folder))], enable_progress_bar=False, **trainer or {}
+    )
+    runner.predict(module, datamodule=PredictionData(WordProblems("test", size)), return_predictions=False)
+    return read_rows(folder)
+
+
+def essence(row: dict) -> tuple:
+    """What must not depend on how the work was divided; scores to rounding."""
+    answers = [sample["answer"] for sample in row["samples"]]
+    beams = [beam["answer"] for beam in row["beam"]["beams"]]
+    return row["id"], row["greedy"], answers, beams, row["choices"]
+
+
+def scores(rows: list[dict]) -> torch.Tensor:
+    return torch.tensor([[sample["scores"] for sample in row["samples"] + row["beam"]["beams"]] for row in rows])
+
+
+def same(one: list[dict], two: list[dict]) -> bool:
+    return list(map(essence, one)) == list(map(essence, two)) and torch.allclose(scores(one), scores(two), atol=1e-3)
+
+
+def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = predict(checkpoints, tmp_path / "p")
+    assert [row["id"] for row in rows] == [p.id for p in WordProblems("test", 10).load()]
+    row = rows[0]
+    assert len({sample["answer"] for r in rows for sample in r["samples"]}) > 2, "the tests should see different answers"
+    assert len(row["samples"]) == 4
+    assert len(row["samples"][0]["scores"]) == 3
+    assert len(row["beam"]["beams"]) == 2
+    assert row["beam"]["budget"] == 4
+    assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n"}
+    assert row["cost"].keys() == {"sampling", "beam"}
+    assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
+    assert "beam@4" in capsys.readouterr().out  # the table
+    assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
+    assert sorted(x.name for x in (tmp_path / "p").iterdir()) == ["predictions.jsonl", MANIFEST, "summary.json"]
+
+
+def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    whole = predict(checkpoints, tmp_path / "a", max_rows=400)
+    assert same(whole, predict(checkpoints, tmp_path / "b", max_rows=1))
+    assert same(whole[:4], predict(checkpoints, tmp_path / "c", size=4))
+
+
+class Killed(Exception):
+    """Stands for a kill in the middle of a run."""
+
+
+def test_resume_after_a_kill(checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict(checkpoints, tmp_path / "whole")
+    step, passes = LatentSearch.predict_step, []
+
+    def dies_at_the_third(self, batch, batch_idx):
+        passes.append([problem.id for problem in batch])
+        if len(passes) == 3:
+            raise Killed
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(LatentSearch, "predict_step", dies_at_the_third)
+    with pytest.raises(Killed):
+        predict(checkpoints, tmp_path / "killed", max_rows=12)
+    part = tmp_path / "killed/predictions.rank0.jsonl"
+    assert len(part.read_text().splitlines()) == 6
+    part.write_text(part.read_text()[:-30])  # the kill tore the last line
+    passes.clear()
+    passes += [[], [], []]  # never the third again
+    rows = predict(checkpoints, tmp_path / "killed", max_rows=12)
+    assert sum(map(len, passes)) == 5  # the four that were left and the torn one
+    assert same(rows, whole)
+    passes[3:] = []
+    assert same(predict(checkpoints, tmp_path / "killed", max_rows=12), whole)  # finished: sums up again, predicts nothing
+    assert len(passes) == 3
+
+
+def test_other_settings_need_another_folder(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    predict(checkpoints, tmp_path / "p", size=3)
+    with pytest.raises(StoreError, match="num_samples=4, but this run has 8"):
+        predict(checkpoints, tmp_path / "p", size=3, num_samples=8)
+    with pytest.raises(StoreError, match="problems="):
+        predict(checkpoints, tmp_path / "p", size=4)
+    with pytest.raises(StoreError, match="precision="):
+        predict(checkpoints, tmp_path / "p", size=3, trainer={"precision": "bf16-mixed"})
+
+
+def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    full = predict(checkpoints, tmp_path / "a")
+    mixed = predict(checkpoints, tmp_path / "b", trainer={"precision": "bf16-mixed"})
+    assert [row["id"] for row in mixed] == [row["id"] for row in full]
+    first = scores(mixed)[:, :4, 0] - scores(full)[:, :4, 0]
+    assert 0 < first.abs().mean() < 0.2  # it did run in another precision, and stays close
+    plain = predict(checkpoints, tmp_path / "c", latent_rm=None, beam=None)
+    assert [s["answer"] for s in plain[0]["samples"]] == [s["answer"] for s in full[0]["samples"]]
+    assert plain[0]["choices"].keys() == {"majority"}
+
+
+def test_two_processes_give_the_same_predictions(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    """Seven problems on two gloo processes through the command line, then resumed with one left for two devices."""
+    whole = predict(checkpoints, tmp_path / "one", size=7)
+    config = {
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 2,
+            "strategy": "ddp",
+            "logger": False,
+            "callbacks": [{"class_path": "lightning_ltts.prediction.PredictionWriter", "init_args": {"folder": str(tmp_path / "two")}}],
+        },
+        "model": {
+            "class_path": "lightning_ltts.prediction.LatentSearch",
+            "init_args": {
+                "reasoner": checkpoints[0],
+                "latent_rm": checkpoints[1],
+                "sampler": {"class_path": "lightning_ltts.sampling.GaussianNoise", "init_args": {"std": 0.5}},
+                "num_samples": 4,
+                "beam": {"class_path": "lightning_ltts.search.beam.BeamSearch", "init_args": {"beams": 2, "candidates": 2}},
+            },
+        },
+        "data": {
+            "class_path": "lightning_ltts.prediction.PredictionData",
+            "init_args": {
+                "problems": {
+                    "class_path": "lightning_ltts.data.word_problems.WordProblems",
+                    "init_args": {"split": "test", "size": 7},
+                }
+            },
+        },
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "lightning_ltts", "predict", "--config", "run.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    first = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert same(read_rows(tmp_path / "two"), whole)
+    lines = (tmp_path / "two/predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "two/predictions.jsonl").write_text("".join(lines[:-1]))
+    subprocess.run(command, cwd=tmp_path, check=True, env=environment, capture_output=True)
+    assert same(read_rows(tmp_path / "two"), whole)
+
+
+def test_options_that_make_no_sense(checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner) -> None:
+    with pytest.raises(ConfigError, match="num_samples=0"):
+        predict(checkpoints, tmp_path, num_samples=0)
+    with pytest.raises(ConfigError, match="max_rows=0"):
+        predict(checkpoints, tmp_path, max_rows=0)
+    with pytest.raises(ConfigError, match="needs a LatentRM"):
+        predict(checkpoints, tmp_path, latent_rm=None)
+    other = save_latent_rm(LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt")
+    with pytest.raises(ConfigError, match="reads thoughts of size 8"):
+        predict(checkpoints, tmp_path, latent_rm=str(other))
+
+
+def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "zoo.json"
+    path.write_text('[{"question": "Ann has 3 zebras.", "answer": "3"}]')
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), num_samples=2)
+    runner = Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))])
+    with pytest.raises(DataError, match=r"zoo\.json, row 1: the word 'zebras.' is not"):
+        runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
+    assert not (tmp_path / "p/predictions.jsonl").exists()
