@@ -10,6 +10,7 @@ Lightning starts again in the other processes of a distributed run.
 
 import argparse
 import json
+import logging
 import os
 import re
 import sys
@@ -24,10 +25,10 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from jsonargparse import ActionConfigFile
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,7 +44,9 @@ HYDRA_FLAGS = {
     "--package", "-p", "--hydra-help", "--run", "-r",
 }  # fmt: skip
 # keys of the composed tree that serve composing only; LightningCLI does not see them
-COMPOSE_KEYS = ("task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "extra_argv")
+COMPOSE_KEYS = (
+    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "extra_argv",
+)  # fmt: skip
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
        ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
 
@@ -236,6 +239,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if command in ("-h", "--help"):
         print(USAGE.format(experiments=_list_experiments()))

@@ -74,6 +74,9 @@ class LatentSearch(pl.LightningModule):
                 f"the LatentRM {latent_rm} reads thoughts of size {self.latent_rm.spec.thought_size}, but those of "
                 f"{reasoner} have {self.reasoner.hidden_size}; use the LatentRM trained for this reasoner"
             )
+        trained_for = self.latent_rm.spec.reasoner if self.latent_rm is not None else None
+        if trained_for not in (None, fingerprint(self.reasoner)):
+            raise ConfigError(f"the LatentRM {latent_rm} was trained for another reasoner than {reasoner}; train one for it")
         self.sampler = sampler
         self.num_samples = num_samples
         self.beam = beam

@@ -27,11 +27,17 @@ def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tu
     return str(save_reasoner(gpt2, tmp_path / "r.ckpt")), str(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))
 
 
-def predict(checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any) -> list[dict]:
+def predict(
+    checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any
+) -> list[dict]:
     defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "max_rows": 16, "latent_rm": checkpoints[1]}
     module = LatentSearch(checkpoints[0], GaussianNoise(0.5), **defaults | options)
     runner = Trainer(
-        accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(folder))], enable_progress_bar=False, **trainer or {}
+        accelerator="cpu",
+        logger=False,
+        callbacks=[PredictionWriter(str(folder))],
+        enable_progress_bar=False,
+        **trainer or {},
     )
     runner.predict(module, datamodule=PredictionData(WordProblems("test", size)), return_predictions=False)
     return read_rows(folder)
@@ -75,7 +81,7 @@ def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_
     assert same(whole[:4], predict(checkpoints, tmp_path / "c", size=4))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill in the middle of a run."""
 
 
@@ -86,11 +92,11 @@ def test_resume_after_a_kill(checkpoints: tuple[str, str], tmp_path: Path, monke
     def dies_at_the_third(self, batch, batch_idx):
         passes.append([problem.id for problem in batch])
         if len(passes) == 3:
-            raise Killed
+            raise KilledError
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(LatentSearch, "predict_step", dies_at_the_third)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         predict(checkpoints, tmp_path / "killed", max_rows=12)
     part = tmp_path / "killed/predictions.rank0.jsonl"
     assert len(part.read_text().splitlines()) == 6
@@ -129,13 +135,14 @@ def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path
 def test_two_processes_give_the_same_predictions(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Seven problems on two gloo processes through the command line, then resumed with one left for two devices."""
     whole = predict(checkpoints, tmp_path / "one", size=7)
+    writer = {"class_path": "lightning_ltts.prediction.PredictionWriter", "init_args": {"folder": str(tmp_path / "two")}}
     config = {
         "trainer": {
             "accelerator": "cpu",
             "devices": 2,
             "strategy": "ddp",
             "logger": False,
-            "callbacks": [{"class_path": "lightning_ltts.prediction.PredictionWriter", "init_args": {"folder": str(tmp_path / "two")}}],
+            "callbacks": [writer],
         },
         "model": {
             "class_path": "lightning_ltts.prediction.LatentSearch",
@@ -179,6 +186,14 @@ def test_options_that_make_no_sense(checkpoints: tuple[str, str], tmp_path: Path
     other = save_latent_rm(LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt")
     with pytest.raises(ConfigError, match="reads thoughts of size 8"):
         predict(checkpoints, tmp_path, latent_rm=str(other))
+
+
+def test_latent_rm_of_another_reasoner(checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner) -> None:
+    with torch.no_grad():
+        gpt2.backbone.base_model.ln_f.weight.mul_(2)
+    other = str(save_reasoner(gpt2, tmp_path / "other.ckpt"))
+    with pytest.raises(ConfigError, match="was trained for another reasoner"):
+        predict((other, checkpoints[1]), tmp_path / "p")
 
 
 def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What was predicted, summed up: tables, intervals and figures, from stored files only."""

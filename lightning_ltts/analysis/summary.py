@@ -70,6 +70,7 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) 
     Raises:
         DataError: the rows do not belong together.
     """
+    # the means are taken here, not by `compute`, which would wait for other processes that have no part in this
     rows = list(rows)
     pool = sample_pool(rows)
     if temperature is None:
@@ -86,7 +87,7 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) 
     for k in sizes:
         pass_at_k = PassAtK(k)
         pass_at_k.update(pool.correct)
-        curves["coverage"][k] = float(pass_at_k.compute())
+        curves["coverage"][k] = float(pass_at_k.per_question().mean())
         if k in (1, size):
             values["pass@1" if k == 1 else f"coverage@{k}"] = pass_at_k.per_question()
     for selection in selections:
@@ -94,7 +95,7 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) 
         for k in sizes:
             accuracy = SelectedAccuracy(selection, k)
             accuracy.update(pool.votes, pool.correct, scores)
-            curves[selection.name][k] = float(accuracy.compute())
+            curves[selection.name][k] = float(accuracy.per_question().mean())
             if k == size:
                 values[f"{selection.name}@{size}"] = accuracy.per_question()
     if "beam" in rows[0]:

@@ -1,0 +1,1 @@
+"""Problems, tokenizers, the built-in task, mining and the trajectory store."""

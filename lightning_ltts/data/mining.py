@@ -17,7 +17,14 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.data.trajectory_store import Example, Shard, StoreWriter, TrajectoryStore, hash_problems, join_shards
+from lightning_ltts.data.trajectory_store import (
+    Example,
+    Shard,
+    StoreWriter,
+    TrajectoryStore,
+    hash_problems,
+    join_shards,
+)
 from lightning_ltts.engine.grading import read_answers, vote_numbers
 from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
 from lightning_ltts.errors import ConfigError
@@ -50,7 +57,12 @@ class RMBatch(TypedDict):
 
 @torch.no_grad()
 def mine(
-    engine: RolloutEngine, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, truths: list[Fraction], rollouts: int
+    engine: RolloutEngine,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    keys: Tensor,
+    truths: list[Fraction],
+    rollouts: int,
 ) -> Mined:
     """Samples trajectories and labels every prefix h_1..h_t by `rollouts` completions of it.
 
@@ -227,7 +239,10 @@ class MiningData(pl.LightningDataModule):
         mine_shard = _ShardMiner(engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed)
         todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
         with tqdm(
-            total=sum(len(shards[n]) for n in todo), desc=f"mining {split}", unit=" questions", disable=trainer.global_rank > 0
+            total=sum(len(shards[n]) for n in todo),
+            desc=f"mining {split}",
+            unit=" questions",
+            disable=trainer.global_rank > 0,
         ) as bar:
             for number in todo:
                 with trainer.precision_plugin.predict_step_context():

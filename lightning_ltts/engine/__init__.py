@@ -1,0 +1,1 @@
+"""The rollout engine: each prefix is read once."""

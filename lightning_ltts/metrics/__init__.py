@@ -1,0 +1,1 @@
+"""Metrics with one value per question."""

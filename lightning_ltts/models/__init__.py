@@ -1,0 +1,1 @@
+"""Modules without Lightning: reasoner, LatentRM, shared-prefix attention, checkpoints."""

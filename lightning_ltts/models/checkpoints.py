@@ -78,4 +78,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason[:200]})") from None
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason[:200]})"
+        ) from None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
 
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_lm import BLOCKS, SITES, LatentReasoner, position_ids
+from lightning_ltts.models.latent_lm import BLOCKS, SITES, LatentReasoner, fingerprint, position_ids
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
 
 
@@ -19,6 +19,7 @@ class LatentRMSpec:
 
     backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
     thought_size: int  # d of the reasoner whose thoughts it reads
+    reasoner: str | None = None  # fingerprint of that reasoner
     temperature: float = 1.0  # of the weighted vote, fitted on validation
 
 
@@ -72,7 +73,7 @@ class LatentRM(nn.Module):
         config = copy.deepcopy(body.config)
         layers = config.num_hidden_layers
         config.num_hidden_layers = layers + extra_layers
-        model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size))
+        model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, fingerprint(reasoner)))
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
         blocks = BLOCKS[reasoner.family]
         added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))

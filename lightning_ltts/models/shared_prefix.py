@@ -148,9 +148,7 @@ def shared_prefix_attention(
 ) -> tuple[Tensor, None]:
     """Attention of queries (R, H, Q, d_head); (R, Q, H, d_head) comes back. The suffix is causal, the prefix open."""
     if not isinstance(key, SplitKV):
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     rows, heads, length, width = query.shape
     questions, kv_heads = key.prefix.shape[:2]
     layout, groups = key.layout, heads // kv_heads

@@ -4,7 +4,6 @@ One sampler object, with one configuration, serves mining, LatentRM training, ev
 one subclass with one or both hooks of `Sampler`.
 """
 
-from abc import ABC
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +21,7 @@ Phase = Literal["prompt", "thought", "answer"]
 _NOISE_STREAM, _DROPOUT_STREAM = 1, 2
 
 
-class Sampler(ABC):
+class Sampler:
     """Perturbs forward passes (`active`), thoughts (`perturb`), or both; `keys` name the trajectories.
 
     Every draw is a pure function of the trajectory's key, the step and the place it is used, never of the batch.

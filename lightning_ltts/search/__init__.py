@@ -1,0 +1,1 @@
+"""Choosing among samples, and searching for better ones."""

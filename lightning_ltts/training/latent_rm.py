@@ -12,7 +12,6 @@ from lightning_ltts.data.mining import RMBatch
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.metrics.per_question import SelectedAccuracy
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
@@ -51,7 +50,6 @@ class LatentRMModule(pl.LightningModule):
         source = load_reasoner(reasoner)
         if source.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
-        self.reasoner_fingerprint = fingerprint(source)
         self.latent_rm = LatentRM.from_reasoner(source, extra_layers)
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
@@ -61,7 +59,6 @@ class LatentRMModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the LatentRM's description and which reasoner it belongs to; the fitted temperature is part of it."""
         checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, temperature=self.temperature)
-        checkpoint[ENTRY]["reasoner"] = self.reasoner_fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another kind or reasoner.
@@ -72,7 +69,7 @@ class LatentRMModule(pl.LightningModule):
         entry = checkpoint.get(ENTRY, {})
         if entry.get("kind") != "latent_rm":
             raise CheckpointError("the checkpoint given as ckpt_path is not a LatentRM's")
-        if entry["reasoner"] != self.reasoner_fingerprint:
+        if entry["spec"]["reasoner"] != self.latent_rm.spec.reasoner:
             raise CheckpointError("the checkpoint given as ckpt_path was trained for another reasoner than this run's")
 
     def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:

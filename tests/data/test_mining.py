@@ -18,7 +18,7 @@ from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from tests.helpers import save_reasoner
 
-SAMPLERS = [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+SAMPLERS = [GaussianNoise(1.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
 KEYS = sample_keys(question_keys(0, list(range(6))), 2)
 
 
@@ -30,8 +30,8 @@ def answers_of(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler
 
 @pytest.fixture
 def answering(gpt2: LatentReasoner, monkeypatch: pytest.MonkeyPatch) -> LatentReasoner:
-    """A random reasoner whose every answer can be read: its number is its first token."""
-    monkeypatch.setattr(gpt2, "decode", lambda ids: f"### {int(ids[0])}")
+    """A random reasoner whose every answer can be read: the sum of its tokens."""
+    monkeypatch.setattr(gpt2, "decode", lambda ids: str(int(ids.sum())))
     return gpt2
 
 
@@ -142,7 +142,9 @@ def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> Path:
 
 def trajectories(folder: Path) -> dict[tuple, tuple]:
     store = TrajectoryStore(folder)
-    return {tuple(e.prompt): (e.thoughts, e.labels.tolist(), e.votes.tolist()) for e in map(store.__getitem__, range(len(store)))}
+    return {
+        tuple(e.prompt): (e.thoughts, e.labels.tolist(), e.votes.tolist()) for e in map(store.__getitem__, range(len(store)))
+    }
 
 
 def same(one: dict, two: dict) -> bool:

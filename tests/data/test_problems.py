@@ -13,7 +13,10 @@ def write(path: Path, content: object) -> list[str]:
 
 
 def test_coconut_format(tmp_path: Path) -> None:
-    rows = [{"question": " How \n many? ", "steps": ["<<1+1=2>>"], "answer": "2"}, {"question": "And now?", "answer": 0}]
+    rows = [
+        {"question": " How \n many? ", "steps": ["<<1+1=2>>"], "answer": "2"},
+        {"question": "And now?", "answer": 0},
+    ]
     first, second = ProblemFiles(write(tmp_path / "a.json", rows)).load()
     assert (first.id, first.question, first.steps, first.value) == ("a-1", "How many?", ("<<1+1=2>>",), 2)
     assert second.value == 0  # zero is an answer

@@ -77,7 +77,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
 def test_a_torn_shard_is_named_when_the_store_is_closed(tmp_path: Path) -> None:
     writer = fill(tmp_path)
     (tmp_path / shard_name(0)).write_bytes(b"short")
-    with pytest.raises(StoreError, match="shard-00000.safetensors is damaged"):
+    with pytest.raises(StoreError, match=r"shard-00000\.safetensors is damaged"):
         writer.close({})
 
 

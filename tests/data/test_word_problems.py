@@ -35,7 +35,7 @@ def test_splits_share_no_problem_whatever_the_seed() -> None:
         for split, seed in (("train", 0), ("valid", 0), ("test", 1))
     ]
     assert all(len(questions) == 300 for questions in sets)
-    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    assert len(set.union(*sets)) == 900
 
 
 def test_difficulty_that_has_too_few_problems() -> None:

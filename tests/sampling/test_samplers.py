@@ -9,9 +9,7 @@ from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout
 def test_noise_has_the_asked_size() -> None:
     thought, keys = torch.full((2000, 64), 3.0), torch.arange(2000)
     assert (GaussianNoise(0.6).perturb(thought, keys=keys, step=0) - thought).std() == pytest.approx(0.6, rel=0.02)
-    assert (GaussianNoise(relative_std=0.5).perturb(thought, keys=keys, step=0) - thought).std() == pytest.approx(
-        1.5, rel=0.02
-    )
+    assert (GaussianNoise(relative_std=0.5).perturb(thought, keys=keys, step=0) - thought).std() == pytest.approx(1.5, rel=0.02)
 
 
 def test_noise_differs_by_step_and_key() -> None:

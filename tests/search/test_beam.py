@@ -58,7 +58,7 @@ def test_shapes_order_and_cost(
     assert found.scores.shape == (6, 3, 3)
     totals = found.scores.sum(-1)
     assert (totals[:, :-1] >= totals[:, 1:]).all()  # best first
-    ids, mask = prompts
+    _, mask = prompts
     if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
         answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
         assert engine.cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())

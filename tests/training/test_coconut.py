@@ -28,7 +28,11 @@ def make_module(family: str = "gpt2", max_number: int = 20) -> CoconutModule:
 
 def make_data(train: int = 64) -> ProblemData:
     return ProblemData(
-        WordProblems("train", train), WordProblems("valid", 8), WordProblems("test", 8), batch_size=16, eval_batch_size=8
+        WordProblems("train", train),
+        WordProblems("valid", 8),
+        WordProblems("test", 8),
+        batch_size=16,
+        eval_batch_size=8,
     )
 
 

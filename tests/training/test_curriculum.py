@@ -17,7 +17,9 @@ def test_last_stage_can_keep_steps() -> None:
     assert Curriculum(0, (1,)).stage_at(0).index == 1
 
 
-@pytest.mark.parametrize("options", [{"cot_epochs": -1}, {"stage_epochs": ()}, {"stage_epochs": (0,)}, {"thoughts_per_step": 0}])
+@pytest.mark.parametrize(
+    "options", [{"cot_epochs": -1}, {"stage_epochs": ()}, {"stage_epochs": (0,)}, {"thoughts_per_step": 0}]
+)
 def test_schedules_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ConfigError, match="curriculum"):
         Curriculum(**options)

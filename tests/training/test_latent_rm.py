@@ -85,7 +85,12 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
     )
     module = LatentRMModule(checkpoint)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, logger=False, enable_progress_bar=False, num_sanity_val_steps=0
+        accelerator="cpu",
+        max_epochs=2,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(module, datamodule=data)
     names = {"train/loss", "train/reward_margin", "val/recall@1", "val/majority", "val/weighted_vote", "val/best_of_n"}
