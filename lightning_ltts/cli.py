@@ -39,10 +39,8 @@ from lightning_ltts.trainer import Trainer
 
 PROG = "ltts"
 SUBCOMMANDS = ("fit", "validate", "test", "predict", "mine")
-HYDRA_FLAGS = {
-    "-m", "--multirun", "--cfg", "-c", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn", "--resolve",
-    "--package", "-p", "--hydra-help", "--run", "-r",
-}  # fmt: skip
+VALUE_FLAGS = {"--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--package", "-p"}
+HYDRA_FLAGS = {"-m", "--multirun", "--info", "-i", "--resolve", "--hydra-help", "--run", "-r", *VALUE_FLAGS}
 # keys of the composed tree that serve composing only; LightningCLI does not see them
 COMPOSE_KEYS = (
     "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "extra_argv",
@@ -155,6 +153,20 @@ def _wants_hydra(arguments: list[str]) -> bool:
     return flags <= {*HYDRA_FLAGS, "--print_config"}
 
 
+def _split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, each with its value, and the overrides, wherever they stood."""
+    flags, overrides = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        if argument in VALUE_FLAGS:
+            flags += [value for value in (next(remaining, None),) if value is not None]
+    return flags, overrides
+
+
 def _loosen(argument: str) -> str:
     """`a.b=c` -> `++a.b=c`, so that an option no file mentions can be set; jsonargparse refuses what does not exist."""
     key = argument.split("=", 1)[0]
@@ -164,11 +176,11 @@ def _loosen(argument: str) -> str:
 
 def _run_hydra(command: str, arguments: list[str]) -> None:
     printing = [a for a in arguments if a.startswith("--print_config")]
-    overrides = [_loosen(a) for a in arguments if a not in printing]
+    flags, overrides = _split_flags([a for a in arguments if a not in printing])
     extra = [f"extra_argv={printing}"] if printing else []
     argv = sys.argv
-    # Hydra wants its overrides in one run, so what is added goes last
-    sys.argv = [argv[0], *overrides, f"task={command}", *extra]
+    # Hydra's argparse wants its overrides in one run
+    sys.argv = [argv[0], *flags, *map(_loosen, overrides), f"task={command}", *extra]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
     GlobalHydra.instance().clear()
     try:

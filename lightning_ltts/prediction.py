@@ -124,7 +124,7 @@ class LatentSearch(pl.LightningModule):
 
         rows = []
         for i, problem in enumerate(batch):
-            row = {
+            row: dict[str, Any] = {
                 "id": problem.id,
                 "question": problem.question,
                 "answer": format_answer(problem.value),

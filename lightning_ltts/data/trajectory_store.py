@@ -96,7 +96,8 @@ class StoreWriter:
 
     def close(self, extra: dict[str, Any]) -> dict[str, Any]:
         """Writes the final manifest, with `extra` entries, once all shards are there. For one process."""
-        shards, totals = {}, {}
+        shards: dict[str, str] = {}
+        totals: dict[str, float] = {}
         for number in range(self.num_shards):
             path = self.folder / shard_name(number)
             shards[path.name] = _sha256(path)

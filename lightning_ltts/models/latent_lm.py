@@ -65,7 +65,8 @@ class LatentReasoner(nn.Module):
         self.backbone = backbone if backbone is not None else new_backbone(spec.backbone)
         self.backbone.set_attn_implementation(IMPLEMENTATION)
         self.thought_head = THOUGHT_HEADS[spec.method]()
-        self.start_id, self.end_id = self.tokenizer.convert_tokens_to_ids([START, END])
+        vocabulary = self.tokenizer.get_vocab()
+        self.start_id, self.end_id = vocabulary[START], vocabulary[END]
         self.pad_id, self.eos_id = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
 
     # -- text
@@ -79,9 +80,9 @@ class LatentReasoner(nn.Module):
         text = self.spec.prompt_template.format(question=question)
         return [*encode_text(self.tokenizer, text, source), self.start_id]
 
-    def decode(self, ids: Tensor | Sequence[int]) -> str:
+    def decode(self, ids: Tensor | list[int]) -> str:
         """The text of answer tokens, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     # -- passes
 
@@ -127,7 +128,7 @@ class LatentReasoner(nn.Module):
         for site in sites:
             if site not in table:
                 raise ConfigError(f"the {self.family} family has no site '{site}'; it has {', '.join(table)}")
-            blocks = [body] if site == "embedding" else body.get_submodule(BLOCKS[self.family])
+            blocks = [body] if site == "embedding" else body.get_submodule(BLOCKS[self.family]).children()
             modules += [block.get_submodule(table[site]) for block in blocks]
         return modules
 

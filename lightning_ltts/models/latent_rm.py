@@ -70,7 +70,7 @@ class LatentRM(nn.Module):
         if extra_layers < 0:
             raise ConfigError(f"extra_layers={extra_layers} must not be negative")
         body = reasoner.backbone.base_model
-        config = copy.deepcopy(body.config)
+        config = copy.deepcopy(reasoner.backbone.config)
         layers = config.num_hidden_layers
         config.num_hidden_layers = layers + extra_layers
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, fingerprint(reasoner)))
@@ -79,9 +79,9 @@ class LatentRM(nn.Module):
         added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))
         assert not unmatched.unexpected_keys
         assert all(key.startswith(added) for key in unmatched.missing_keys)
-        for block in model.backbone.get_submodule(blocks)[layers:]:  # type: ignore[index]
+        for block in list(model.backbone.get_submodule(blocks).children())[layers:]:
             for site in ("attention_output", "mlp_output"):
-                for parameter in block.get_submodule(SITES[reasoner.family][site]).parameters():  # type: ignore[index]
+                for parameter in block.get_submodule(SITES[reasoner.family][site]).parameters():
                     nn.init.zeros_(parameter)
         return model
 

@@ -65,6 +65,9 @@ class SplitKV:
 class SharedPrefixLayer(DynamicLayer):
     """One layer of `SharedPrefixCache`; the inherited keys and values are the suffix."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout):
         super().__init__()
         self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = keys, values, bias, layout
@@ -108,6 +111,8 @@ class SharedPrefixCache(Cache):
         layout: which question each row belongs to.
     """
 
+    layers: list[SharedPrefixLayer]  # type: ignore[assignment]  # narrower than the base class's
+
     def __init__(self, prompt: DynamicCache, attention_mask: Tensor, layout: RowLayout):
         self.num_questions = len(attention_mask)
         bias = None
@@ -115,7 +120,8 @@ class SharedPrefixCache(Cache):
             # finite, so that a prompt of padding alone gives weight 0 rather than NaN
             bias = torch.zeros(attention_mask.shape, device=attention_mask.device)
             bias = bias.masked_fill(attention_mask == 0, -1e30)[:, None, None]
-        super().__init__(layers=[SharedPrefixLayer(x.keys, x.values, bias, layout) for x in prompt.layers])
+        read: list[Any] = prompt.layers
+        super().__init__(layers=[SharedPrefixLayer(x.keys, x.values, bias, layout) for x in read])
 
     @property
     def layout(self) -> RowLayout:

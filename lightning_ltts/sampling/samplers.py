@@ -71,7 +71,7 @@ class GaussianNoise(Sampler):
         if self.std is not None:
             return thought + self.std * noise
         rms = thought.pow(2).mean(-1, keepdim=True).sqrt()
-        return thought + self.relative_std * rms * noise
+        return thought + (self.relative_std or 0.0) * rms * noise
 
     def __repr__(self) -> str:
         return f"GaussianNoise(std={self.std})" if self.std else f"GaussianNoise(relative_std={self.relative_std})"

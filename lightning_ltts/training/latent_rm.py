@@ -99,8 +99,8 @@ class LatentRMModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs and resets the metrics, and fits the temperature of the weighted vote."""
-        values: dict[str, Any] = {f"val/{name}": metric.compute() for name, metric in self.selected.items()}
-        weighted = [float(metric.compute()) for metric in self.weighted]
+        values: dict[str, Any] = {f"val/{name}": self.selected[name].compute() for name in self.selected}  # type: ignore[operator]
+        weighted = [float(metric.compute()) for metric in self.weighted]  # type: ignore[operator]
         best = max(range(len(TEMPERATURES)), key=weighted.__getitem__)
         self.temperature = TEMPERATURES[best]
         values |= {"val/weighted_vote": weighted[best], "val/recall@1": self.recall.compute()}
