@@ -99,8 +99,10 @@ class LatentSearch(pl.LightningModule):
             "seed": self.seed,
         }
 
-    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[dict[str, Any]]:
-        """One row per problem, as `predictions.jsonl` holds them."""
+    def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[dict[str, Any]]:
+        """One row per problem, as `predictions.jsonl` holds them. Lightning's own loop gives problems one by one."""
+        if isinstance(batch, Problem):
+            batch = [batch]
         reasoner = self.reasoner
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in batch]
         ids, mask = (x.to(self.device) for x in left_pad(prompts, reasoner.pad_id))

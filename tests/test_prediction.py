@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -79,6 +80,10 @@ def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_
     whole = predict(checkpoints, tmp_path / "a", max_rows=400)
     assert same(whole, predict(checkpoints, tmp_path / "b", max_rows=1))
     assert same(whole[:4], predict(checkpoints, tmp_path / "c", size=4))
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), checkpoints[1], num_samples=4, beam=BeamSearch(2, 2))
+    stock = pl.Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "d"))])
+    stock.predict(module, datamodule=PredictionData(WordProblems("test", 10)), return_predictions=False)
+    assert same(whole, read_rows(tmp_path / "d"))
 
 
 class KilledError(Exception):
