@@ -31,6 +31,7 @@ class Summary:
     num_problems: int
     lines: list[Line]
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
+    by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
@@ -42,7 +43,7 @@ class Summary:
             | ({} if line.gain is None else {"gain": line.gain, "gain_interval": line.gain_interval})
             for line in self.lines
         }
-        return {"num_problems": self.num_problems, "results": lines, "curves": self.curves}
+        return {"num_problems": self.num_problems, "results": lines, "curves": self.curves, "by_rank": self.by_rank}
 
     def table(self) -> str:
         """A text table, at most 80 columns wide."""
@@ -116,7 +117,17 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) 
                 None if gain is None else bootstrap_interval(gain),
             )
         )
-    return Summary(len(rows), lines, curves)
+    return Summary(len(rows), lines, curves, [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores))
+
+
+def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
+    """Share of right samples at each rank of the score, over questions with both right and wrong samples.
+
+    It falls from left to right where the score means what it should; a low start shows that outliers are scored too high.
+    """
+    mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+    ranked = correct.gather(1, scores.argsort(dim=1, descending=True, stable=True))
+    return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
 
 
 def _beam_values(rows: list[dict[str, Any]], temperature: float) -> dict[str, Tensor]:

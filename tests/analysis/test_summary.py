@@ -45,6 +45,13 @@ def test_curves() -> None:
     assert curves["coverage"][2] == pytest.approx((1 / 2 + 1) / 3)
 
 
+def test_accuracy_by_rank_of_the_score() -> None:
+    """Mixed questions 0 and 1 by falling score: none 1 2 2 is wrong right wrong wrong; 3 1 1 1 is wrong right right right."""
+    assert summarize(ROWS).by_rank == [0.0, 1.0, 0.5, 0.5]
+    assert summarize([ROWS[2]]).by_rank == []
+    assert summarize([row(0, ["1", "2"], None)]).by_rank == []
+
+
 def test_temperature_moves_the_vote() -> None:
     assert summarize(ROWS, temperature=100.0)["weighted_vote@4"] == summarize(ROWS)["majority@4"]
     assert summarize(ROWS, temperature=0.01)["weighted_vote@4"] == summarize(ROWS)["best_of_n@4"]

@@ -14,13 +14,11 @@ KEYS = question_keys(0, list(range(6)))
 SAMPLERS = [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)
 def test_equals_a_search_without_caches(
     gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
 ) -> None:
     """Replays the kept beams: the trajectory of each is rebuilt by rollouts of one candidate at a time."""
-    if sampler.perturbs_prompt:
-        pytest.skip("the slot that perturbs the prompt is covered by the budget test")
     beams, candidates = 2, 3
     found = BeamSearch(beams, candidates).search(RolloutEngine(gpt2, sampler), latent_rm, *prompts, KEYS)
     for q in range(2):
