@@ -116,7 +116,7 @@ class LatentSearch(pl.LightningModule):
         scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts)
         samples = _rows_of(reasoner, rollouts.answer_ids, scores)
         choices = self._choose(samples, scores)
-        cost = {"sampling": engine.cost}
+        cost = {"greedy": greedy_engine.cost, "sampling": engine.cost}
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
             engine.cost = Cost()
@@ -132,6 +132,7 @@ class LatentSearch(pl.LightningModule):
                 "answer": format_answer(problem.value),
                 "sampler": repr(self.sampler),
                 "seed": self.seed,
+                "prompt_tokens": len(prompts[i]),
                 "greedy": {"answer": format_answer(greedy[i])},
                 "samples": samples[i],
             }
@@ -252,7 +253,7 @@ class PredictionWriter(Callback):
                 "precision": str(trainer.precision),
             }
             manifest = self.folder / MANIFEST
-            if manifest.exists():
+            if manifest.exists() and any(path.stat().st_size for path in self._files()):
                 check_same_settings(self.folder, json.loads(manifest.read_text()), settings)
             else:
                 _write(manifest, json.dumps(settings, indent=2) + "\n")
@@ -297,7 +298,7 @@ class PredictionWriter(Callback):
     def _merge(self, order: list[str]) -> None:
         files = self._files()
         lines = {json.loads(line)["id"]: line for path in files for line in path.read_text("utf-8").splitlines()}
-        _write(self.folder / PREDICTIONS, "".join(lines[name] + "\n" for name in order))
+        _write(self.folder / PREDICTIONS, "".join(lines[name] + "\n" for name in order if name in lines))
         for path in files:
             if path.name != PREDICTIONS:
                 path.unlink()

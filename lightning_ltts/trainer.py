@@ -47,8 +47,7 @@ class SearchLoop(_PredictionLoop):
                 self.batch_progress.increment_started()
                 waiting.append(question)
             if waiting:
-                with trainer.precision_plugin.predict_step_context():
-                    rows = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
+                rows = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
                 for question, row in zip(waiting, rows, strict=True):
                     self.batch_progress.increment_processed()
                     self.batch_progress.increment_completed()

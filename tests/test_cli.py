@@ -69,6 +69,24 @@ def test_resume_of_a_finished_run_trains_on(here: Path, monkeypatch: pytest.Monk
     assert torch.load(last, weights_only=True)["global_step"] == 4  # two epochs of two steps, none repeated
 
 
+def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["experiment=demo/reasoner", *SMALL]
+    last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
+    assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
+    resume = ["trainer.max_epochs=2", f"ckpt_path={last}", "model.init_args.lr=0.5", "model.init_args.weight_decay=0.3"]
+    assert ltts(monkeypatch, "fit", *options, *resume) == 0
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["lr_schedulers"][0]["base_lrs"] == [0.5]
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.3
+
+
+def test_mixed_precision_fit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        ltts(monkeypatch, "fit", "experiment=demo/reasoner", "trainer.max_epochs=1", "trainer.precision=bf16-mixed", *SMALL)
+        == 0
+    )
+
+
 def test_command_line_wins_over_the_checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's own CLI lets hyper-parameters stored in the checkpoint win, silently."""
     options = ["experiment=demo/reasoner", *SMALL]
@@ -139,6 +157,8 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
         (["mine", "experiment=demo/reasoner"], "MiningData"),
         (["fit", "experiment=demo/latent_rm"], "best.ckpt does not exist"),
         (["predict", "experiment=demo/search"], "best.ckpt does not exist"),
+        (["fit", "experiment=demo/reasoner", "ckpt_path=nope.ckpt"], "nope.ckpt does not exist"),
+        (["fit", "experiment=demo/reasoner", "data.init_args.train.init_args.num_steps=8"], "positions"),
         (["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.num_samples=0"], "num_samples=0"),
         (
             ["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.beam.init_args.beams=5000"],

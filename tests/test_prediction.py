@@ -69,7 +69,7 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert len(row["beam"]["beams"]) == 2
     assert row["beam"]["budget"] == 4
     assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n"}
-    assert row["cost"].keys() == {"sampling", "beam"}
+    assert row["cost"].keys() == {"greedy", "sampling", "beam"}
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
@@ -209,3 +209,7 @@ def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_pa
     with pytest.raises(DataError, match=r"zoo\.json, row 1: the word 'zebras.' is not"):
         runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
     assert not (tmp_path / "p/predictions.jsonl").exists()
+    path.write_text('[{"question": "Ann has 3 pens.", "answer": "3"}]')  # the mended file goes through
+    runner = Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))])
+    runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
+    assert len(read_rows(tmp_path / "p")) == 1

@@ -7,7 +7,8 @@ zero is an answer like any other.
 import re
 from fractions import Fraction
 
-_NUMBER = re.compile(r"[-\u2212]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s?/\s?\d+(?!\d|\.\d))?", re.ASCII)
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_INTEGER}(?:\.\d+)?|\.\d+)", re.ASCII)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -16,10 +17,9 @@ def parse_number(text: str) -> Fraction | None:
     >>> parse_number("$1,250.50"), parse_number("-3/4"), parse_number("none")
     (Fraction(2501, 2), Fraction(-3, 4), None)
     """
-    for match in _NUMBER.finditer(text):
+    match = _NUMBER.search(text)
+    if match is not None:
         digits = re.sub(r"[,\s]", "", match.group()).replace("\u2212", "-")
-        if not any(c.isdigit() for c in digits):
-            continue
         # "5-3" is a difference, so a sign directly after a digit is not part of the number
         if digits[0] == "-" and text[: match.start()].rstrip()[-1:].isdigit():
             digits = digits[1:]

@@ -63,6 +63,12 @@ class ProblemFiles(ProblemSource):
 
     def load(self) -> list[Problem]:  # noqa: D102
         problems = [problem for path in self.paths for problem in _read_file(Path(path))]
+        names: dict[str, Problem] = {}
+        for problem in problems:
+            if (other := names.setdefault(problem.id, problem)) is not problem:
+                raise DataError(
+                    f"{problem.source} and {other.source} would both be called {problem.id}; rename one of the files"
+                )
         return problems[: self.limit]
 
 
@@ -88,7 +94,7 @@ def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
         except json.JSONDecodeError as error:
             raise DataError(f"problem file {path} is not valid JSON: {error.msg} at line {error.lineno}") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 rows.append((number, json.loads(line)))

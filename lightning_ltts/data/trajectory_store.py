@@ -69,10 +69,10 @@ class StoreWriter:
             StoreError: the store there was mined with other settings; the message says which.
         """
         path = self.folder / MANIFEST
-        if path.exists():
+        if path.exists() and any(self.folder.glob("shard-*.safetensors")):
             check_same_settings(self.folder, read_manifest(self.folder)["settings"], self.settings)
             return
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and any(x.name != MANIFEST and x.suffix != ".tmp" for x in self.folder.iterdir()):
             raise StoreError(f"{self.folder} holds files but no {MANIFEST}; give an empty folder for the store")
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_json(path, {"settings": self.settings, "complete": False})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
 
@@ -112,7 +113,9 @@ class LatentRM(nn.Module):
             past_key_values=state.cache,
             use_cache=True,
         ).last_hidden_state
-        return self.score_head(hidden).squeeze(-1), RMState(state.cache, state.positions + length)
+        with torch.autocast(hidden.device.type, enabled=False):  # scores are summed and compared: not in half precision
+            scores = F.linear(hidden.float(), self.score_head.weight.float(), self.score_head.bias.float())
+        return scores.squeeze(-1), RMState(state.cache, state.positions + length)
 
     def score(self, input_ids: Tensor, attention_mask: Tensor, thoughts: Tensor) -> Tensor:
         """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d) -> (Q, N, T) raw logits r_t.

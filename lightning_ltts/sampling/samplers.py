@@ -31,6 +31,11 @@ class Sampler:
     perturbs_prompt = False  # the question's own passes differ too, so not even the prompt can be shared
     deterministic = False  # all trajectories of a question are equal
 
+    def __repr__(self) -> str:
+        """Class and settings; stores and predictions made with another one are told apart by it."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({settings})"
+
     @contextmanager
     def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:
         """Surrounds one forward pass over rows with keys (R,); the default leaves it alone."""
@@ -45,9 +50,6 @@ class Deterministic(Sampler):
     """No randomness: every trajectory of a question is the greedy one."""
 
     deterministic = True
-
-    def __repr__(self) -> str:
-        return "Deterministic()"
 
 
 class GaussianNoise(Sampler):

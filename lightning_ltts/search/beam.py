@@ -68,7 +68,7 @@ class BeamSearch:
         offsets = torch.arange(questions, device=device)[:, None] * self.budget
         branches = engine.start(input_ids, attention_mask, fold(keys[:, None], _BEAM_STREAM, 0, slots), steps + 1 + max_tokens)
         state = latent_rm.start(input_ids, attention_mask)
-        scores = torch.zeros(questions, 1, 0, device=device)  # (Q, beams, steps so far)
+        scores = torch.zeros(questions, 1, 0, dtype=torch.float32, device=device)  # (Q, beams, steps so far)
         for step in range(steps):
             branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
             grown = self.budget // scores.shape[1]

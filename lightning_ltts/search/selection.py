@@ -17,7 +17,6 @@ class Selection(ABC):
     """A rule that chooses one sample per question."""
 
     name: str
-    needs_scores = True
 
     @abstractmethod
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:
@@ -28,7 +27,6 @@ class Majority(Selection):
     """The most frequent answer (self-consistency)."""
 
     name = "majority"
-    needs_scores = False
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
         return _heaviest(votes, torch.ones(votes.shape, dtype=torch.float64, device=votes.device))

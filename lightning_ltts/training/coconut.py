@@ -8,16 +8,17 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics import MeanMetric
-from transformers import DynamicCache, get_cosine_schedule_with_warmup
+from transformers import DynamicCache
 
 from lightning_ltts.data.answers import extract_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import TokenizerSource, encode_text
 from lightning_ltts.engine.rollout import RolloutEngine
-from lightning_ltts.errors import CheckpointError
+from lightning_ltts.errors import CheckpointError, DataError
 from lightning_ltts.models.checkpoints import ENTRY, describe
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner, position_ids
 from lightning_ltts.training.curriculum import Curriculum, Stage
+from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
 
 
 class CoconutModule(pl.LightningModule):
@@ -55,7 +56,7 @@ class CoconutModule(pl.LightningModule):
         )
         self.accuracy = MeanMetric()
         self.stage: Stage = curriculum.stage_at(0)
-        self._encoded: dict[str, _Encoded] = {}
+        self._encoded: dict[Problem, _Encoded] = {}
 
     # -- stages
 
@@ -89,6 +90,11 @@ class CoconutModule(pl.LightningModule):
             raise CheckpointError("the checkpoint given as ckpt_path is not a latent reasoner's")
         if entry["spec"]["tokenizer"] != self.reasoner.spec.tokenizer:
             raise CheckpointError("the checkpoint given as ckpt_path was trained with another tokenizer than this run's")
+        if entry["spec"]["backbone"] != self.reasoner.spec.backbone:
+            raise CheckpointError(
+                "the checkpoint given as ckpt_path has another backbone than this run's model.init_args.backbone"
+            )
+        keep_given_rates(self, checkpoint)
         epochs = range(self.curriculum.total_epochs + 1)
         stages = {stage.index: stage for stage in map(self.curriculum.stage_at, epochs)}
         if entry["stage"] not in stages:
@@ -131,9 +137,17 @@ class CoconutModule(pl.LightningModule):
         return F.cross_entropy(reasoner.logits(hidden[:, -width:]).flatten(0, 1).float(), labels.flatten())
 
     def _encode(self, problem: Problem) -> "_Encoded":
-        if problem.id not in self._encoded:
-            self._encoded[problem.id] = _Encoded(problem, self.reasoner)
-        return self._encoded[problem.id]
+        if problem not in self._encoded:
+            encoded = _Encoded(problem, self.reasoner)
+            stages = map(self.curriculum.stage_at, range(self.curriculum.total_epochs))
+            longest = len(encoded.prompt) + 1 + max(s.num_thoughts + len(encoded.text(s)) for s in stages)
+            if longest > self.reasoner.max_positions:
+                raise DataError(
+                    f"{problem.source}: question, thoughts and text take {longest} positions, but the backbone has "
+                    f"{self.reasoner.max_positions}; raise its number of positions or leave the problem out"
+                )
+            self._encoded[problem] = encoded
+        return self._encoded[problem]
 
     # -- validation by generation
 
@@ -177,10 +191,7 @@ class CoconutModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return cosine_adamw(self)
 
 
 class _Encoded:

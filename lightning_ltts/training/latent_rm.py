@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
-from transformers import get_cosine_schedule_with_warmup
 
 from lightning_ltts.data.mining import RMBatch
 from lightning_ltts.errors import CheckpointError, ConfigError
@@ -15,6 +14,7 @@ from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
+from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
 
 # what the temperature of the weighted vote is chosen from, on the validation store
 TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))
@@ -71,6 +71,17 @@ class LatentRMModule(pl.LightningModule):
             raise CheckpointError("the checkpoint given as ckpt_path is not a LatentRM's")
         if entry["spec"]["reasoner"] != self.latent_rm.spec.reasoner:
             raise CheckpointError("the checkpoint given as ckpt_path was trained for another reasoner than this run's")
+        keep_given_rates(self, checkpoint)
+
+    def on_fit_start(self) -> None:
+        """Refuses trajectories of another reasoner than the one this LatentRM starts from.
+
+        Raises:
+            ConfigError: model and data name different reasoners.
+        """
+        for store in getattr(self.trainer.datamodule, "stores", {}).values():  # type: ignore[attr-defined]
+            if store.manifest["settings"]["reasoner"] != self.latent_rm.spec.reasoner:
+                raise ConfigError(f"the store {store.folder} was mined with another reasoner than model.init_args.reasoner")
 
     def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:
         """The loss, and the margin between the mean scores of right and wrong trajectories."""
@@ -111,7 +122,4 @@ class LatentRMModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return cosine_adamw(self)

@@ -44,6 +44,17 @@ def test_written_answers_are_read_back(value: Fraction) -> None:
     assert parse_number(format_answer(value)) == value
 
 
+@pytest.mark.parametrize("text", ["/5", "1.5/2", ".5/3", "-/5", "x /2 = 7", "1/2.5"])
+def test_half_a_fraction_is_no_crash(text: str) -> None:
+    """A model can write anything."""
+    assert parse_number(text) is not None
+
+
+@given(st.text("0123456789./,- #x"))
+def test_any_text_can_be_read(text: str) -> None:
+    extract_answer(f"### {text}")
+
+
 @given(st.integers(-(10**12), 10**12))
 def test_commas_do_not_matter(value: int) -> None:
     assert parse_number(f"{value:,}") == value

@@ -56,6 +56,14 @@ def test_bad_rows_are_named(tmp_path: Path, content: str, expected: str) -> None
         ProblemFiles(write(tmp_path / "bad.json", content)).load()
 
 
+def test_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Randomness and caches are keyed by the problem's name."""
+    (tmp_path / "a").mkdir()
+    paths = [write(folder / "train.json", [{"question": "q", "answer": "1"}])[0] for folder in (tmp_path, tmp_path / "a")]
+    with pytest.raises(DataError, match="would both be called train-1"):
+        ProblemFiles(paths).load()
+
+
 def test_missing_file_and_bad_options(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nope\.json does not exist"):
         ProblemFiles([str(tmp_path / "nope.json")]).load()

@@ -100,6 +100,17 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.latent_rm.parameters(), strict=True))
 
 
+def test_store_of_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:
+    with torch.no_grad():
+        gpt2.backbone.base_model.ln_f.weight.mul_(2)
+    other = str(save_reasoner(gpt2, tmp_path / "other.ckpt"))
+    source = WordProblems("train", 4)
+    options = {"num_samples": 2, "val_num_samples": 2, "batch_size": 2, "keep_uninformative": True}
+    data = MiningData(other, GaussianNoise(0.8), source, source, str(tmp_path / "store"), **options)
+    with pytest.raises(ConfigError, match="mined with another reasoner"):
+        Trainer(accelerator="cpu", max_epochs=1, logger=False).fit(LatentRMModule(checkpoint), datamodule=data)
+
+
 def test_checkpoint_for_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:
     saved: dict = {}
     LatentRMModule(checkpoint).on_save_checkpoint(saved)
