@@ -212,7 +212,7 @@ def test_wheel_holds_the_configs(tmp_path: Path) -> None:
     import zipfile
 
     zipfile.ZipFile(wheel).extractall(site)
-    code = "import sys; sys.argv[1:] = ['fit', 'experiment=demo/reasoner', '--print_config']; from lightning_ltts import cli; cli.main(); print(cli.config_folder())"  # noqa: E501
+    code = "import sys; sys.argv[1:] = ['fit', 'experiment=demo/reasoner', '--print_config']; from lightning_ltts import cli; print(cli.config_folder()); cli.main()"  # noqa: E501
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
