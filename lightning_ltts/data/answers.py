@@ -6,9 +6,14 @@ zero is an answer like any other.
 
 import re
 from fractions import Fraction
+from typing import Literal
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_INTEGER}(?:\.\d+)?|\.\d+)", re.ASCII)
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|(?<![\d.])\.\d+)"
+_NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_DECIMAL})", re.ASCII)
+_ONLY = re.compile(rf"[-+\u2212]?(?:{_INTEGER}/\d+|{_DECIMAL}\.?)", re.ASCII)
+
+Which = Literal["first", "last", "only"]
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -18,27 +23,38 @@ def parse_number(text: str) -> Fraction | None:
     (Fraction(2501, 2), Fraction(-3, 4), None)
     """
     match = _NUMBER.search(text)
-    if match is not None:
-        digits = re.sub(r"[,\s]", "", match.group()).replace("\u2212", "-")
-        # "5-3" is a difference, so a sign directly after a digit is not part of the number
-        if digits[0] == "-" and text[: match.start()].rstrip()[-1:].isdigit():
-            digits = digits[1:]
-        try:
-            return Fraction(digits)
-        except ZeroDivisionError:
-            return None
-    return None
+    return None if match is None else _value(match)
 
 
-def extract_answer(text: str, marker: str = "###") -> Fraction | None:
-    """The number after the last answer `marker` of a generated text; `None` where there is no marker or no number.
+def extract_answer(text: str, marker: str = "###", which: Which = "first") -> Fraction | None:
+    """The answer in a generated text, by the rule of its method; `None` where there is none.
 
-    With an empty marker, the first number of the whole text.
+    Args:
+        text: what the model wrote after its thoughts.
+        marker: the answer follows its last occurrence; empty for the whole text.
+        which: the `first` or the `last` number there (`None` without a marker), or `only`: what follows the marker, or the
+            whole text where there is no marker, must be a number and nothing else (the rule of the published COCONUT and
+            CoLaR evaluations).
     """
-    if not marker:
-        return parse_number(text)
-    _, found, tail = text.rpartition(marker)
-    return parse_number(tail.lstrip("#")) if found else None
+    _, found, tail = text.rpartition(marker) if marker else ("", True, text)
+    if which == "only":
+        match = _ONLY.fullmatch(tail.strip().strip("#").strip())
+        return None if match is None else _value(match)
+    if not found:
+        return None
+    matches = list(_NUMBER.finditer(tail.lstrip("#") if marker else tail))
+    return _value(matches[0 if which == "first" else -1]) if matches else None
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    digits = re.sub(r"[,\s]", "", match.group()).replace("\u2212", "-").removesuffix(".")
+    # "5-3" is a difference, so a sign directly after a digit is not part of the number
+    if digits[0] == "-" and match.string[: match.start()].rstrip()[-1:].isdigit():
+        digits = digits[1:]
+    try:
+        return Fraction(digits)
+    except ZeroDivisionError:
+        return None
 
 
 def format_answer(answer: Fraction | None) -> str | None:

@@ -1,6 +1,7 @@
 """Tokenizers that are made, not downloaded, and the special tokens of a latent reasoner."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ PAD, EOS, UNK = "<|pad|>", "<|endoftext|>", "<|unknown|>"
 START, END, LATENT = "<|start-latent|>", "<|end-latent|>", "<|latent|>"  # in Meta's order
 SPECIALS = [PAD, EOS, UNK, START, END, LATENT]
 ANSWER_MARKER = "###"
+ROLES = {"pad": PAD, "eos": EOS, "unk": UNK, "start": START, "end": END, "latent": LATENT}  # of tokenizers made here
 
 
 class TokenizerSource(ABC):
@@ -80,27 +82,36 @@ class BPETokenizer(TokenizerSource):
 torch.serialization.add_safe_globals([WordTokenizer, BPETokenizer])
 
 
-def wrap_tokenizer(serialized: str) -> PreTrainedTokenizerFast:
-    """A Hugging Face tokenizer from the JSON text of a `tokenizers` one (the form that checkpoints hold)."""
+def wrap_tokenizer(serialized: str, roles: Mapping[str, str | None] = ROLES) -> PreTrainedTokenizerFast:
+    """A Hugging Face tokenizer from the JSON text of a `tokenizers` one (the form that checkpoints hold).
+
+    Args:
+        serialized: the JSON text.
+        roles: the token strings for `pad`, `eos`, `unk` and `bos`, where there are such; `pad` defaults to `eos`. The
+            markers `start`, `end` and `latent` count as special tokens in tokenizers made here.
+    """
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(serialized),
-        pad_token=PAD,
-        eos_token=EOS,
-        unk_token=UNK,
-        additional_special_tokens=[START, END, LATENT],
+        pad_token=roles.get("pad") or roles["eos"],
+        eos_token=roles["eos"],
+        unk_token=roles.get("unk"),
+        bos_token=roles.get("bos"),
+        additional_special_tokens=[START, END, LATENT] if roles.get("pad") == PAD else [],
         clean_up_tokenization_spaces=False,
     )
 
 
-def encode_text(tokenizer: PreTrainedTokenizerFast, text: str, source: str = "") -> list[int]:
-    """Token ids of a text.
+def encode_text(
+    tokenizer: PreTrainedTokenizerFast, text: str, source: str = "", add_special_tokens: bool = False
+) -> list[int]:
+    """Token ids of a text, with the tokenizer's own first and last tokens where `add_special_tokens`.
 
     Raises:
         DataError: a word is not in the vocabulary; the message names it and `source`.
     """
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoding = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
     ids: list[int] = encoding["input_ids"]
-    if tokenizer.unk_token_id in ids:
+    if tokenizer.unk_token_id in ids and tokenizer.unk_token != tokenizer.eos_token:
         start, end = encoding["offset_mapping"][ids.index(tokenizer.unk_token_id)]
         where = f"{source}: " if source else ""
         raise DataError(

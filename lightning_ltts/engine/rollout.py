@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
+from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
@@ -50,7 +50,8 @@ class Branches:
     pending: Tensor  # (R, d): the next input, not yet read; after step t it is thought h_t
     keys: Tensor  # (R,) int64: names of the trajectories, for randomness
     positions: Tensor  # (R,): position id of the pending input
-    step: int  # thoughts made so far
+    step: int  # thoughts made so far, by the rows that are still thinking
+    token: Tensor | None = None  # (R,): of rows that ended their thinking by themselves, the token that is pending; or -1
 
     def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
         """These rows, in this order, under new keys where given; a row can be repeated."""
@@ -60,6 +61,20 @@ class Branches:
             self.keys[rows] if keys is None else keys,
             self.positions[rows],
             self.step,
+            None if self.token is None else self.token[rows],
+        )
+
+    @classmethod
+    def join(cls, parts: "list[Branches]") -> "Branches":
+        """The rows of several, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        tokens = [part.token for part in parts if part.token is not None]
+        return cls(
+            SharedPrefixCache.join([part.cache for part in parts]),
+            *(torch.cat([getattr(part, name) for part in parts]) for name in ("pending", "keys", "positions")),
+            step=max(part.step for part in parts),
+            token=torch.cat(tokens) if tokens else None,
         )
 
 
@@ -67,7 +82,8 @@ class Branches:
 class Rollouts:
     """Sampled trajectories of a batch of questions."""
 
-    thoughts: Tensor  # (Q, N, T, d): what was fed back, after thought head and noise
+    thoughts: Tensor  # (Q, N, T, d): what was fed back, after thought head and noise; zeros beyond a trajectory's own
+    thought_counts: Tensor  # (Q, N): thoughts of each trajectory, T where the reasoner's number is fixed
     answer_ids: Tensor  # (Q, N, A): padded with the pad id, end of sequence excluded
     token_forwards: int
     tree_nodes: int
@@ -104,7 +120,7 @@ class RolloutEngine:
         num_thoughts: int | None = None,
         max_answer_tokens: int | None = None,
     ) -> Rollouts:
-        """`num_samples` trajectories for each prompt (Q, L), left padded, start token included.
+        """`num_samples` trajectories for each prompt (Q, L), padded on any side, start token included.
 
         Args:
             input_ids: (Q, L) prompts.
@@ -113,7 +129,7 @@ class RolloutEngine:
             question_ids: names of the questions, integers or strings; by default 0..Q-1. With `seed` and the sample index
                 they fix every trajectory.
             seed: of the randomness.
-            num_thoughts: T, by default the reasoner's.
+            num_thoughts: T, by default the reasoner's; the most there can be where the reasoner ends its thinking by itself.
             max_answer_tokens: by default the reasoner's.
 
         Raises:
@@ -129,6 +145,7 @@ class RolloutEngine:
         distinct = 1 if self.sampler.deterministic else num_samples
         before = replace(self.cost)
 
+        input_ids, attention_mask = align_left(input_ids, attention_mask)
         lengths = attention_mask.sum(-1)
         order = lengths.argsort(stable=True)
         chunks = order.split(max(1, self.max_rows // distinct))
@@ -145,25 +162,22 @@ class RolloutEngine:
                 )
             )
         inverse = order.argsort().to(device)
-        thoughts = torch.cat([thoughts for thoughts, _ in parts])[inverse]
-        answers = torch.cat([answers for _, answers in parts])[inverse]
+        thoughts, counts, answers = (torch.cat(tensors)[inverse] for tensors in zip(*parts, strict=True))
         if distinct < num_samples:
             thoughts = thoughts.expand(-1, num_samples, -1, -1)
+            counts = counts.expand(-1, num_samples)
             answers = answers.expand(-1, num_samples, -1)
         spent = self.cost - before
-        return Rollouts(thoughts, answers, spent.token_forwards, spent.tree_nodes)
+        return Rollouts(thoughts, counts, answers, spent.token_forwards, spent.tree_nodes)
 
     def _rollout_chunk(
         self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, steps: int, max_tokens: int
-    ) -> tuple[Tensor, Tensor]:
-        """Keys (Q, N) -> thoughts (Q, N, T, d), answer ids (Q, N, max_tokens)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys (Q, N) -> thoughts (Q, N, T, d), their counts (Q, N), answer ids (Q, N, max_tokens)."""
         branches = self.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
-        thoughts = branches.pending.new_empty(keys.numel(), steps, self.reasoner.hidden_size)
-        for t in range(steps):
-            branches = self.step(branches, keys.flatten())
-            thoughts[:, t] = branches.pending
+        thoughts, counts, branches = self.think(branches, keys.flatten(), steps)
         answers = self.answer(branches, max_tokens)
-        return thoughts.unflatten(0, keys.shape), answers.unflatten(0, keys.shape)
+        return thoughts.unflatten(0, keys.shape), counts.view(keys.shape), answers.unflatten(0, keys.shape)
 
     # -- its parts, for mining and search
 
@@ -172,13 +186,14 @@ class RolloutEngine:
         """Reads all prompt tokens but the last.
 
         Args:
-            input_ids: (Q, L) prompts, left padded, start token included.
+            input_ids: (Q, L) prompts, padded on any side, start token included.
             attention_mask: (Q, L).
             keys: (Q, N) of the trajectories to come; they matter only to samplers that perturb the prompt.
             room: positions needed after the prompt.
 
         Returns one row per question, or one per trajectory where the sampler perturbs the prompt.
         """
+        input_ids, attention_mask = align_left(input_ids, attention_mask)
         longest = int(attention_mask.sum(-1).max())
         if longest + room > self.reasoner.max_positions:
             raise ConfigError(
@@ -211,6 +226,7 @@ class RolloutEngine:
         """Reads every row's pending input and makes its next thought, forking rows where more keys than rows are given.
 
         With C = len(keys) / R, row r becomes rows r*C .. r*C + C - 1. Forks share the pass unless the sampler perturbs it.
+        Where the reasoner is open-ended and predicts its end token, that is pending instead of a thought (see `token`).
         """
         forks, remainder = divmod(len(keys), len(branches.keys))
         assert remainder == 0, "keys come in equal numbers for every row"
@@ -219,44 +235,116 @@ class RolloutEngine:
             branches = replace(branches, keys=keys)
         if forks > 1 and self.sampler.perturbs_forward:
             branches, forks = branches.take(rows, keys), 1
-        hidden, branches = self._read(branches, branches.pending[:, None], "thought")
+        hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
         hidden = hidden[:, -1]
+        token = self._best_token(hidden) if self.reasoner.spec.open_ended else None
         if forks > 1:
             branches, hidden = branches.take(rows, keys), hidden[rows]
-        thought = self.sampler.perturb(self.reasoner.thought_head(hidden), keys=keys, step=branches.step)
-        return replace(branches, pending=thought, step=branches.step + 1)
+            token = None if token is None else token[rows]
+        spread = {}
+        if self.sampler.uses_spread:
+            spread["spread"] = getattr(self.reasoner.thought_head, "spread", lambda _: None)(hidden)
+        thought = self.sampler.perturb(self.reasoner.thought_head(hidden), keys=keys, step=branches.step, **spread)
+        if token is not None:
+            token = token.where(token == self.reasoner.end_id, -1)
+            thought = torch.where((token >= 0)[:, None], self._embed_end(token).to(thought.dtype), thought)
+        return replace(branches, pending=thought, step=branches.step + 1, token=token)
+
+    @torch.no_grad()
+    def think(self, branches: Branches, keys: Tensor, steps: int) -> tuple[Tensor, Tensor, Branches]:
+        """Goes on until every row has all its thoughts.
+
+        Where the reasoner is open-ended, rows leave when they predict the end token; one that has not done so after `steps`
+        thoughts goes on with whatever token it predicts then, as the first of its answer.
+
+        Args:
+            branches: rows to go on from; of an open-ended reasoner none may have ended its thinking.
+            keys: names of the rows from here on; a whole multiple of the rows forks them in the first step.
+            steps: T, thoughts in all, those made before included.
+
+        Returns thoughts (R, T, d), zeros where none was made here; their counts (R,), those made before included; and the
+        rows, ready for `answer`.
+        """
+        made = branches.step
+        thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
+        if not self.reasoner.spec.open_ended:
+            for t in range(made, steps):
+                branches = self.step(branches, keys)
+                thoughts[:, t] = branches.pending
+            return thoughts, torch.full_like(keys, steps), branches
+        counts = torch.full_like(keys, steps)
+        live, ended = torch.arange(len(keys), device=keys.device), []
+        for t in range(made, steps):
+            branches = self.step(branches, keys[live])
+            going = branches.token < 0  # type: ignore[operator]
+            if not bool(going.all()):
+                counts[live[~going]] = t
+                ended.append((live[~going], branches.take((~going).nonzero().squeeze(-1))))
+                live, branches = live[going], branches.take(going.nonzero().squeeze(-1))
+            if not len(live):
+                break
+            thoughts[live, t] = branches.pending
+        if len(live):
+            hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
+            token = self._best_token(hidden[:, -1])
+            ended.append((live, replace(branches, pending=self.reasoner.embed(token), token=token)))
+        order = torch.cat([rows for rows, _ in ended]).argsort()
+        joined = Branches.join([part for _, part in ended])
+        return thoughts, counts, joined if len(ended) == 1 else joined.take(order)
 
     @torch.no_grad()
     def answer(self, branches: Branches, max_tokens: int) -> Tensor:
-        """Reads the last thought and the end token, then decodes greedily: (R, max_tokens) ids, padded with the pad id.
+        """Reads what is pending and the end token, then decodes greedily: (R, max_tokens) ids, padded with the pad id.
 
         The end of sequence is not part of an answer. Rows that reach it leave the batch.
         """
         reasoner = self.reasoner
         answers = torch.full((len(branches.keys), max_tokens), reasoner.pad_id, device=branches.keys.device)
         live = torch.arange(len(branches.keys), device=branches.keys.device)
-        end = reasoner.embed(torch.full_like(live, reasoner.end_id))
+        written = torch.zeros_like(live)
         # step by step the same cache object grows, so work on a copy that callers do not see
-        inputs, branches = torch.stack((branches.pending, end.to(branches.pending.dtype)), 1), branches.take(live)
-        for position in range(max_tokens):
-            hidden, branches = self._read(branches, inputs, "answer")
-            tokens = reasoner.logits(hidden[:, -1]).argmax(-1)
+        if branches.token is None:
+            end = self._embed_end(live).to(branches.pending.dtype)
+            inputs, branches = torch.stack((branches.pending, end), 1), branches.take(live)
+        else:  # a token other than the end token is the answer's first
+            first = branches.token != reasoner.end_id
+            answers[first, 0] = branches.token[first]
+            written += first
+            live = ((branches.token != reasoner.eos_id) & (written < max_tokens)).nonzero().squeeze(-1)
+            answers[answers == reasoner.eos_id] = reasoner.pad_id
+            inputs, branches = branches.pending[live, None], branches.take(live)
+        for position in range(max_tokens if len(live) else 0):
+            hidden, branches = self._read(branches, inputs, "answer", position)
+            tokens = self._best_token(hidden[:, -1], answer=True)
             goes_on = tokens != reasoner.eos_id
             if not bool(goes_on.all()):
                 keep = goes_on.nonzero().squeeze(-1)
-                if not len(keep):
-                    break
                 live, tokens, branches = live[keep], tokens[keep], branches.take(keep)
-            answers[live, position] = tokens
+            answers[live, written[live]] = tokens
+            written[live] += 1
+            if branches.token is not None and not bool((written[live] < max_tokens).all()):
+                keep = (written[live] < max_tokens).nonzero().squeeze(-1)
+                live, tokens, branches = live[keep], tokens[keep], branches.take(keep)
+            if not len(live):
+                break
             inputs = reasoner.embed(tokens)[:, None]
         return answers
 
-    def _read(self, branches: Branches, inputs: Tensor, phase: Phase) -> tuple[Tensor, Branches]:
+    def _best_token(self, hidden: Tensor, answer: bool = False) -> Tensor:
+        """Hidden states (R, d) -> the most likely tokens (R,), in an answer without the suppressed ones."""
+        logits = self.reasoner.logits(hidden)
+        if answer and self.reasoner.suppressed_ids:
+            logits[:, self.reasoner.suppressed_ids] = -torch.inf
+        return logits.argmax(-1)
+
+    def _embed_end(self, like: Tensor) -> Tensor:
+        """The end token's embedding for every row (R, ...) -> (R, d)."""
+        return self.reasoner.embed(torch.full((len(like),), self.reasoner.end_id, device=like.device))
+
+    def _read(self, branches: Branches, inputs: Tensor, phase: Phase, step: int) -> tuple[Tensor, Branches]:
         """One pass over inputs (R, L, d) at the rows' positions; the cache grows in place."""
         length = inputs.shape[1]
         positions = branches.positions[:, None] + torch.arange(length, device=inputs.device)
-        # the answer's passes are numbered by how far they are past the prompt, so that no two share a mask
-        step = int(branches.step) if phase == "thought" else branches.cache.suffix_length
         with self.sampler.active(self.reasoner, keys=branches.keys, step=step, phase=phase):
             hidden = self.reasoner.read(inputs, positions, branches.cache)
         self.cost += Cost(positions.numel(), positions.numel())

@@ -1,16 +1,19 @@
 """A latent reasoner: a Hugging Face causal language model that can be fed its own thoughts."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
-from lightning_ltts.data.tokenization import ANSWER_MARKER, END, START, encode_text, wrap_tokenizer
+from lightning_ltts.data.answers import Which, extract_answer
+from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_text, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
 from lightning_ltts.models.thought_heads import THOUGHT_HEADS
@@ -18,11 +21,16 @@ from lightning_ltts.models.thought_heads import THOUGHT_HEADS
 Site = Literal["attention_output", "mlp_output", "embedding"]
 
 # Where a sampler can act, per backbone family: a path inside each block, or inside the body for "embedding".
+_LLAMA_SITES: dict[Site, str] = {"attention_output": "self_attn.o_proj", "mlp_output": "mlp.down_proj"}
 SITES: dict[str, dict[Site, str]] = {
     "gpt2": {"attention_output": "attn.c_proj", "mlp_output": "mlp.c_proj", "embedding": "drop"},
-    "llama": {"attention_output": "self_attn.o_proj", "mlp_output": "mlp.down_proj"},
+    "llama": _LLAMA_SITES,
+    "qwen2": _LLAMA_SITES,
+    "qwen3": _LLAMA_SITES,
 }
-BLOCKS = {"gpt2": "h", "llama": "layers"}
+BLOCKS = {"gpt2": "h", "llama": "layers", "qwen2": "layers", "qwen3": "layers"}
+# entries of a configuration that say nothing about what the model computes
+_VOLATILE = ("transformers_version", "architectures", "_name_or_path", "torch_dtype", "dtype", "auto_map")
 
 
 @dataclass(frozen=True)
@@ -32,42 +40,73 @@ class ReasonerSpec:
     method: str  # key of THOUGHT_HEADS
     backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
     tokenizer: str  # JSON text of the tokenizer
-    num_thoughts: int  # T, thoughts before the answer
+    num_thoughts: int  # T, thoughts before the answer; the most there can be where `open_ended`
     max_answer_tokens: int = 16
     prompt_template: str = "{question}\n"
-    answer_marker: str = ANSWER_MARKER
+    answer_marker: str = ANSWER_MARKER  # see `extract_answer`
+    answer_which: Which = "first"
+    open_ended: bool = False  # the model ends its thinking by predicting the end token; otherwise after T thoughts
+    tokens: dict[str, str | None] = field(default_factory=lambda: dict(ROLES))  # token string of each role; start may be None
+    add_special_tokens: bool = False  # whether a prompt gets the tokenizer's own first token (Llama's begin of text)
+    suppressed_tokens: list[str] = field(default_factory=list)  # never written in an answer
+    thought_head: dict[str, Any] = field(default_factory=dict)  # options of the head, see THOUGHT_HEADS
 
 
 class LatentReasoner(nn.Module):
     """Backbone, thought head and tokenizer behind one interface, whatever the method and backbone family.
 
-    A sequence is: prompt template, start token, T thoughts, end token, answer text, end of sequence.
+    A sequence is: prompt template, start token, thoughts, end token, answer text, end of sequence. Where there is no start
+    token, the template ends the prompt.
 
     Args:
         spec: what the reasoner is.
         backbone: its causal language model; by default one with random weights, made from the specification.
+
+    Raises:
+        ConfigError: something in the specification is not known or does not fit together.
     """
 
     def __init__(self, spec: ReasonerSpec, backbone: PreTrainedModel | None = None):
         super().__init__()
-        family = spec.backbone.get("model_type")
-        if family not in SITES:
-            raise ConfigError(f"backbone model_type '{family}' is not supported; use one of {', '.join(SITES)}")
         if spec.method not in THOUGHT_HEADS:
             raise ConfigError(f"method '{spec.method}' is not known; use one of {', '.join(THOUGHT_HEADS)}")
         if spec.num_thoughts < 0 or spec.max_answer_tokens < 1:
             raise ConfigError(
                 f"num_thoughts={spec.num_thoughts} must be at least 0 and max_answer_tokens={spec.max_answer_tokens} at least 1"
             )
-        self.spec = spec
-        self.family: str = family
-        self.tokenizer = wrap_tokenizer(spec.tokenizer)
+        if "{question}" not in spec.prompt_template:
+            raise ConfigError(f"the prompt template {spec.prompt_template!r} has no place for the {{question}}")
         self.backbone = backbone if backbone is not None else new_backbone(spec.backbone)
         self.backbone.set_attn_implementation(IMPLEMENTATION)
-        self.thought_head = THOUGHT_HEADS[spec.method]()
-        vocabulary = self.tokenizer.get_vocab()
-        self.start_id, self.end_id = vocabulary[START], vocabulary[END]
-        self.pad_id, self.eos_id = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        self.spec = replace(spec, backbone=canonical(self.backbone.config))
+        self.family: str = spec.backbone["model_type"]
+        self.tokenizer = wrap_tokenizer(spec.tokenizer, spec.tokens)
+        try:
+            self.thought_head = THOUGHT_HEADS[spec.method](self.hidden_size, **spec.thought_head)
+        except TypeError as error:
+            raise ConfigError(f"thought_head={spec.thought_head} does not fit the method '{spec.method}': {error}") from None
+        self.start_id = None if spec.tokens.get("start") is None else self._id_of("start")
+        self.end_id = self._id_of("end")
+        self.eos_id = self._id_of("eos")
+        self.pad_id = self._id_of("pad") if spec.tokens.get("pad") else self.eos_id
+        self.suppressed_ids = [self._id_of_token(token) for token in spec.suppressed_tokens]
+        markers = (self.start_id, self._id_of("latent") if spec.tokens.get("latent") else None)
+        self._hidden_ids = {self.pad_id, self.eos_id} | {i for i in markers if i is not None}
+
+    def _id_of(self, role: str) -> int:
+        token = self.spec.tokens.get(role)
+        if token is None:
+            raise ConfigError(f"the reasoner's specification names no {role} token")
+        return self._id_of_token(token)
+
+    def _id_of_token(self, token: str) -> int:
+        number = self.tokenizer.get_vocab().get(token)
+        if number is None:
+            raise ConfigError(f"the tokenizer has no token '{token}', which the reasoner's specification names")
+        rows = self.backbone.config.vocab_size
+        if number >= rows:
+            raise ConfigError(f"the token '{token}' has the id {number}, but the backbone's vocabulary ends at {rows - 1}")
+        return number
 
     # -- text
 
@@ -77,12 +116,18 @@ class LatentReasoner(nn.Module):
         Raises:
             DataError: a word is not in the vocabulary.
         """
-        text = self.spec.prompt_template.format(question=question)
-        return [*encode_text(self.tokenizer, text, source), self.start_id]
+        text = self.spec.prompt_template.replace("{question}", question)
+        ids = encode_text(self.tokenizer, text, source, self.spec.add_special_tokens)
+        return ids if self.start_id is None else [*ids, self.start_id]
 
     def decode(self, ids: Tensor | list[int]) -> str:
-        """The text of answer tokens, without special tokens."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        """The text of answer tokens, without special tokens and markers of thinking."""
+        kept = [i for i in (ids.tolist() if isinstance(ids, Tensor) else ids) if i not in self._hidden_ids]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True))
+
+    def read_answer(self, ids: Tensor | list[int]) -> Fraction | None:
+        """The answer that answer tokens write, by the specification's rule."""
+        return extract_answer(self.decode(ids), self.spec.answer_marker, self.spec.answer_which)
 
     # -- passes
 
@@ -133,10 +178,32 @@ class LatentReasoner(nn.Module):
         return modules
 
 
+def make_config(options: dict[str, Any]) -> PreTrainedConfig:
+    """A Hugging Face configuration from a dictionary with its model_type.
+
+    Raises:
+        ConfigError: the family is not supported.
+    """
+    options = dict(options)
+    family = options.pop("model_type", None)
+    if family not in SITES:
+        raise ConfigError(f"backbone model_type '{family}' is not supported; use one of {', '.join(SITES)}")
+    config = AutoConfig.for_model(family, **options)
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
+        raise ConfigError("a backbone with sliding-window attention is not supported; set use_sliding_window to false")
+    return config
+
+
+def canonical(config: PreTrainedConfig) -> dict[str, Any]:
+    """What a configuration sets apart from its class's defaults, as plain values; `make_config` reads it."""
+    plain: dict[str, Any] = json.loads(json.dumps(config.to_diff_dict()))
+    plain["model_type"] = config.model_type
+    return {key: value for key, value in sorted(plain.items()) if key not in _VOLATILE}
+
+
 def new_backbone(config: dict[str, Any]) -> PreTrainedModel:
     """A causal language model with random weights from a Hugging Face configuration given as a dictionary."""
-    options = dict(config)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(options.pop("model_type"), **options))
+    return AutoModelForCausalLM.from_config(make_config(config))
 
 
 def new_reasoner(
@@ -145,13 +212,14 @@ def new_reasoner(
     tokenizer: PreTrainedTokenizerFast,
     num_thoughts: int,
     max_answer_tokens: int = 16,
+    **spec: Any,
 ) -> LatentReasoner:
-    """An untrained reasoner whose vocabulary is the tokenizer's."""
+    """An untrained reasoner whose vocabulary is the tokenizer's; `spec` are further fields of its specification."""
     config = {**backbone, "vocab_size": len(tokenizer)}
     config |= {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config["pad_token_id"] = tokenizer.pad_token_id
     serialized = tokenizer.backend_tokenizer.to_str()
-    return LatentReasoner(ReasonerSpec(method, config, serialized, num_thoughts, max_answer_tokens))
+    return LatentReasoner(ReasonerSpec(method, config, serialized, num_thoughts, max_answer_tokens, **spec))
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -167,9 +235,18 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def fingerprint(model: LatentReasoner | nn.Module) -> str:
+def align_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompts (B, L) padded on any side -> the same padded on the left, as everything here reads them."""
+    if bool(attention_mask[:, -1].all()):
+        return ids, attention_mask
+    order = attention_mask.argsort(dim=1, stable=True)
+    return ids.gather(1, order), attention_mask.gather(1, order)
+
+
+def fingerprint(model: nn.Module) -> str:
     """A hash of specification and weights: two models with the same one give the same trajectories."""
-    digest = hashlib.sha256(repr(sorted(asdict(model.spec).items())).encode())  # type: ignore[arg-type]
+    spec: Any = model.spec
+    digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

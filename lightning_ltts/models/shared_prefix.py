@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
@@ -60,6 +61,7 @@ class SplitKV:
     suffix: Tensor  # (R, heads, S, d_head)
     prefix_bias: Tensor | None  # (B, 1, 1, P), added to scores; very negative on padding
     layout: RowLayout
+    suffix_start: Tensor | None  # (R,), where each row's suffix begins; None where all begin at 0
 
 
 class SharedPrefixLayer(DynamicLayer):
@@ -68,17 +70,20 @@ class SharedPrefixLayer(DynamicLayer):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout):
+    def __init__(
+        self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout, suffix_start: Tensor | None = None
+    ):
         super().__init__()
         self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = keys, values, bias, layout
+        self.suffix_start = suffix_start
         self.lazy_initialization(keys, values)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Appends to the suffix; both return values are `SplitKV`."""
         keys, values = super().update(key_states, value_states)
         return (
-            SplitKV(self.prefix_keys, keys, self.prefix_bias, self.layout),
-            SplitKV(self.prefix_values, values, self.prefix_bias, self.layout),
+            SplitKV(self.prefix_keys, keys, self.prefix_bias, self.layout, self.suffix_start),
+            SplitKV(self.prefix_values, values, self.prefix_bias, self.layout, self.suffix_start),
         )
 
     @property
@@ -96,10 +101,20 @@ class SharedPrefixLayer(DynamicLayer):
 
     def take(self, rows: Tensor, layout: RowLayout) -> "SharedPrefixLayer":
         """A layer with these rows of the suffix; the prefix is shared, not copied."""
-        layer = SharedPrefixLayer(self.prefix_keys, self.prefix_values, self.prefix_bias, layout)
+        start = None if self.suffix_start is None else self.suffix_start[rows]
+        layer = SharedPrefixLayer(self.prefix_keys, self.prefix_values, self.prefix_bias, layout, start)
         if self.suffix_length:
             layer.keys, layer.values = self.keys[rows], self.values[rows]
         return layer
+
+    @classmethod
+    def join(cls, layers: "list[SharedPrefixLayer]", layout: RowLayout, suffix_start: Tensor) -> "SharedPrefixLayer":
+        """A layer with the rows of all, over the same prefix; shorter suffixes are padded on the left."""
+        first, length = layers[0], max(layer.suffix_length for layer in layers)
+        joined = cls(first.prefix_keys, first.prefix_values, first.prefix_bias, layout, suffix_start)
+        padded = [(F.pad(x, (0, 0, length - x.shape[2], 0)) for x in (layer.keys, layer.values)) for layer in layers]
+        joined.keys, joined.values = (torch.cat(parts) for parts in zip(*padded, strict=True))
+        return joined
 
 
 class SharedPrefixCache(Cache):
@@ -141,6 +156,23 @@ class SharedPrefixCache(Cache):
         cache.num_questions = self.num_questions
         return cache
 
+    @classmethod
+    def join(cls, caches: "list[SharedPrefixCache]") -> "SharedPrefixCache":
+        """The rows of several caches over the same prompts, one after the other; their suffixes may differ in length."""
+        length = max(cache.suffix_length for cache in caches)
+        starts = [
+            length - cache.suffix_length + (torch.zeros_like(c.owner) if s is None else s)
+            for cache in caches
+            for c, s in [(cache.layout, cache.layers[0].suffix_start)]
+        ]
+        num_questions = caches[0].num_questions
+        layout = RowLayout.of(torch.cat([cache.layout.owner for cache in caches]), num_questions)
+        joined = object.__new__(cls)
+        per_layer = zip(*(cache.layers for cache in caches), strict=True)
+        Cache.__init__(joined, layers=[SharedPrefixLayer.join(list(x), layout, torch.cat(starts)) for x in per_layer])
+        joined.num_questions = num_questions
+        return joined
+
 
 def shared_prefix_attention(
     module: nn.Module,
@@ -179,6 +211,9 @@ def shared_prefix_attention(
         size = key.suffix.shape[2]
         causal = torch.ones(length, size, dtype=torch.bool, device=query.device).tril(size - length)
         suffix_scores = suffix_scores.masked_fill(~causal.repeat(groups, 1), float("-inf"))
+    if key.suffix_start is not None:
+        before = torch.arange(key.suffix.shape[2], device=query.device) < key.suffix_start[:, None]  # (R, S)
+        suffix_scores = suffix_scores.masked_fill(before[:, None, None], float("-inf"))
     suffix_lse = suffix_scores.logsumexp(-1, keepdim=True)
     suffix_out = (suffix_scores - suffix_lse).exp().to(value.suffix.dtype) @ value.suffix
 

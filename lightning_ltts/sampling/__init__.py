@@ -1,5 +1,5 @@
 """What makes trajectories differ: samplers with keyed randomness."""
 
-from lightning_ltts.sampling.samplers import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling.samplers import Deterministic, GaussianNoise, LearnedSpread, MCDropout, Sampler
 
-__all__ = ["Deterministic", "GaussianNoise", "MCDropout", "Sampler"]
+__all__ = ["Deterministic", "GaussianNoise", "LearnedSpread", "MCDropout", "Sampler"]

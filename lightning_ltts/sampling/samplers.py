@@ -18,7 +18,7 @@ from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
 
 Phase = Literal["prompt", "thought", "answer"]
 
-_NOISE_STREAM, _DROPOUT_STREAM = 1, 2
+_NOISE_STREAM, _DROPOUT_STREAM, _ANSWER_DROPOUT_STREAM = 1, 2, 5  # 3 and 4 are mining's and beam search's
 
 
 class Sampler:
@@ -30,6 +30,7 @@ class Sampler:
     perturbs_forward = False  # passes differ between trajectories, so siblings cannot share them
     perturbs_prompt = False  # the question's own passes differ too, so not even the prompt can be shared
     deterministic = False  # all trajectories of a question are equal
+    uses_spread = False  # `perturb` also gets the standard deviation that the thought head learned
 
     def __repr__(self) -> str:
         """Class and settings; stores and predictions made with another one are told apart by it."""
@@ -38,11 +39,17 @@ class Sampler:
 
     @contextmanager
     def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:
-        """Surrounds one forward pass over rows with keys (R,); the default leaves it alone."""
+        """Surrounds one forward pass over rows with keys (R,); the default leaves it alone.
+
+        `step` is -1 in the prompt, t in the pass that makes thought t + 1, and counts from 0 anew in the answer.
+        """
         yield
 
     def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:
-        """(R, d) -> (R, d), after the thought head; the default returns it as it is."""
+        """(R, d) -> (R, d), after the thought head; the default returns it as it is.
+
+        Where `uses_spread`, the engine gives `spread` (R, d) too.
+        """
         return thought
 
 
@@ -77,6 +84,27 @@ class GaussianNoise(Sampler):
 
     def __repr__(self) -> str:
         return f"GaussianNoise(std={self.std})" if self.std else f"GaussianNoise(relative_std={self.relative_std})"
+
+
+class LearnedSpread(Sampler):
+    """Draws every thought from the Gaussian that the thought head has learned (CoLaR, arXiv 2505.16552, section 3).
+
+    Args:
+        scale: multiple of the learned standard deviation (the temperature of the latent policy).
+    """
+
+    uses_spread = True
+
+    def __init__(self, scale: float = 1.0):
+        if scale <= 0:
+            raise ConfigError(f"LearnedSpread needs scale > 0, not {scale}; use Deterministic for none")
+        self.scale = scale
+
+    def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:  # noqa: D102
+        if spread is None:
+            raise ConfigError("LearnedSpread needs a reasoner with a learned spread; only CoLaR's can have one, use GaussianNoise")
+        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+        return thought + self.scale * spread * noise
 
 
 class MCDropout(Sampler):
@@ -115,7 +143,7 @@ class MCDropout(Sampler):
         if (phase == "prompt" and not self.prompt) or (phase == "answer" and not self.answer):
             yield
             return
-        pass_keys = fold(keys, _DROPOUT_STREAM, step)
+        pass_keys = fold(keys, _ANSWER_DROPOUT_STREAM if phase == "answer" else _DROPOUT_STREAM, step)
         sites: list[Site] = []
         for site in self.sites:
             sites += ["attention_output", "mlp_output"] if site == "residual" else [site]

@@ -10,7 +10,6 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from transformers import DynamicCache
 
-from lightning_ltts.data.answers import extract_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import TokenizerSource, encode_text
 from lightning_ltts.engine.rollout import RolloutEngine
@@ -182,9 +181,8 @@ class CoconutModule(pl.LightningModule):
             max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_text),
         )
         self.reasoner.train(was_training)
-        marker = self.reasoner.spec.answer_marker
-        texts = map(self.reasoner.decode, rollouts.answer_ids[:, 0])
-        right = [extract_answer(text, marker) == p.value for text, p in zip(texts, problems, strict=True)]
+        answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
+        right = [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]
         return torch.tensor(right, dtype=torch.float, device=self.device)
 
     # -- optimisation
