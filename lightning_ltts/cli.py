@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import LTTSError
-from lightning_ltts.models.checkpoints import read_checkpoint
+from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.trainer import Trainer
 
 PROG = "ltts"
@@ -96,7 +96,7 @@ class LTTSCLI(LightningCLI):
         """Finds a wrong checkpoint path before anything is made."""
         given = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if given and given not in ("best", "last", "hpc", "registry"):
-            read_checkpoint(Path(given))
+            read_pickle(Path(given))
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as given; Lightning would let the checkpoint's hyper-parameters win."""

@@ -15,17 +15,19 @@ from lightning_ltts.models.latent_rm import LatentRM
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
+_LLAMA = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 BACKBONES = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 64},
-    "llama": {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-    },
+    "llama": {"model_type": "llama", **_LLAMA},
+    "qwen2": {"model_type": "qwen2", **_LLAMA},
+    "qwen3": {"model_type": "qwen3", **_LLAMA, "head_dim": 8},
 }
 
 
@@ -42,7 +44,8 @@ def make_reasoner(family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts:
         for parameter in reasoner.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-        reasoner.backbone.get_output_embeddings().weight[reasoner.eos_id] *= {"gpt2": 1.4, "llama": 2.5}[family]
+        reasoner.backbone.get_output_embeddings().weight[reasoner.pad_id] = 0  # so that no answer holds it
+        reasoner.backbone.get_output_embeddings().weight[reasoner.eos_id] *= {"gpt2": 1.4}.get(family, 2.5)
     # random text has no "###", so that every number counts as an answer here
     reasoner.spec = replace(reasoner.spec, answer_marker="")
     return reasoner.eval()

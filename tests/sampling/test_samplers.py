@@ -28,7 +28,7 @@ def run(model: LatentReasoner, sampler: MCDropout, keys: torch.Tensor, phase: st
     """Output of the first block's MLP projection under the sampler."""
     module = model.modules_at(["mlp_output"])[0]
     with sampler.active(model, keys=keys, step=0, phase=phase):
-        return module(torch.ones(len(keys), 1, module.weight.shape[model.family == "llama"]))
+        return module(torch.ones(len(keys), 1, module.weight.shape[model.family != "gpt2"]))
 
 
 def test_dropout_zeroes_and_rescales(reasoner: LatentReasoner) -> None:

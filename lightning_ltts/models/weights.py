@@ -1,0 +1,156 @@
+"""Reading weights: nothing in a file is ever executed, and every key is accounted for."""
+
+import contextlib
+import importlib
+import json
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from lightning_ltts.errors import CheckpointError
+
+State = dict[str, Tensor]
+_WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
+# Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data, admitted by name.
+_PLAIN_CLASSES = (
+    "omegaconf.nodes.AnyNode", "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
+    "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata", "collections.defaultdict",
+    "builtins.int", "builtins.dict", "builtins.list", "typing.Any",
+)  # fmt: skip
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """A PyTorch file as a dictionary of plain values and tensors, by restricted unpickling.
+
+    Raises:
+        CheckpointError: missing, cut off, or holding anything else than plain values and tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist; train it first or give another path")
+    try:
+        with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
+            # not memory-mapped: training overwrites checkpoints in place, and a mapped file must not shrink
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign:
+            raise CheckpointError(
+                f"{path} is refused: it would run or create '{foreign.group(1)}' when it is read, and a checkpoint may hold "
+                "only tensors and plain values"
+            ) from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason[:200]})"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a dictionary of tensors is needed")
+    return content
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold a model's weights: `path` itself, or those of a folder, shards by their index.
+
+    Raises:
+        CheckpointError: the folder has none, or lacks a shard.
+    """
+    if path.is_file():
+        return [path]
+    for name in _WEIGHT_FILES:
+        index = path / f"{name}.index.json"
+        if index.exists():
+            files = [path / shard for shard in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            for file in files:
+                if not file.is_file():
+                    raise CheckpointError(f"{file} is missing, although {index.name} names it")
+            return files
+        if (path / name).is_file():
+            return [path / name]
+    raise CheckpointError(f"{path} holds no weights; expected one of {', '.join(_WEIGHT_FILES)}")
+
+
+def read_tensors(path: Path) -> State:
+    """All tensors of a file or folder (safetensors are memory-mapped); of a Lightning checkpoint, its state dict.
+
+    Raises:
+        CheckpointError: something cannot be read or is not a tensor.
+    """
+    tensors: State = {}
+    for file in weight_files(path):
+        if file.suffix == ".safetensors":
+            try:
+                content: dict[str, Any] = load_file(file)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{file} cannot be read, it may be cut off ({error})") from None
+        else:
+            content = read_pickle(file)
+            content = content.get("state_dict", content)
+        for key, value in content.items():
+            if not isinstance(value, Tensor):
+                raise CheckpointError(f"{file} holds '{key}', which is a {type(value).__name__} and not a tensor")
+        tensors |= content
+    return tensors
+
+
+def check_keys(
+    state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: set[str], source: str, names: Mapping[str, str]
+) -> None:
+    """Compares a state with what the model needs.
+
+    Args:
+        state: what there is.
+        expected: shape of every key of the model.
+        optional: keys that may be missing (a head tied to the embeddings).
+        source: for messages.
+        names: key of `state` -> what it is called in the file.
+
+    Raises:
+        CheckpointError: naming the first key that is unknown, missing or of another shape, and what was expected.
+    """
+    for key, tensor in state.items():
+        if key not in expected:
+            raise CheckpointError(
+                f"{source} holds the key '{names.get(key, key)}', which this kind of model does not have; expected keys are "
+                f"such as '{next(iter(expected))}'"
+            )
+        if tensor.shape != expected[key]:
+            raise CheckpointError(
+                f"{source}: '{names.get(key, key)}' has the shape {tuple(tensor.shape)}, but {tuple(expected[key])} is expected"
+            )
+    for key in expected:
+        if key not in state and key not in optional:
+            raise CheckpointError(f"{source} lacks the key '{key}' of shape {tuple(expected[key])}")
+
+
+def fill_backbone(backbone: PreTrainedModel, state: State, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """A model like `backbone` (which may be on the meta device) with these weights, which are used and not copied."""
+    kept = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
+    with quiet_transformers():
+        return type(backbone).from_pretrained(  # type: ignore[no-any-return]
+            None, config=backbone.config, state_dict=dict(state), dtype=dtype or kept
+        )
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the progress bars of loading, which takes a second."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _class(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
