@@ -3,6 +3,7 @@
     ltts fit experiment=demo/reasoner trainer.max_epochs=3      Hydra overrides, config groups, -m for sweeps
     ltts fit --config run.yaml --trainer.max_epochs 3           plain LightningCLI
     ltts report logs/demo/search                                the table of a prediction run
+    ltts import owner/repository folder                         a published checkpoint; `ltts export` likewise, ours
 
 The Hydra way writes the composed configuration into the run's folder and hands it to the plain way, which is also what
 Lightning starts again in the other processes of a distributed run.
@@ -35,6 +36,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import LTTSError
+from lightning_ltts.models.checkpoints import PROVENANCE, import_model
 from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.trainer import Trainer
 
@@ -44,7 +46,8 @@ VALUE_FLAGS = {"--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--
 HYDRA_FLAGS = {"-m", "--multirun", "--info", "-i", "--resolve", "--hydra-help", "--run", "-r", *VALUE_FLAGS}
 # keys of the composed tree that serve composing only; LightningCLI does not see them
 COMPOSE_KEYS = (
-    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "extra_argv",
+    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "paper",
+    "extra_argv",
 )  # fmt: skip
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
        ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
@@ -54,6 +57,7 @@ commands:
   mine       mine the trajectories that training a LatentRM needs, and no more
   validate   validate a checkpoint         test       test a checkpoint
   predict    search over a problem set     report     sum up prediction files
+  import     any checkpoint to a folder    export     a trained checkpoint to a folder
 
 experiments:
 {experiments}
@@ -207,6 +211,29 @@ def _report(arguments: list[str]) -> None:
         print(json.dumps({"file": path, **summary.as_dict()}) if options.json else f"{path}: {summary.table()}\n")
 
 
+def _import(arguments: list[str]) -> None:
+    """`ltts import` and `ltts export`: from any source to a folder, with what it is printed."""
+    parser = argparse.ArgumentParser(
+        f"{PROG} import", description="Reads a checkpoint of any known format, nothing in it being executed, into a folder."
+    )
+    parser.add_argument("source", help="file or folder, owner/repository[@revision] on the Hub, or hf://owner/repository/file")
+    parser.add_argument("target", help="new folder for configuration, safetensors, tokenizer and provenance.json")
+    parser.add_argument("--base", help="model that gives configuration and tokenizer, where the source holds neither")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the weights; by default as stored")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the specification, for instance "
+        "num_thoughts=12 or thought_head.embedding_std=0.018; can be given several times",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    changes: dict[str, Any] = OmegaConf.to_container(OmegaConf.from_dotlist(options.set))  # type: ignore[assignment]
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    model = import_model(options.source, options.target, options.base, dtype, **changes)
+    provenance = json.loads((Path(options.target) / PROVENANCE).read_text())
+    print(f"{options.target}: {provenance['kind']}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters")
+    for name, value in provenance.items():
+        print(f"  {name}: {value}")
+
+
 def _list_experiments() -> str:
     folder = config_folder() / "experiment"
     lines = []
@@ -266,8 +293,10 @@ def main() -> None:
     with _one_line_errors():
         if command == "report":
             _report(arguments)
+        elif command in ("import", "export"):
+            _import(arguments)
         elif command not in SUBCOMMANDS:
-            _fail(f"'{command}' is not a command; use one of {', '.join((*SUBCOMMANDS, 'report'))}")
+            _fail(f"'{command}' is not a command; use one of {', '.join((*SUBCOMMANDS, 'report', 'import', 'export'))}")
         elif _wants_hydra(arguments):
             _run_hydra(command, arguments)
         else:

@@ -23,7 +23,7 @@ from lightning_ltts.engine.grading import read_answers, vote_numbers
 from lightning_ltts.engine.rollout import Cost, RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
-from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, fingerprint, left_pad
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch
@@ -45,6 +45,7 @@ class LatentSearch(pl.LightningModule):
         num_samples: N, samples per problem.
         beam: guided beam search, or none.
         seed: of the samples.
+        spec: fields of the reasoner's specification to set otherwise, for instance num_thoughts or prompt_template.
         max_rows: rows (problem x sample) in one pass; results do not depend on it.
     """
 
@@ -56,6 +57,7 @@ class LatentSearch(pl.LightningModule):
         num_samples: int = 32,
         beam: BeamSearch | None = None,
         seed: int = 0,
+        spec: SpecChanges | None = None,
         max_rows: int = 4096,
     ):
         super().__init__()
@@ -65,9 +67,14 @@ class LatentSearch(pl.LightningModule):
             raise ConfigError(f"model.init_args.max_rows={max_rows} must be at least 1")
         if beam is not None and latent_rm is None:
             raise ConfigError("guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null")
-        self.reasoner = load_reasoner(reasoner)
+        self.reasoner = load_reasoner(reasoner, **(spec or {}))
         if self.reasoner.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts to search over; train it further")
+        if beam is not None and self.reasoner.spec.open_ended:
+            raise ConfigError(
+                f"{reasoner} ends its thinking by itself, and guided beam search compares beams of equal length; set "
+                "model.init_args.beam=null"
+            )
         self.latent_rm = load_latent_rm(latent_rm) if latent_rm else None
         if self.latent_rm is not None and self.latent_rm.spec.thought_size != self.reasoner.hidden_size:
             raise ConfigError(
@@ -75,7 +82,8 @@ class LatentSearch(pl.LightningModule):
                 f"{reasoner} have {self.reasoner.hidden_size}; use the LatentRM trained for this reasoner"
             )
         trained_for = self.latent_rm.spec.reasoner if self.latent_rm is not None else None
-        if trained_for not in (None, fingerprint(self.reasoner)):
+        # what `spec` sets otherwise does not make it another reasoner
+        if trained_for is not None and trained_for != fingerprint(load_reasoner(reasoner) if spec else self.reasoner):
             raise ConfigError(f"the LatentRM {latent_rm} was trained for another reasoner than {reasoner}; train one for it")
         self.sampler = sampler
         self.num_samples = num_samples
@@ -113,8 +121,9 @@ class LatentSearch(pl.LightningModule):
 
         greedy = read_answers(reasoner, greedy_engine.rollout(ids, mask).answer_ids[:, 0])
         rollouts = engine.rollout(ids, mask, self.num_samples, names, self.seed)
-        scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts)
-        samples = _rows_of(reasoner, rollouts.answer_ids, scores)
+        counts = rollouts.thought_counts if reasoner.spec.open_ended else None
+        scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts, counts)
+        samples = _rows_of(reasoner, rollouts.answer_ids, scores, counts)
         choices = self._choose(samples, scores)
         cost = {"greedy": greedy_engine.cost, "sampling": engine.cost}
         beams: list[list[dict[str, Any]]] | None = None
@@ -159,19 +168,21 @@ class LatentSearch(pl.LightningModule):
         return {selection.name: selection.choose(votes, totals) for selection in selections}
 
 
-def _rows_of(reasoner: Any, answer_ids: Tensor, scores: Tensor | None) -> list[list[dict[str, Any]]]:
-    """Answer ids (Q, N, A) and step scores (Q, N, T) -> for each question its samples as plain values."""
+def _rows_of(
+    reasoner: LatentReasoner, answer_ids: Tensor, scores: Tensor | None, counts: Tensor | None = None
+) -> list[list[dict[str, Any]]]:
+    """Answer ids (Q, N, A), step scores (Q, N, T) and numbers of thoughts (Q, N) -> each question's samples as plain values."""
     questions, samples = answer_ids.shape[:2]
     answers = read_answers(reasoner, answer_ids.flatten(0, 1))
-    steps = None if scores is None else scores.float().cpu().tolist()
-    return [
-        [
-            {"answer": format_answer(answers[q * samples + n])}
-            | ({} if steps is None else {"scores": [round(score, 5) for score in steps[q][n]]})
-            for n in range(samples)
-        ]
-        for q in range(questions)
-    ]
+    rows: list[list[dict[str, Any]]] = []
+    for q in range(questions):
+        rows.append([{"answer": format_answer(answers[q * samples + n])} for n in range(samples)])
+        for n, row in enumerate(rows[-1]):
+            if counts is not None:
+                row["thoughts"] = int(counts[q, n])
+            if scores is not None:
+                row["scores"] = [round(score, 5) for score in scores[q, n, : row.get("thoughts")].tolist()]
+    return rows
 
 
 class PredictionData(pl.LightningDataModule):

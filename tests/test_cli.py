@@ -165,6 +165,9 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
             "limit of 4096",
         ),
         (["predict", "experiment=demo/search", "CHECKPOINTS", "reasoner=rm.ckpt"], "holds a LatentRM"),
+        (["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.spec.num_toughts=2"], "num_toughts"),
+        (["import", "nope.ckpt", "target"], "nope.ckpt does not exist"),
+        (["import", "r.ckpt", "target", "--set", "method=nope"], "method 'nope' is not known"),
         (["predict", "experiment=files/search", "CHECKPOINTS", "problems_dir=."], "multiarith.json does not exist"),
     ],
     ids=lambda value: " ".join(value[1:3]) if isinstance(value, list) else "",
@@ -222,3 +225,22 @@ def test_wheel_holds_the_configs(tmp_path: Path) -> None:
         check=True,
     )
     assert str(site / "lightning_ltts/configs") in result.stdout
+
+
+def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, capsys) -> None:
+    """Trained checkpoint -> folder -> another folder with other settings, each used like the first."""
+    assert ltts(monkeypatch, "export", "r.ckpt", "exported") == 0
+    assert "latent reasoner" in capsys.readouterr().out
+    arguments = ["--set", "num_thoughts=2", "--set", "answer_which=last", "--dtype", "bfloat16"]
+    assert ltts(monkeypatch, "import", "exported", "again", *arguments) == 0
+    out = capsys.readouterr().out
+    assert "num_thoughts: 2" in out
+    assert "dtype: bfloat16" in out
+    assert ltts(monkeypatch, "export", "rm.ckpt", "rm") == 0
+    assert "LatentRM" in capsys.readouterr().out
+    assert ltts(monkeypatch, "export", "r.ckpt", "rm") == 2
+    assert "rm is not an empty folder; give another target" in capsys.readouterr().err
+    small = ["trainer.accelerator=cpu", "data.init_args.problems.init_args.size=4", "model.init_args.num_samples=2"]
+    arguments = ["experiment=demo/search", "name=x", "reasoner=exported", "latent_rm=rm", "model.init_args.beam=null", *small]
+    assert ltts(monkeypatch, "predict", *arguments) == 0
+    assert len((here / "logs/x/predictions.jsonl").read_text().splitlines()) == 4

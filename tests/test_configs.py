@@ -2,14 +2,22 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_ltts import cli
-from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.data.problems import HubProblems
+from lightning_ltts.models import checkpoints
+from lightning_ltts.models.checkpoints import save_folder
+from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
+
+RULES = {"coconut": ("#", "only"), "codi": ("", "last"), "colar": ("Answer:", "only")}
 
 FOLDER = cli.config_folder()
 EXPERIMENTS = sorted(
@@ -38,15 +46,65 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: list[str], monkeypatch) -> None:
     ran = []
-    for command in COMMANDS[Path(experiment).name]:
+    for command in COMMANDS.get(Path(experiment).name, ["predict"]):
         monkeypatch.setattr(cli.Trainer, command, lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
         monkeypatch.setattr(sys, "argv", ["ltts", command, f"experiment={experiment}", f"sampler={sampler}", *overrides])
         cli.main()
-    assert len(ran) == len(COMMANDS[Path(experiment).name])
+    assert ran
     model, data = ran[0]
     if "latent_rm" in experiment or "search" in experiment:
         used = data.sampler if hasattr(data, "sampler") else model.sampler
         assert type(used).__name__.lower() == sampler.replace("_", "")
+
+
+PAPER = {  # section 1.2 of the notes on arXiv 2510.07745's released scripts: p, sigma, T
+    "coconut": (0.2, 0.6, 6, "{question}\n"),
+    "codi": (0.2, 1.4, 6, "{question}"),
+    "colar": (0.03, 0.01, 64, "Question: {question} Let's think step by step:(Thinking speed: 2)###"),
+}
+
+
+@pytest.mark.parametrize("method", list(PAPER))
+@pytest.mark.parametrize("benchmark", ["gsm8k_test", "gsm_hard", "multiarith"])
+@pytest.mark.parametrize("sampler", ["paper_dropout", "paper_noise"])
+def test_presets_of_published_models(method: str, benchmark: str, sampler: str, tmp_path: Path, monkeypatch, tokenizer) -> None:
+    """Each preset is composed and made with a tiny stand-in for the weights, in the layout that is published."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    head = {"coconut": {}, "codi": {"hidden_size": 8}, "colar": {"embedding_std": 0.018}}[method]
+    family = "llama" if method == "colar" else "gpt2"
+    standin = new_reasoner(method, BACKBONES[family], tokenizer, 1, thought_head=head, open_ended=method == "colar")
+    save_folder(standin, tmp_path / "standin")
+    rm = LatentRM.from_reasoner(standin)
+    rm.spec = replace(rm.spec, reasoner=None)  # a published one does not say whose it is
+    save_folder(rm, tmp_path / "rm")
+    names = {"reasoner": f"ModalityDance/latent-tts-{method}", "latent_rm": "ModalityDance/latent-tts-rm"}
+    fetched = []
+
+    def fetch(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.append(repository)
+        return str(tmp_path / ("rm" if repository.endswith("rm") else "standin"))
+
+    monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
+    ran = []
+    monkeypatch.setattr(cli.Trainer, "predict", lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
+    arguments = [f"experiment=benchmark/{benchmark}", f"model=latent_tts_{method}", f"sampler={sampler}"]
+    monkeypatch.setattr(sys, "argv", ["ltts", "predict", *arguments, "trainer.accelerator=cpu"])
+    cli.main()
+    p, sigma, thoughts, template = PAPER[method]
+    model, data = ran[0]
+    spec = model.reasoner.spec
+    assert (spec.num_thoughts, spec.prompt_template, spec.open_ended) == (thoughts, template, method == "colar")
+    assert (spec.answer_marker, spec.answer_which) == RULES[method]
+    assert (model.sampler.p if sampler == "paper_dropout" else model.sampler.std) == (
+        p if sampler == "paper_dropout" else sigma
+    )
+    if sampler == "paper_dropout":
+        assert model.sampler.sites == (("mlp_output",) if method == "colar" else ("residual",))
+        assert (model.sampler.prompt, model.sampler.answer) == (True, method == "colar")
+    assert isinstance(data.source, HubProblems)
+    assert fetched == [names["reasoner"], names["latent_rm"]][: 2 if method == "coconut" else 1]
+    assert (model.latent_rm is not None) == (method == "coconut")
 
 
 def test_sampler_presets_are_the_papers(overrides: list[str], monkeypatch) -> None:

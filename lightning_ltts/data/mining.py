@@ -26,10 +26,11 @@ from lightning_ltts.data.trajectory_store import (
     join_shards,
 )
 from lightning_ltts.engine.grading import read_answers, vote_numbers
-from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
+from lightning_ltts.engine.rollout import Cost, RolloutEngine, join_rows, sample_keys, set_aside_ended
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.models.latent_rm import thought_mask
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.samplers import Sampler
 
@@ -40,8 +41,9 @@ _ROLLOUT_STREAM = 3
 class Mined:
     """Trajectories of a batch of questions and the thought labels of their prefixes."""
 
-    thoughts: Tensor  # (Q, N, T, d)
-    labels: Tensor  # (Q, N, T), share of right completions; the last is the trajectory's own correctness
+    thoughts: Tensor  # (Q, N, T, d), zeros beyond a trajectory's own
+    thought_counts: Tensor  # (Q, N)
+    labels: Tensor  # (Q, N, T), share of right completions; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N), see `vote_numbers`
 
 
@@ -51,6 +53,7 @@ class RMBatch(TypedDict):
     input_ids: Tensor  # (Q, L), left padded
     attention_mask: Tensor  # (Q, L)
     thoughts: Tensor  # (Q, N, T, d)
+    thought_counts: Tensor  # (Q, N)
     labels: Tensor  # (Q, N, T)
     votes: Tensor  # (Q, N)
 
@@ -66,8 +69,8 @@ def mine(
 ) -> Mined:
     """Samples trajectories and labels every prefix h_1..h_t by `rollouts` completions of it.
 
-    The completions fork from the trajectory's cache, so no prefix is read again. Step T needs none: its label is whether
-    the trajectory itself is right. With no rollouts, that label stands for all steps (the paper's ablation).
+    The completions fork from the trajectory's cache, so no prefix is read again. A trajectory's last step needs none: its
+    label is whether the trajectory itself is right. With no rollouts, that label stands for all steps (the paper's ablation).
 
     Args:
         engine: with the sampler to mine with.
@@ -81,39 +84,53 @@ def mine(
     steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
     branches = engine.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
     branches = engine.step(branches, keys.flatten())
-    rows = torch.arange(keys.numel(), device=keys.device)
     copies = torch.arange(rollouts, device=keys.device)
-    thoughts, labels = [branches.pending], []
-    for t in range(1, steps):
+    live, ready = torch.arange(keys.numel(), device=keys.device), []
+    thoughts = branches.pending.new_zeros(keys.numel(), steps, engine.reasoner.hidden_size)
+    counts = torch.full_like(live, steps)
+    labels = torch.zeros(keys.numel(), steps)
+    for t in range(1, steps + 1):
+        live, branches, ended = set_aside_ended(live, branches)
+        if ended is not None:
+            counts[ended[0]] = t - 1
+            ready.append(ended)
+        if not len(live):
+            break
+        thoughts[live, t - 1] = branches.pending
+        if t == steps:
+            ready.append((live, engine.close(branches)))
+            break
         own = branches.keys[:, None]
         # the trajectory and its rollouts step together, since they all go on from the same thought
         forked = engine.step(branches, torch.cat([own, fold(own, _ROLLOUT_STREAM, t, copies)], dim=1).flatten())
-        first = rows * (1 + rollouts)
+        first = torch.arange(len(live), device=keys.device) * (1 + rollouts)
         branches = forked.take(first)
-        thoughts.append(branches.pending)
-        if rollouts:
-            side = forked.take((first[:, None] + 1 + copies).flatten())
-            for _ in range(t + 1, steps):
-                side = engine.step(side, side.keys)
-            right = _right(engine, engine.answer(side, max_tokens), truths)
-            labels.append(right.view(-1, rollouts).mean(-1))
-    answer_ids = engine.answer(branches, max_tokens)
-    correct = _right(engine, answer_ids, truths)
-    labels = [*labels, correct] if rollouts else [correct] * steps
+        # where the trajectory ends its thinking here, its own answer is the label
+        going = live if branches.token is None else live[branches.token < 0]
+        if rollouts and len(going):
+            rows = first if branches.token is None else first[branches.token < 0]
+            side = forked.take((rows[:, None] + 1 + copies).flatten())
+            _, _, side = engine.think(side, side.keys, steps)
+            right = _right(engine, engine.answer(side, max_tokens), truths, going.repeat_interleave(rollouts) // samples)
+            labels[going.cpu(), t - 1] = right.view(-1, rollouts).mean(-1)
+    answer_ids = engine.answer(join_rows(ready), max_tokens)
+    correct = _right(engine, answer_ids, truths, torch.arange(keys.numel()) // samples)
+    estimated = thought_mask(counts.cpu() - 1, steps).bool() & (rollouts > 0)
+    labels = labels.where(estimated, correct[:, None])
     answers = read_answers(engine.reasoner, answer_ids)
     votes = [vote_numbers(answers[q * samples : (q + 1) * samples]) for q in range(questions)]
     return Mined(
-        torch.stack(thoughts, dim=1).unflatten(0, keys.shape).float().cpu(),
-        torch.stack(labels, dim=1).unflatten(0, keys.shape).cpu(),
+        thoughts.unflatten(0, keys.shape).float().cpu(),
+        counts.view(keys.shape).cpu(),
+        labels.unflatten(0, keys.shape),
         torch.tensor(votes),
     )
 
 
-def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Fraction]) -> Tensor:
-    """(R, A) answers of question-major rows -> (R,) 1 where right, else 0."""
+def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Fraction], owner: Tensor) -> Tensor:
+    """(R, A) answers of rows of these questions (R,) -> (R,) 1 where right, else 0."""
     answers = read_answers(engine.reasoner, answer_ids)
-    each = len(answers) // len(truths)
-    return torch.tensor([answer == truths[r // each] for r, answer in enumerate(answers)], dtype=torch.float)
+    return torch.tensor([answer == truths[q] for q, answer in zip(owner.tolist(), answers, strict=True)], dtype=torch.float)
 
 
 class MiningData(pl.LightningDataModule):
@@ -308,6 +325,7 @@ class _ShardMiner:
             prompt_lengths=torch.tensor([len(prompt) for prompt in prompts]),
             question_index=torch.tensor(chunk),
             thoughts=mined.thoughts,
+            thought_counts=mined.thought_counts,
             labels=mined.labels,
             votes=mined.votes,
         )
@@ -327,6 +345,7 @@ def collate(examples: list[Example]) -> RMBatch:
         input_ids=ids,
         attention_mask=mask,
         thoughts=torch.stack([example.thoughts for example in examples]),
+        thought_counts=torch.stack([example.thought_counts for example in examples]),
         labels=torch.stack([example.labels for example in examples]),
         votes=torch.stack([example.votes for example in examples]),
     )

@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,57 @@ class ProblemFiles(ProblemSource):
         return problems[: self.limit]
 
 
+class HubProblems(ProblemSource):
+    """Problems of a data set on the Hugging Face Hub (or of a local folder that `datasets` can read).
+
+    Args:
+        path: name of the data set, for instance openai/gsm8k.
+        name: its configuration, where it has several.
+        split: which part; parts can be joined, as in train+test.
+        columns: our field (question, answer, steps) -> the data set's, where they differ. Rows are then read as in files.
+        revision: commit or tag of the data set.
+        limit: keep only the first so many problems.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        split: str = "test",
+        columns: dict[str, str] | None = None,
+        revision: str | None = None,
+        limit: int | None = None,
+    ):
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
+        self.path = path
+        self.name = name
+        self.split = split
+        self.columns = {"question": "question", "answer": "answer", "steps": "steps", **(columns or {})}
+        self.revision = revision
+        self.limit = limit
+
+    def load(self) -> list[Problem]:  # noqa: D102
+        import datasets  # takes a second to import
+
+        try:
+            rows = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
+        except Exception as error:  # no network, no such name, no access: all mean that it cannot be had
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise DataError(f"the data set {self.path} ({self.split}) cannot be loaded: {reason}") from None
+        for field, column in self.columns.items():
+            if column not in rows.column_names and field != "steps":
+                raise DataError(f"the data set {self.path} has no column '{column}'; it has {', '.join(rows.column_names)}")
+        stem = "-".join(part for part in (self.path.rstrip("/").split("/")[-1], self.name, self.split) if part)
+        problems = []
+        for number, row in enumerate(rows, start=1):
+            ours = {field: row[column] for field, column in self.columns.items() if column in row}
+            if isinstance(ours["answer"], float):
+                ours["answer"] = f"{Decimal(str(ours['answer'])):f}"  # without an exponent
+            problems.append(_to_problem(f"{stem}-{number}", f"{self.path}, row {number}", ours))
+        return problems[: self.limit]
+
+
 def _read_file(path: Path) -> list[Problem]:
     if not path.is_file():
         raise DataError(f"problem file {path} does not exist; check the path (it is relative to the working directory)")
@@ -80,7 +132,7 @@ def _read_file(path: Path) -> list[Problem]:
     except UnicodeDecodeError as error:
         raise DataError(f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     rows = _parse_json(path, text)
-    problems = [_to_problem(path, number, row) for number, row in rows]
+    problems = [_to_problem(f"{path.stem}-{number}", f"{path}, row {number}", row) for number, row in rows]
     if not problems:
         raise DataError(f"problem file {path} is empty; it must hold at least one problem")
     return problems
@@ -103,8 +155,7 @@ def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
     return rows
 
 
-def _to_problem(path: Path, number: int, row: Any) -> Problem:
-    where = f"{path}, row {number}"
+def _to_problem(name: str, where: str, row: Any) -> Problem:
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; each row must be an object with question and answer")
     for field in ("question", "answer"):
@@ -122,4 +173,4 @@ def _to_problem(path: Path, number: int, row: Any) -> Problem:
     if parse_number(answer) is None:
         raise DataError(f"{where}, field 'answer' is {answer.strip()!r}, which holds no number")
     question = " ".join(str(row["question"]).split())
-    return Problem(f"{path.stem}-{number}", question, tuple(steps), answer.strip(), source=where)
+    return Problem(name, question, tuple(steps), answer.strip(), source=where)

@@ -101,9 +101,7 @@ def wrap_tokenizer(serialized: str, roles: Mapping[str, str | None] = ROLES) -> 
     )
 
 
-def encode_text(
-    tokenizer: PreTrainedTokenizerFast, text: str, source: str = "", add_special_tokens: bool = False
-) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerFast, text: str, source: str = "", add_special_tokens: bool = False) -> list[int]:
     """Token ids of a text, with the tokenizer's own first and last tokens where `add_special_tokens`.
 
     Raises:

@@ -33,8 +33,9 @@ class Shard:
     prompt_ids: Tensor  # (total,) int32: prompts one after the other
     prompt_lengths: Tensor  # (Q,)
     question_index: Tensor  # (Q,): index in the problem list
-    thoughts: Tensor  # (Q, N, T, d) float32: what was fed back
-    labels: Tensor  # (Q, N, T) float32: thought labels y_t; the last is the trajectory's own correctness
+    thoughts: Tensor  # (Q, N, T, d) float32: what was fed back, zeros beyond a trajectory's own
+    thought_counts: Tensor  # (Q, N) int64
+    labels: Tensor  # (Q, N, T) float32: thought labels y_t; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N) int64: samples of one question with the same number gave the same answer; -1 gave none
 
 
@@ -44,6 +45,7 @@ class Example:
 
     prompt: list[int]
     thoughts: Tensor  # (N, T, d)
+    thought_counts: Tensor  # (N,)
     labels: Tensor  # (N, T)
     votes: Tensor  # (N,)
 
@@ -133,6 +135,8 @@ class TrajectoryStore(Dataset[Example]):
             if not path.exists() or (verify and _sha256(path) != checksum):
                 raise StoreError(f"{path} is missing or does not match its checksum; delete the store and mine it again")
             shard = load_file(path)
+            if not vars(Shard)["__dataclass_fields__"].keys() <= shard.keys():
+                raise StoreError(f"{path} was written by an older version; delete the store and mine it again")
             starts = shard["prompt_lengths"].cumsum(0) - shard["prompt_lengths"]
             self._shards.append(shard)
             self._index += [(number, row, start) for row, start in enumerate(starts.tolist())]
@@ -145,7 +149,7 @@ class TrajectoryStore(Dataset[Example]):
         shard = self._shards[number]
         stop = start + int(shard["prompt_lengths"][row])
         prompt = shard["prompt_ids"][start:stop].tolist()
-        return Example(prompt, shard["thoughts"][row], shard["labels"][row], shard["votes"][row])
+        return Example(prompt, **{name: shard[name][row] for name in ("thoughts", "thought_counts", "labels", "votes")})
 
 
 def shard_name(number: int) -> str:

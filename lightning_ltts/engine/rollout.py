@@ -67,14 +67,14 @@ class Branches:
     @classmethod
     def join(cls, parts: "list[Branches]") -> "Branches":
         """The rows of several, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
         tokens = [part.token for part in parts if part.token is not None]
         return cls(
             SharedPrefixCache.join([part.cache for part in parts]),
-            *(torch.cat([getattr(part, name) for part in parts]) for name in ("pending", "keys", "positions")),
-            step=max(part.step for part in parts),
-            token=torch.cat(tokens) if tokens else None,
+            torch.cat([part.pending for part in parts]),
+            torch.cat([part.keys for part in parts]),
+            torch.cat([part.positions for part in parts]),
+            max(part.step for part in parts),
+            torch.cat(tokens) if tokens else None,
         )
 
 
@@ -258,7 +258,7 @@ class RolloutEngine:
         thoughts goes on with whatever token it predicts then, as the first of its answer.
 
         Args:
-            branches: rows to go on from; of an open-ended reasoner none may have ended its thinking.
+            branches: rows to go on from.
             keys: names of the rows from here on; a whole multiple of the rows forks them in the first step.
             steps: T, thoughts in all, those made before included.
 
@@ -267,30 +267,31 @@ class RolloutEngine:
         """
         made = branches.step
         thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
-        if not self.reasoner.spec.open_ended:
-            for t in range(made, steps):
-                branches = self.step(branches, keys)
-                thoughts[:, t] = branches.pending
-            return thoughts, torch.full_like(keys, steps), branches
         counts = torch.full_like(keys, steps)
-        live, ended = torch.arange(len(keys), device=keys.device), []
-        for t in range(made, steps):
-            branches = self.step(branches, keys[live])
-            going = branches.token < 0  # type: ignore[operator]
-            if not bool(going.all()):
-                counts[live[~going]] = t
-                ended.append((live[~going], branches.take((~going).nonzero().squeeze(-1))))
-                live, branches = live[going], branches.take(going.nonzero().squeeze(-1))
+        live, ready = torch.arange(len(keys), device=keys.device), []
+        for t in range(made, steps + 1):
+            live, branches, ended = set_aside_ended(live, branches)
+            if ended is not None:
+                counts[ended[0]] = t - 1
+                ready.append(ended)
             if not len(live):
                 break
-            thoughts[live, t] = branches.pending
-        if len(live):
-            hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
-            token = self._best_token(hidden[:, -1])
-            ended.append((live, replace(branches, pending=self.reasoner.embed(token), token=token)))
-        order = torch.cat([rows for rows, _ in ended]).argsort()
-        joined = Branches.join([part for _, part in ended])
-        return thoughts, counts, joined if len(ended) == 1 else joined.take(order)
+            if t > made:
+                thoughts[live, t - 1] = branches.pending
+            if t == steps:
+                ready.append((live, self.close(branches)))
+            else:
+                branches = self.step(branches, keys[live])
+        return thoughts, counts, join_rows(ready)
+
+    @torch.no_grad()
+    def close(self, branches: Branches) -> Branches:
+        """Makes rows with all their thoughts ready for `answer`; of an open-ended reasoner, reads the last one for that."""
+        if not self.reasoner.spec.open_ended:
+            return branches
+        hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
+        token = self._best_token(hidden[:, -1])
+        return replace(branches, pending=self.reasoner.embed(token), token=token)
 
     @torch.no_grad()
     def answer(self, branches: Branches, max_tokens: int) -> Tensor:
@@ -349,6 +350,21 @@ class RolloutEngine:
             hidden = self.reasoner.read(inputs, positions, branches.cache)
         self.cost += Cost(positions.numel(), positions.numel())
         return hidden, replace(branches, positions=branches.positions + length)
+
+
+def set_aside_ended(live: Tensor, branches: Branches) -> tuple[Tensor, Branches, tuple[Tensor, Branches] | None]:
+    """Rows (named by `live`) that still think, and those that ended their thinking by themselves, where there are any."""
+    if branches.token is None or not bool((branches.token >= 0).any()):
+        return live, branches, None
+    going, gone = ((branches.token < 0).nonzero().squeeze(-1), (branches.token >= 0).nonzero().squeeze(-1))
+    return live[going], branches.take(going), (live[gone], branches.take(gone))
+
+
+def join_rows(parts: list[tuple[Tensor, Branches]]) -> Branches:
+    """The rows of several branches in the order of their names, which are 0..R-1."""
+    if len(parts) == 1:
+        return parts[0][1]
+    return Branches.join([part for _, part in parts]).take(torch.cat([rows for rows, _ in parts]).argsort())
 
 
 def sample_keys(keys: Tensor, num_samples: int) -> Tensor:

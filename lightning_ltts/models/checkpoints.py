@@ -165,9 +165,7 @@ def _spec(entry: dict[str, Any], path: Path, changes: dict[str, Any]) -> Reasone
 def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentReasoner | LatentRM:
     """The model, using the tensors as they were read: weights in a file stay mapped to it and are not copied."""
     spec = found.spec
-    model_class, body_class = (
-        (LatentReasoner, AutoModelForCausalLM) if found.kind == "reasoner" else (LatentRM, AutoModel)
-    )
+    model_class, body_class = (LatentReasoner, AutoModelForCausalLM) if found.kind == "reasoner" else (LatentRM, AutoModel)
     with torch.device("meta"):
         empty = body_class.from_config(make_config(spec.backbone))
     model: Any = model_class(spec, empty)
@@ -184,7 +182,7 @@ def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentRe
     for name, child in model.named_children():
         if name != "backbone":
             child.to(model.backbone.dtype)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 # -- folders
@@ -305,5 +303,3 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-

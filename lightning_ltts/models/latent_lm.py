@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,22 @@ class ReasonerSpec:
     add_special_tokens: bool = False  # whether a prompt gets the tokenizer's own first token (Llama's begin of text)
     suppressed_tokens: list[str] = field(default_factory=list)  # never written in an answer
     thought_head: dict[str, Any] = field(default_factory=dict)  # options of the head, see THOUGHT_HEADS
+
+
+class SpecChanges(TypedDict, total=False):
+    """Fields of `ReasonerSpec` that can be set otherwise when a reasoner is loaded."""
+
+    method: str
+    num_thoughts: int
+    max_answer_tokens: int
+    prompt_template: str
+    answer_marker: str
+    answer_which: Which
+    open_ended: bool
+    tokens: dict[str, str | None]
+    add_special_tokens: bool
+    suppressed_tokens: list[str]
+    thought_head: dict[str, Any]
 
 
 class LatentReasoner(nn.Module):

@@ -71,7 +71,9 @@ class LatentRM(nn.Module):
         nn.init.zeros_(self.score_head.bias)
 
     @classmethod
-    def from_reasoner(cls, reasoner: LatentReasoner, extra_layers: int = 0, backbone: dict[str, Any] | None = None) -> "LatentRM":
+    def from_reasoner(
+        cls, reasoner: LatentReasoner, extra_layers: int = 0, backbone: dict[str, Any] | None = None
+    ) -> "LatentRM":
         """A LatentRM for a reasoner's thoughts whose backbone starts from the reasoner's weights.
 
         The body can be deeper than the reasoner's: to judge a thought it has to make it anew and then compare. The extra
@@ -100,7 +102,7 @@ class LatentRM(nn.Module):
         if getattr(config, "layer_types", None) is not None:
             config.layer_types = ["full_attention"] * config.num_hidden_layers
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, fingerprint(reasoner)))
-        model.backbone.to(body.dtype)
+        model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
         blocks = BLOCKS[reasoner.family]
         added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))

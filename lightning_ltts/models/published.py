@@ -211,9 +211,10 @@ def read_published(path: Path, base: Path | None, changes: dict[str, Any]) -> Pu
         _add_rows(state, len(tokenizer))
     rows = _embedding(state, str(path)).shape[0]
     if len(tokenizer) > rows or (known.added_tokens and len(tokenizer) != rows):
+        added = f" with {', '.join(known.added_tokens)} added" if known.added_tokens else ""
         raise CheckpointError(
-            f"{path} has a vocabulary of {rows}, but its tokenizer has {len(tokenizer)} tokens"
-            + (f" once {', '.join(known.added_tokens)} are added; give the base it was trained from" if known.added_tokens else "")
+            f"{path} has a vocabulary of {rows}, but the tokenizer of {home} has {len(tokenizer)} tokens{added}; give the base "
+            "it was trained from"
         )
     head, std = _head_options(method, state, config), getattr(config, "latent_embedding_std", None)
     if method == "colar":
@@ -350,8 +351,11 @@ def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
 
 def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
     try:
-        options = {"gguf_file": gguf.name} if gguf and home == gguf.parent else {}
-        tokenizer = AutoTokenizer.from_pretrained(home, **options)
+        if (home / "tokenizer.json").is_file():  # as it is: AutoTokenizer would put in what it knows of the family
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(home)
+        else:
+            options = {"gguf_file": gguf.name} if gguf and home == gguf.parent else {}
+            tokenizer = AutoTokenizer.from_pretrained(home, **options)
     except Exception as error:  # many kinds, all of which mean that the files are not there or not a tokenizer's
         raise CheckpointError(f"no tokenizer can be read from {home} ({_first_line(error)})") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.eos_token is None:
@@ -374,7 +378,7 @@ def _read_gguf(path: Path) -> State:
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     except ImportError:
         raise CheckpointError(f"{path} is a GGUF file; install the extra for it: pip install 'lightning_ltts[gguf]'") from None
-    except (ValueError, OSError, KeyError, IndexError) as error:
+    except Exception as error:  # a damaged file fails in many ways, none of which says more than this
         raise CheckpointError(f"the GGUF file {path} cannot be read ({_first_line(error)})") from None
     state: State = model.state_dict()
     if model.config.tie_word_embeddings:

@@ -30,9 +30,7 @@ class CodiHead(nn.Sequential):
 
     def __init__(self, width: int, hidden_size: int | None = None, dropout: float = 0.0):
         inner = width if hidden_size is None else hidden_size
-        super().__init__(
-            nn.Dropout(dropout), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width), nn.LayerNorm(width)
-        )
+        super().__init__(nn.Dropout(dropout), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width), nn.LayerNorm(width))
 
 
 class ColarHead(nn.Module):

@@ -134,9 +134,7 @@ def fill_backbone(backbone: PreTrainedModel, state: State, dtype: torch.dtype | 
     """A model like `backbone` (which may be on the meta device) with these weights, which are used and not copied."""
     kept = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
     with quiet_transformers():
-        return type(backbone).from_pretrained(  # type: ignore[no-any-return]
-            None, config=backbone.config, state_dict=dict(state), dtype=dtype or kept
-        )
+        return type(backbone).from_pretrained(None, config=backbone.config, state_dict=dict(state), dtype=dtype or kept)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ class LearnedSpread(Sampler):
 
     def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:  # noqa: D102
         if spread is None:
-            raise ConfigError("LearnedSpread needs a reasoner with a learned spread; only CoLaR's can have one, use GaussianNoise")
+            raise ConfigError("LearnedSpread needs a reasoner with a learned spread (some CoLaR ones); use GaussianNoise")
         noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
         return thought + self.scale * spread * noise
 

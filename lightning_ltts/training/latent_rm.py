@@ -11,7 +11,7 @@ from lightning_ltts.data.mining import RMBatch
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.metrics.per_question import SelectedAccuracy
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm import LatentRM, thought_mask
 from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
 from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
@@ -27,6 +27,7 @@ class LatentRMModule(pl.LightningModule):
         reasoner: checkpoint of the reasoner that the trajectories were mined with.
         loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code) or `bce`.
         extra_layers: layers on top of the reasoner's.
+        backbone: instead of the reasoner's, a Hugging Face configuration of any supported family and size, from random weights.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
@@ -37,6 +38,7 @@ class LatentRMModule(pl.LightningModule):
         reasoner: str,
         loss: Literal["contrastive", "contrastive_unnormalized", "bce"] = "contrastive",
         extra_layers: int = 0,
+        backbone: dict[str, Any] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
@@ -50,7 +52,7 @@ class LatentRMModule(pl.LightningModule):
         source = load_reasoner(reasoner)
         if source.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
-        self.latent_rm = LatentRM.from_reasoner(source, extra_layers)
+        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone)
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
         self.weighted = torch.nn.ModuleList([SelectedAccuracy(WeightedVote(t)) for t in TEMPERATURES])
@@ -85,11 +87,12 @@ class LatentRMModule(pl.LightningModule):
 
     def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:
         """The loss, and the margin between the mean scores of right and wrong trajectories."""
-        scores = self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"])
+        scores = self._score(batch)
+        mask = thought_mask(batch["thought_counts"], scores.shape[2])
         if self.loss_name == "bce":
-            loss = bce_loss(scores, batch["labels"])
+            loss = bce_loss(scores, batch["labels"], mask)
         else:
-            loss = contrastive_loss(scores, batch["labels"], normalize=self.loss_name == "contrastive")
+            loss = contrastive_loss(scores, batch["labels"], self.loss_name == "contrastive", mask)
         questions = len(batch["input_ids"])
         self.log("train/loss", loss, prog_bar=True, batch_size=questions)
         correct, totals = batch["labels"][..., -1], scores.detach().float().sum(-1)
@@ -98,9 +101,12 @@ class LatentRMModule(pl.LightningModule):
         self.log("train/reward_margin", right - wrong, batch_size=questions)
         return loss
 
+    def _score(self, batch: RMBatch) -> Tensor:
+        return self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"], batch["thought_counts"])
+
     def validation_step(self, batch: RMBatch, batch_idx: int) -> None:
         """Recall@1 among mixed questions, and what each selection gets among all."""
-        scores = self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"]).float().sum(-1)
+        scores = self._score(batch).float().sum(-1)
         correct = batch["labels"][..., -1]
         mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
         if bool(mixed.any()):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ltts.data.problems import ProblemFiles
+from lightning_ltts.data.problems import HubProblems, ProblemFiles
 from lightning_ltts.errors import ConfigError, DataError
 
 
@@ -77,3 +77,33 @@ def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         ProblemFiles([str(tmp_path / "a.json")]).load()
+
+
+class TestHub:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """A data set of two splits, as `datasets` finds it in a folder."""
+        rows = [{"input": "2 and 2?", "target": 4.0}, {"input": "Half of 1e-5?", "target": 5e-6}]
+        for split in ("train", "test"):
+            (tmp_path / f"{split}.jsonl").write_text(
+                "".join(json.dumps(row) + "\n" for row in rows[: 2 if split == "test" else 1])
+            )
+        return tmp_path
+
+    def test_columns_and_splits(self, folder: Path) -> None:
+        source = HubProblems(str(folder), split="train+test", columns={"question": "input", "answer": "target"})
+        problems = source.load()
+        assert [p.question for p in problems] == ["2 and 2?", "2 and 2?", "Half of 1e-5?"]
+        assert [p.answer for p in problems] == ["4.0", "4.0", "0.000005"]
+        assert len({p.id for p in problems}) == 3
+        assert source.load() == problems
+        limited = HubProblems(str(folder), columns={"question": "input", "answer": "target"}, limit=1)
+        assert len(limited.load()) == 1
+
+    def test_user_errors(self, folder: Path) -> None:
+        with pytest.raises(DataError, match="has no column 'question'; it has input, target"):
+            HubProblems(str(folder)).load()
+        with pytest.raises(DataError, match="cannot be loaded"):
+            HubProblems(str(folder / "nowhere"), split="test").load()
+        with pytest.raises(ConfigError, match="limit=0"):
+            HubProblems("x/y", limit=0)

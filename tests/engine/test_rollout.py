@@ -184,3 +184,18 @@ def _build() -> tuple[dict[str, LatentReasoner], tuple[Tensor, Tensor]]:
 
 
 CACHE, PROMPTS = _build()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[3]], ids=repr)
+def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler, side: str) -> None:
+    ids, mask = prompts
+    together = RolloutEngine(reasoner, sampler).rollout(ids, mask, 2, NAMES)
+    rows = [ids[q][mask[q].bool()].tolist() for q in range(6)]
+    width = max(map(len, rows)) + 3
+    pads = [[reasoner.pad_id] * (width - len(row)) for row in rows]
+    real = [[1] * len(row) for row in rows]
+    blank = [[0] * len(pad) for pad in pads]
+    parts = [(pads, rows), (blank, real)] if side == "left" else [(rows, pads), (real, blank)]
+    padded = [torch.tensor([a + b for a, b in zip(*part, strict=True)]) for part in parts]
+    assert same(together, RolloutEngine(reasoner, sampler).rollout(*padded, 2, NAMES))

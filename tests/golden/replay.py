@@ -73,5 +73,8 @@ class ReplayDropout(Sampler):
         if phase == "thought":
             return output * passes[step][rows, -1:]
         numbers = (self.counts[rows] + 1 + step).tolist()
-        one = torch.ones_like(output[0])  # beyond the recording, which is compared no further
-        return output * torch.stack([passes[i][row, -1:] if i in passes else one for i, row in zip(numbers, rows.tolist(), strict=True)])
+        masks = torch.ones_like(output)
+        for place, (i, row) in enumerate(zip(numbers, rows.tolist(), strict=True)):
+            if i in passes:  # beyond the recording nothing is compared
+                masks[place] = passes[i][row, -1:]
+        return output * masks

@@ -69,5 +69,6 @@ class TestRuns:
 
         reasoner = load_reasoner(golden / method / "checkpoint")
         recorded = read(golden / method / "golden.safetensors", "deterministic.")
-        RolloutEngine(reasoner, MCDropout(0.2, prompt=True, answer=True)).rollout(recorded["input_ids"], recorded["attention_mask"], 2)
+        engine = RolloutEngine(reasoner, MCDropout(0.2, prompt=True, answer=True))
+        engine.rollout(recorded["input_ids"], recorded["attention_mask"], 2)
         expect_same(reasoner, None, 1, recorded)

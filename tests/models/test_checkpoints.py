@@ -67,7 +67,7 @@ class Malicious:
 def test_nothing_is_executed(tmp_path: Path) -> None:
     Malicious.__reduce__ = lambda self: (os.system, (f"touch {tmp_path / 'owned'}",))  # type: ignore[method-assign]
     torch.save({ENTRY: Malicious(), "state_dict": {}}, tmp_path / "bad.ckpt")
-    with pytest.raises(CheckpointError, match="refused.*system"):
+    with pytest.raises(CheckpointError, match=r"refused.*system"):
         load_reasoner(tmp_path / "bad.ckpt")
     assert not (tmp_path / "owned").exists()
 

@@ -6,6 +6,7 @@ from torch.nn.functional import pad
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from tests.conftest import BACKBONES
 
 
 @pytest.fixture
@@ -66,3 +67,36 @@ def test_extra_layers_start_as_the_identity(reasoner: LatentReasoner, prompts: t
 def test_thoughts_of_another_size(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     rm = LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=20))
     assert rm.score(*prompts, torch.randn(6, 2, 3, 20)).shape == (6, 2, 3)
+
+
+def test_backbone_of_another_family_and_size(reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Thoughts of width 32 are projected into a body of width 24."""
+    other = "gpt2" if reasoner.family != "gpt2" else "llama"
+    sizes = {"gpt2": {"n_embd": 24}, "llama": {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}}
+    rm = LatentRM.from_reasoner(reasoner, backbone={**BACKBONES[other], **sizes[other]}).eval().requires_grad_(False)
+    assert rm.spec.thought_size == 32
+    assert rm.input_projection.weight.shape == (24, 32)
+    thoughts = torch.randn(6, 2, 3, 32)
+    scores = rm.score(*prompts, thoughts)
+    assert scores.shape == (6, 2, 3)
+    state = rm.start(*prompts)
+    rows = torch.arange(6).repeat_interleave(2)
+    first, _ = rm.extend(state.take(rows), thoughts.flatten(0, 1)[:, :1])
+    assert torch.allclose(first.view(6, 2), scores[..., 0], atol=1e-5)
+    with pytest.raises(ConfigError, match="extra_layers are for the reasoner's own backbone"):
+        LatentRM.from_reasoner(reasoner, extra_layers=1, backbone=BACKBONES[other])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], side: str) -> None:
+    rm = LatentRM.from_reasoner(reasoner).eval().requires_grad_(False)
+    torch.nn.init.normal_(rm.score_head.weight)
+    ids, mask = prompts
+    thoughts = torch.randn(6, 2, 3, 32)
+    scores = rm.score(ids, mask, thoughts)
+    for q in range(6):
+        row = ids[q][mask[q].bool()][None]
+        pads = (5, 0) if side == "left" else (0, 5)
+        padded = torch.nn.functional.pad(row, pads, value=reasoner.pad_id)
+        alone = rm.score(padded, torch.nn.functional.pad(torch.ones_like(row), pads), thoughts[q : q + 1])
+        assert torch.allclose(alone[0], scores[q], atol=1e-4)

@@ -27,7 +27,8 @@ def learnable_batch(questions: int = 8) -> RMBatch:
     thoughts = torch.randn(questions, 4, 3, 32, generator=generator)
     thoughts[..., 0] = 2 * labels - 1
     votes = labels[..., -1].long()
-    return RMBatch(input_ids=ids, attention_mask=mask, thoughts=thoughts, labels=labels, votes=votes)
+    counts = torch.full(votes.shape, thoughts.shape[2])
+    return RMBatch(input_ids=ids, attention_mask=mask, thoughts=thoughts, thought_counts=counts, labels=labels, votes=votes)
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "contrastive_unnormalized", "bce"])
