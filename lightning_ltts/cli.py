@@ -231,7 +231,7 @@ def _import(arguments: list[str]) -> None:
     provenance = json.loads((Path(options.target) / PROVENANCE).read_text())
     print(f"{options.target}: {provenance['kind']}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters")
     for name, value in provenance.items():
-        print(f"  {name}: {value}")
+        print(f"  {name}: {json.dumps(value) if isinstance(value, dict | str) else value}")
 
 
 def _list_experiments() -> str:

@@ -235,7 +235,7 @@ def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, caps
     assert ltts(monkeypatch, "import", "exported", "again", *arguments) == 0
     out = capsys.readouterr().out
     assert "num_thoughts: 2" in out
-    assert "dtype: bfloat16" in out
+    assert 'dtype: "bfloat16"' in out
     assert ltts(monkeypatch, "export", "rm.ckpt", "rm") == 0
     assert "LatentRM" in capsys.readouterr().out
     assert ltts(monkeypatch, "export", "r.ckpt", "rm") == 2
