@@ -58,7 +58,8 @@ def summarize_demo(seconds: dict[str, float]) -> dict[str, Any]:
         )
     # greedy decoding, sampling and beam search each read the prompt, once would do
     nodes = sum(cost.tree_nodes for name, cost in costs.items() if name in rows[0]["cost"])
-    repeated = (len(rows[0]["cost"]) - 1) * sum(row["prompt_tokens"] for row in rows)
+    # greedy decoding, samples and beams each read a prompt's last token with their first thought
+    repeated = (len(rows[0]["cost"]) - 2) * len(rows)
     forwards = sum(cost.token_forwards for name, cost in costs.items() if name in rows[0]["cost"])
     costs["search together"] = Cost(forwards, nodes - repeated)
     return {

@@ -20,7 +20,8 @@ from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.trajectory_store import check_same_settings, hash_problems
 from lightning_ltts.engine.grading import read_answers, vote_numbers
-from lightning_ltts.engine.rollout import Cost, RolloutEngine
+from lightning_ltts.engine.packing import halve_if_needed
+from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, fingerprint, left_pad
@@ -46,7 +47,7 @@ class LatentSearch(pl.LightningModule):
         beam: guided beam search, or none.
         seed: of the samples.
         spec: fields of the reasoner's specification to set otherwise, for instance num_thoughts or prompt_template.
-        max_rows: rows (problem x sample) in one pass; results do not depend on it.
+        token_budget: positions held at once; by default as many as the free memory allows. Results do not depend on it.
     """
 
     def __init__(
@@ -58,13 +59,11 @@ class LatentSearch(pl.LightningModule):
         beam: BeamSearch | None = None,
         seed: int = 0,
         spec: SpecChanges | None = None,
-        max_rows: int = 4096,
+        token_budget: int | None = None,
     ):
         super().__init__()
         if num_samples < 1:
             raise ConfigError(f"model.init_args.num_samples={num_samples} must be at least 1")
-        if max_rows < 1:
-            raise ConfigError(f"model.init_args.max_rows={max_rows} must be at least 1")
         if beam is not None and latent_rm is None:
             raise ConfigError("guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null")
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
@@ -89,12 +88,19 @@ class LatentSearch(pl.LightningModule):
         self.num_samples = num_samples
         self.beam = beam
         self.seed = seed
-        self.max_rows = max_rows
+        self.engine = RolloutEngine(self.reasoner, sampler, token_budget)
+        self.greedy = RolloutEngine(self.reasoner, Deterministic(), token_budget)
+
+    @property
+    def rows_per_question(self) -> int:
+        """The most trajectories of one problem that are held at once."""
+        return max(self.num_samples, self.beam.budget if self.beam else 1)
 
     @property
     def questions_per_pass(self) -> int:
-        """How many problems are searched together."""
-        return max(1, self.max_rows // max(self.num_samples, self.beam.budget if self.beam else 1))
+        """How many problems `predict_step` is given together; it packs them by their length."""
+        spec = self.reasoner.spec
+        return max(1, self.engine.budget // (self.rows_per_question * (spec.num_thoughts + 2 + spec.max_answer_tokens)))
 
     def settings(self) -> dict[str, Any]:
         """All that determines the predictions, except problems and precision."""
@@ -109,31 +115,50 @@ class LatentSearch(pl.LightningModule):
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[dict[str, Any]]:
         """One row per problem, as `predictions.jsonl` holds them. Lightning's own loop gives problems one by one."""
-        if isinstance(batch, Problem):
-            batch = [batch]
-        reasoner = self.reasoner
-        prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in batch]
-        ids, mask = (x.to(self.device) for x in left_pad(prompts, reasoner.pad_id))
-        names = [problem.id for problem in batch]
-        keys = question_keys(self.seed, names).to(self.device)
-        engine = RolloutEngine(reasoner, self.sampler, max_rows=self.max_rows)
-        greedy_engine = RolloutEngine(reasoner, Deterministic(), max_rows=self.max_rows)
+        problems = [batch] if isinstance(batch, Problem) else batch
+        spec = self.reasoner.spec
+        prompts = [self.reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
+        lengths, rows = [len(prompt) for prompt in prompts], {}
+        for pack in self.engine.packs(lengths, self.rows_per_question, spec.num_thoughts + 2 + spec.max_answer_tokens):
+            for part in halve_if_needed(pack, lambda chosen: self._search(chosen, problems, prompts)):
+                rows.update(part)
+        return [rows[i] for i in range(len(problems))]
 
-        greedy = read_answers(reasoner, greedy_engine.rollout(ids, mask).answer_ids[:, 0])
-        rollouts = engine.rollout(ids, mask, self.num_samples, names, self.seed)
-        counts = rollouts.thought_counts if reasoner.spec.open_ended else None
-        scores = None if self.latent_rm is None else self.latent_rm.score(ids, mask, rollouts.thoughts, counts)
-        samples = _rows_of(reasoner, rollouts.answer_ids, scores, counts)
+    def _search(self, chosen: list[int], problems: list[Problem], prompts: list[list[int]]) -> dict[int, dict[str, Any]]:
+        """Index of each chosen problem -> its row. Each prompt is read once by the reasoner and once by the LatentRM."""
+        reasoner, spec = self.reasoner, self.reasoner.spec
+        batch = [problems[i] for i in chosen]
+        ids, mask = (x.to(self.device) for x in left_pad([prompts[i] for i in chosen], reasoner.pad_id))
+        keys = question_keys(self.seed, [problem.id for problem in batch]).to(self.device)
+        names, lengths = sample_keys(keys, self.num_samples), (spec.num_thoughts, spec.max_answer_tokens)
+        everyone = torch.arange(len(batch), device=self.device)
+        cost: dict[str, Cost] = {}
+
+        self.greedy.cost = Cost()
+        prompt = self.greedy.start(ids, mask, keys[:, None], sum(lengths) + 1)
+        cost["prompt"], self.greedy.cost = self.greedy.cost, Cost()
+        _, _, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
+        greedy = read_answers(reasoner, tokens[:, 0])
+        cost["greedy"], self.engine.cost = self.greedy.cost, Cost()
+
+        shared = not self.sampler.perturbs_prompt
+        start = prompt.take(everyone) if shared else self.engine.start(ids, mask, names, sum(lengths) + 1)
+        thoughts, made, tokens = self.engine.sample(start, names, *lengths)
+        cost["sampling"], self.engine.cost = self.engine.cost, Cost()
+        counts, scores = made if spec.open_ended else None, None
+        if self.latent_rm is not None:
+            judge = self.latent_rm.start(ids, mask)
+            scores = self.latent_rm.score(ids, mask, thoughts, counts, judge)
+        samples = _rows_of(reasoner, tokens, scores, counts)
         choices = self._choose(samples, scores)
-        cost = {"greedy": greedy_engine.cost, "sampling": engine.cost}
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
-            engine.cost = Cost()
-            found = self.beam.search(engine, self.latent_rm, ids, mask, keys)
+            read = (prompt, judge) if shared else None
+            found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, read)
             beams = _rows_of(reasoner, found.answer_ids, found.scores)
-            cost["beam"] = engine.cost
+            cost["beam"] = self.engine.cost
 
-        rows = []
+        rows = {}
         for i, problem in enumerate(batch):
             row: dict[str, Any] = {
                 "id": problem.id,
@@ -141,7 +166,7 @@ class LatentSearch(pl.LightningModule):
                 "answer": format_answer(problem.value),
                 "sampler": repr(self.sampler),
                 "seed": self.seed,
-                "prompt_tokens": len(prompts[i]),
+                "prompt_tokens": len(prompts[chosen[i]]),
                 "greedy": {"answer": format_answer(greedy[i])},
                 "samples": samples[i],
             }
@@ -155,7 +180,7 @@ class LatentSearch(pl.LightningModule):
                 part: {"token_forwards": c.token_forwards / len(batch), "tree_nodes": c.tree_nodes / len(batch)}
                 for part, c in cost.items()
             }
-            rows.append(row)
+            rows[chosen[i]] = row
         return rows
 
     def _choose(self, samples: list[list[dict[str, Any]]], scores: Tensor | None) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tu
 def predict(
     checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any
 ) -> list[dict]:
-    defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "max_rows": 16, "latent_rm": checkpoints[1]}
+    defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "token_budget": 160, "latent_rm": checkpoints[1]}
     module = LatentSearch(checkpoints[0], GaussianNoise(0.5), **defaults | options)
     runner = Trainer(
         accelerator="cpu",
@@ -69,7 +69,7 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert len(row["beam"]["beams"]) == 2
     assert row["beam"]["budget"] == 4
     assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n"}
-    assert row["cost"].keys() == {"greedy", "sampling", "beam"}
+    assert row["cost"].keys() == {"prompt", "greedy", "sampling", "beam"}
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
@@ -77,8 +77,8 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
 
 
 def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_path: Path) -> None:
-    whole = predict(checkpoints, tmp_path / "a", max_rows=400)
-    assert same(whole, predict(checkpoints, tmp_path / "b", max_rows=1))
+    whole = predict(checkpoints, tmp_path / "a", token_budget=9000)
+    assert same(whole, predict(checkpoints, tmp_path / "b", token_budget=1))
     assert same(whole[:4], predict(checkpoints, tmp_path / "c", size=4))
     module = LatentSearch(checkpoints[0], GaussianNoise(0.5), checkpoints[1], num_samples=4, beam=BeamSearch(2, 2))
     stock = pl.Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "d"))])
@@ -102,17 +102,17 @@ def test_resume_after_a_kill(checkpoints: tuple[str, str], tmp_path: Path, monke
 
     monkeypatch.setattr(LatentSearch, "predict_step", dies_at_the_third)
     with pytest.raises(KilledError):
-        predict(checkpoints, tmp_path / "killed", max_rows=12)
+        predict(checkpoints, tmp_path / "killed", token_budget=120)
     part = tmp_path / "killed/predictions.rank0.jsonl"
     assert len(part.read_text().splitlines()) == 6
     part.write_text(part.read_text()[:-30])  # the kill tore the last line
     passes.clear()
     passes += [[], [], []]  # never the third again
-    rows = predict(checkpoints, tmp_path / "killed", max_rows=12)
+    rows = predict(checkpoints, tmp_path / "killed", token_budget=120)
     assert sum(map(len, passes)) == 5  # the four that were left and the torn one
     assert same(rows, whole)
     passes[3:] = []
-    assert same(predict(checkpoints, tmp_path / "killed", max_rows=12), whole)  # finished: sums up again, predicts nothing
+    assert same(predict(checkpoints, tmp_path / "killed", token_budget=120), whole)  # finished: sums up again, predicts nothing
     assert len(passes) == 3
 
 
@@ -184,8 +184,8 @@ def test_two_processes_give_the_same_predictions(checkpoints: tuple[str, str], t
 def test_options_that_make_no_sense(checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner) -> None:
     with pytest.raises(ConfigError, match="num_samples=0"):
         predict(checkpoints, tmp_path, num_samples=0)
-    with pytest.raises(ConfigError, match="max_rows=0"):
-        predict(checkpoints, tmp_path, max_rows=0)
+    with pytest.raises(ConfigError, match="token_budget=0"):
+        predict(checkpoints, tmp_path, token_budget=0)
     with pytest.raises(ConfigError, match="needs a LatentRM"):
         predict(checkpoints, tmp_path, latent_rm=None)
     other = save_latent_rm(LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt")

@@ -26,11 +26,11 @@ from lightning_ltts.data.trajectory_store import (
     join_shards,
 )
 from lightning_ltts.engine.grading import read_answers, vote_numbers
+from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import Cost, RolloutEngine, join_rows, sample_keys, set_aside_ended
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import fingerprint, left_pad
-from lightning_ltts.models.latent_rm import thought_mask
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.samplers import Sampler
 
@@ -81,43 +81,58 @@ def mine(
         rollouts: M, completions per prefix.
     """
     questions, samples = keys.shape
+    trajectories, device = keys.numel(), keys.device
     steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
     branches = engine.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
     branches = engine.step(branches, keys.flatten())
-    copies = torch.arange(rollouts, device=keys.device)
-    live, ready = torch.arange(keys.numel(), device=keys.device), []
-    thoughts = branches.pending.new_zeros(keys.numel(), steps, engine.reasoner.hidden_size)
-    counts = torch.full_like(live, steps)
-    labels = torch.zeros(keys.numel(), steps)
+    copies = torch.arange(rollouts, device=device)
+    thoughts = branches.pending.new_zeros(trajectories, steps, engine.reasoner.hidden_size)
+    counts = torch.full((trajectories,), steps, device=device)
+    # All rows step together: trajectories, and the completions of their prefixes, which have as many thoughts at any time.
+    # Row `live[i]` of the results belongs to trajectory `owner[live[i]]`; completions are of its first `prefix` thoughts.
+    owner, prefix = torch.arange(trajectories, device=device), torch.zeros(trajectories, dtype=torch.int64, device=device)
+    live, ready, answers_of = owner, [], []
     for t in range(1, steps + 1):
         live, branches, ended = set_aside_ended(live, branches)
         if ended is not None:
-            counts[ended[0]] = t - 1
+            counts[ended[0][ended[0] < trajectories]] = t - 1
             ready.append(ended)
         if not len(live):
             break
-        thoughts[live, t - 1] = branches.pending
+        own = (live < trajectories).nonzero().squeeze(-1)
+        thoughts[live[own], t - 1] = branches.pending[own]
         if t == steps:
             ready.append((live, engine.close(branches)))
             break
-        own = branches.keys[:, None]
-        # the trajectory and its rollouts step together, since they all go on from the same thought
-        forked = engine.step(branches, torch.cat([own, fold(own, _ROLLOUT_STREAM, t, copies)], dim=1).flatten())
-        first = torch.arange(len(live), device=keys.device) * (1 + rollouts)
-        branches = forked.take(first)
-        # where the trajectory ends its thinking here, its own answer is the label
-        going = live if branches.token is None else live[branches.token < 0]
-        if rollouts and len(going):
-            rows = first if branches.token is None else first[branches.token < 0]
-            side = forked.take((rows[:, None] + 1 + copies).flatten())
-            _, _, side = engine.think(side, side.keys, steps)
-            right = _right(engine, engine.answer(side, max_tokens), truths, going.repeat_interleave(rollouts) // samples)
-            labels[going.cpu(), t - 1] = right.view(-1, rollouts).mean(-1)
-    answer_ids = engine.answer(join_rows(ready), max_tokens)
-    correct = _right(engine, answer_ids, truths, torch.arange(keys.numel()) // samples)
-    estimated = thought_mask(counts.cpu() - 1, steps).bool() & (rollouts > 0)
-    labels = labels.where(estimated, correct[:, None])
-    answers = read_answers(engine.reasoner, answer_ids)
+        names = fold(branches.keys[own, None], _ROLLOUT_STREAM, t, copies).flatten()
+        rows = torch.cat([torch.arange(len(live), device=device), own.repeat_interleave(rollouts)])
+        new = torch.arange(len(names), device=device) + len(owner)
+        owner = torch.cat([owner, live[own].repeat_interleave(rollouts)])
+        prefix = torch.cat([prefix, torch.full_like(names, t)])
+        branches, live = engine.step(branches, torch.cat([branches.keys, names]), rows), torch.cat([live, new])
+        if branches.token is not None and rollouts and len(own):
+            # a trajectory that ends its thinking here needs no completions: its own answer is the label
+            kept = torch.ones_like(live, dtype=torch.bool)
+            kept[-len(names) :] = (branches.token[own] < 0).repeat_interleave(rollouts)
+            live, branches = live[kept], branches.take(kept.nonzero().squeeze(-1))
+        if len(live) * (steps + 2 + max_tokens) > engine.budget:  # too many to hold: the completions are finished first
+            side, main = (live >= trajectories).nonzero().squeeze(-1), (live < trajectories).nonzero().squeeze(-1)
+            _, _, finished = engine.think(branches.take(side), branches.keys[side], steps)
+            answers_of.append((live[side], engine.answer(finished, max_tokens)))
+            live, branches = live[main], branches.take(main)
+    answers_of.append((torch.cat([rows for rows, _ in ready]).sort().values, engine.answer(join_rows(ready), max_tokens)))
+    answered = torch.cat([rows for rows, _ in answers_of])
+    answer_ids = torch.full((len(owner), max_tokens), engine.reasoner.pad_id, device=device)
+    answer_ids[answered] = torch.cat([tokens for _, tokens in answers_of])
+    right = _right(engine, answer_ids, truths, owner // samples)
+    done = torch.zeros(len(owner)).index_fill(0, answered.cpu(), 1.0)
+    where = (owner * steps + prefix - 1).cpu()[trajectories:]
+    sums, number = (
+        torch.zeros(trajectories * steps).index_add(0, where, x[trajectories:]).view(-1, steps) for x in (right * done, done)
+    )
+    labels, correct = sums / number.clamp(min=1), right[:trajectories]
+    labels = labels.where(number > 0, correct[:, None])
+    answers = read_answers(engine.reasoner, answer_ids[:trajectories])
     votes = [vote_numbers(answers[q * samples : (q + 1) * samples]) for q in range(questions)]
     return Mined(
         thoughts.unflatten(0, keys.shape).float().cpu(),
@@ -149,7 +164,7 @@ class MiningData(pl.LightningDataModule):
         num_rollouts: M, completions per prefix.
         val_num_samples: trajectories per validation question; without rollouts, all questions kept.
         seed: of the trajectories and of the training order.
-        max_rows: rows in one pass while mining.
+        token_budget: positions held at once while mining; by default as many as the free memory allows.
         shard_size: questions per shard.
         batch_size: questions per device and training step.
         keep_uninformative: keep training questions whose trajectories are all right or all wrong.
@@ -166,13 +181,13 @@ class MiningData(pl.LightningDataModule):
         num_rollouts: int = 4,
         val_num_samples: int = 32,
         seed: int = 0,
-        max_rows: int = 8192,
+        token_budget: int | None = None,
         shard_size: int = 1024,
         batch_size: int = 64,
         keep_uninformative: bool = False,
     ):
         super().__init__()
-        positive = {"num_samples": num_samples, "val_num_samples": val_num_samples, "max_rows": max_rows}
+        positive = {"num_samples": num_samples, "val_num_samples": val_num_samples}
         for name, value in {**positive, "shard_size": shard_size, "batch_size": batch_size}.items():
             if value < 1:
                 raise ConfigError(f"data.init_args.{name}={value} must be at least 1")
@@ -188,7 +203,9 @@ class MiningData(pl.LightningDataModule):
         self.rollouts = {"train": num_rollouts, "val": 0}
         self.keep_all = {"train": keep_uninformative, "val": True}
         self.seed = seed
-        self.max_rows = max_rows
+        if token_budget is not None and token_budget < 1:
+            raise ConfigError(f"data.init_args.token_budget={token_budget} must be at least 1")
+        self.token_budget = token_budget
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
@@ -252,7 +269,7 @@ class MiningData(pl.LightningDataModule):
         if writer.complete:
             trainer.strategy.barrier()
             return
-        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler)
+        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler, self.token_budget)
         mine_shard = _ShardMiner(engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed)
         todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
         with tqdm(
@@ -263,7 +280,7 @@ class MiningData(pl.LightningDataModule):
         ) as bar:
             for number in todo:
                 with trainer.precision_plugin.predict_step_context():
-                    shard, counts = mine_shard(shards[number], self.max_rows, self.keep_all[split], bar)
+                    shard, counts = mine_shard(shards[number], self.keep_all[split], bar)
                 writer.write(number, shard, counts)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
@@ -275,7 +292,7 @@ class MiningData(pl.LightningDataModule):
 
 @dataclass
 class _ShardMiner:
-    """Mines the questions of one shard, in chunks of at most `max_rows` rows."""
+    """Mines the questions of one shard, in packs that fit the engine's budget."""
 
     engine: RolloutEngine
     problems: list[Problem]
@@ -284,20 +301,22 @@ class _ShardMiner:
     rollouts: int
     seed: int
 
-    def __call__(self, indices: list[int], max_rows: int, keep_all: bool, bar: tqdm) -> tuple[Shard, dict[str, float]]:
+    def __call__(self, indices: list[int], keep_all: bool, bar: tqdm) -> tuple[Shard, dict[str, float]]:
         began, self.engine.cost = time.perf_counter(), Cost()
-        chunk_size = max(1, max_rows // (self.samples * (1 + self.rollouts)))
-        parts, right, mixed = [], 0.0, 0
-        for begin in range(0, len(indices), chunk_size):
-            chunk = indices[begin : begin + chunk_size]
-            part = self._mine_chunk(chunk)
-            correct = part.labels[..., -1]
-            is_mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
-            right += float(correct.sum())
-            mixed += int(is_mixed.sum())
-            parts.append(part if keep_all else _select(part, is_mixed))
-            bar.update(len(chunk))
-            bar.set_postfix(accuracy=f"{right / ((begin + len(chunk)) * self.samples):.3f}", refresh=False)
+        spec = self.engine.reasoner.spec
+        rows = self.samples * (1 + (spec.num_thoughts - 1) * self.rollouts)
+        lengths = [len(self.prompts[i]) for i in indices]
+        parts, right, mixed, seen = [], 0.0, 0, 0
+        for pack in self.engine.packs(lengths, rows, spec.num_thoughts + 2 + spec.max_answer_tokens):
+            for part in halve_if_needed([indices[i] for i in pack], self._mine_pack):
+                correct = part.labels[..., -1]
+                is_mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+                right += float(correct.sum())
+                mixed += int(is_mixed.sum())
+                seen += len(correct)
+                parts.append(part if keep_all else _select(part, is_mixed))
+                bar.update(len(correct))
+                bar.set_postfix(accuracy=f"{right / (seen * self.samples):.3f}", refresh=False)
         shard = join_shards(parts)
         counts = {
             "questions": len(indices),
@@ -313,7 +332,7 @@ class _ShardMiner:
         }
         return shard, counts
 
-    def _mine_chunk(self, chunk: list[int]) -> Shard:
+    def _mine_pack(self, chunk: list[int]) -> Shard:
         reasoner = self.engine.reasoner
         prompts = [self.prompts[i] for i in chunk]
         ids, mask = (x.to(reasoner.device) for x in left_pad(prompts, reasoner.pad_id))

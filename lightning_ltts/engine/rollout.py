@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from lightning_ltts.engine.packing import automatic_budget, halve_if_needed, pack
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
@@ -95,17 +96,21 @@ class RolloutEngine:
     Args:
         reasoner: the model; it is put in evaluation mode.
         sampler: what makes trajectories differ.
-        max_rows: rows (question x sample) in one pass of `rollout`; larger requests are cut into chunks of whole questions,
-            packed by length. Results do not depend on it.
+        token_budget: positions whose keys and values are held at once; larger requests are cut into packs of whole
+            questions of similar length. By default as many as the free memory allows. Results do not depend on it.
     """
 
-    def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None, max_rows: int = 4096):
-        if max_rows < 1:
-            raise ConfigError(f"max_rows={max_rows} must be at least 1")
+    def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None, token_budget: int | None = None):
+        if token_budget is not None and token_budget < 1:
+            raise ConfigError(f"token_budget={token_budget} must be at least 1")
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
-        self.max_rows = max_rows
+        self.budget = automatic_budget(reasoner) if token_budget is None else token_budget
         self.cost = Cost()
+
+    def packs(self, lengths: Sequence[int], rows: int, suffix: int) -> list[list[int]]:
+        """Questions (by index) that are read together, with `rows` trajectories of `suffix` positions each; see `pack`."""
+        return pack(lengths, rows, suffix, self.budget, shared=not self.sampler.perturbs_prompt)
 
     # -- the whole of sampling
 
@@ -146,22 +151,17 @@ class RolloutEngine:
         before = replace(self.cost)
 
         input_ids, attention_mask = align_left(input_ids, attention_mask)
-        lengths = attention_mask.sum(-1)
-        order = lengths.argsort(stable=True)
-        chunks = order.split(max(1, self.max_rows // distinct))
-        parts = []
-        for chunk in chunks:
-            width = int(lengths[chunk].max())
-            parts.append(
-                self._rollout_chunk(
-                    input_ids[chunk, -width:].to(device),
-                    attention_mask[chunk, -width:].to(device),
-                    sample_keys(keys[chunk.to(device)], distinct),
-                    steps,
-                    max_tokens,
-                )
-            )
-        inverse = order.argsort().to(device)
+        lengths: list[int] = attention_mask.sum(-1).tolist()
+        packs = self.packs(lengths, distinct, steps + 2 + max_tokens)
+
+        def run(questions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+            chosen, width = torch.tensor(questions, device=input_ids.device), max(lengths[i] for i in questions)
+            part, mask = (x[chosen, -width:].to(device) for x in (input_ids, attention_mask))
+            names = sample_keys(keys[chosen.to(device)], distinct)
+            return self.sample(self.start(part, mask, names, steps + 1 + max_tokens), names, steps, max_tokens)
+
+        parts = [part for questions in packs for part in halve_if_needed(questions, run)]
+        inverse = torch.tensor([i for questions in packs for i in questions], device=device).argsort()
         thoughts, counts, answers = (torch.cat(tensors)[inverse] for tensors in zip(*parts, strict=True))
         if distinct < num_samples:
             thoughts = thoughts.expand(-1, num_samples, -1, -1)
@@ -170,16 +170,13 @@ class RolloutEngine:
         spent = self.cost - before
         return Rollouts(thoughts, counts, answers, spent.token_forwards, spent.tree_nodes)
 
-    def _rollout_chunk(
-        self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, steps: int, max_tokens: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys (Q, N) -> thoughts (Q, N, T, d), their counts (Q, N), answer ids (Q, N, max_tokens)."""
-        branches = self.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
+    # -- its parts, for mining and search
+
+    def sample(self, branches: Branches, keys: Tensor, steps: int, max_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+        """From prompts that are read: keys (Q, N) -> thoughts (Q, N, T, d), their counts (Q, N), answer ids (Q, N, A)."""
         thoughts, counts, branches = self.think(branches, keys.flatten(), steps)
         answers = self.answer(branches, max_tokens)
         return thoughts.unflatten(0, keys.shape), counts.view(keys.shape), answers.unflatten(0, keys.shape)
-
-    # -- its parts, for mining and search
 
     @torch.no_grad()
     def start(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int) -> Branches:
@@ -222,23 +219,26 @@ class RolloutEngine:
         )
 
     @torch.no_grad()
-    def step(self, branches: Branches, keys: Tensor) -> Branches:
+    def step(self, branches: Branches, keys: Tensor, rows: Tensor | None = None) -> Branches:
         """Reads every row's pending input and makes its next thought, forking rows where more keys than rows are given.
 
-        With C = len(keys) / R, row r becomes rows r*C .. r*C + C - 1. Forks share the pass unless the sampler perturbs it.
+        Row i of the result goes on from row `rows`[i] under the name keys[i]; by default all rows fork alike: with
+        C = len(keys) / R, row r becomes rows r*C .. r*C + C - 1. Forks share the pass unless the sampler perturbs it.
         Where the reasoner is open-ended and predicts its end token, that is pending instead of a thought (see `token`).
         """
         forks, remainder = divmod(len(keys), len(branches.keys))
-        assert remainder == 0, "keys come in equal numbers for every row"
-        rows = torch.arange(len(branches.keys), device=keys.device).repeat_interleave(forks)
-        if forks == 1:
+        if rows is None:
+            assert remainder == 0, "keys come in equal numbers for every row"
+            rows = torch.arange(len(branches.keys), device=keys.device).repeat_interleave(forks)
+        apart = len(keys) > len(branches.keys)
+        if not apart:
             branches = replace(branches, keys=keys)
-        if forks > 1 and self.sampler.perturbs_forward:
-            branches, forks = branches.take(rows, keys), 1
+        elif self.sampler.perturbs_forward:
+            branches, apart = branches.take(rows, keys), False
         hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
         hidden = hidden[:, -1]
         token = self._best_token(hidden) if self.reasoner.spec.open_ended else None
-        if forks > 1:
+        if apart:
             branches, hidden = branches.take(rows, keys), hidden[rows]
             token = None if token is None else token[rows]
         spread = {}
@@ -361,7 +361,7 @@ def set_aside_ended(live: Tensor, branches: Branches) -> tuple[Tensor, Branches,
 
 
 def join_rows(parts: list[tuple[Tensor, Branches]]) -> Branches:
-    """The rows of several branches in the order of their names, which are 0..R-1."""
+    """The rows of several branches in the order of their names."""
     if len(parts) == 1:
         return parts[0][1]
     return Branches.join([part for _, part in parts]).take(torch.cat([rows for rows, _ in parts]).argsort())

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,8 @@ class LatentReasoner(nn.Module):
             raise ConfigError(
                 f"num_thoughts={spec.num_thoughts} must be at least 0 and max_answer_tokens={spec.max_answer_tokens} at least 1"
             )
+        if spec.answer_which not in get_args(Which):
+            raise ConfigError(f"answer_which={spec.answer_which!r} is not known; use one of {', '.join(get_args(Which))}")
         if "{question}" not in spec.prompt_template:
             raise ConfigError(f"the prompt template {spec.prompt_template!r} has no place for the {{question}}")
         self.backbone = backbone if backbone is not None else new_backbone(spec.backbone)

@@ -148,21 +148,27 @@ class LatentRM(nn.Module):
         return scores.squeeze(-1), RMState(state.cache, state.positions + length)
 
     def score(
-        self, input_ids: Tensor, attention_mask: Tensor, thoughts: Tensor, thought_counts: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        thoughts: Tensor,
+        thought_counts: Tensor | None = None,
+        read: RMState | None = None,
     ) -> Tensor:
         """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d) -> (Q, N, T) raw logits r_t.
 
         A trajectory's score is the sum over T (section 4 of the paper). Where `thought_counts` (Q, N) says that a trajectory
-        has fewer than T thoughts, the scores beyond are 0.
+        has fewer than T thoughts, the scores beyond are 0. `read` is what `start` made of these prompts, where they are read
+        already.
         """
         questions, samples, steps = thoughts.shape[:3]
         longest = steps if thought_counts is None else int(thought_counts.max())
         rows = torch.arange(questions, device=thoughts.device).repeat_interleave(samples)
-        state = self.start(input_ids, attention_mask).take(rows)
         if longest == 0:
             return thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
-        read, _ = self.extend(state, thoughts[:, :, :longest].flatten(0, 1))
-        scores = F.pad(read.unflatten(0, (questions, samples)), (0, steps - longest))
+        state = (self.start(input_ids, attention_mask) if read is None else read).take(rows)
+        scores, _ = self.extend(state, thoughts[:, :, :longest].flatten(0, 1))
+        scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))
         return scores if thought_counts is None else scores * thought_mask(thought_counts, steps)
 
 

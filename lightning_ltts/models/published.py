@@ -246,7 +246,12 @@ def change_spec(spec: ReasonerSpec, changes: Mapping[str, Any]) -> ReasonerSpec:
         if name not in values or name in ("backbone", "tokenizer"):
             fields = ", ".join(field for field in values if field not in ("backbone", "tokenizer"))
             raise CheckpointError(f"a reasoner's specification has no field '{name}' to be set; there are {fields}")
-        values[name] = {**values[name], **value} if isinstance(values[name], dict) else value
+        if type(value) is not type(values[name]):
+            kind = type(values[name]).__name__
+            raise CheckpointError(
+                f"the specification's field '{name}' must be a {kind}, for instance {values[name]!r}, not {value!r}"
+            )
+        values[name] = {**values[name], **value} if isinstance(value, dict) else value
     return ReasonerSpec(**values)
 
 

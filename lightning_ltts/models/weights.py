@@ -67,7 +67,11 @@ def weight_files(path: Path) -> list[Path]:
     for name in _WEIGHT_FILES:
         index = path / f"{name}.index.json"
         if index.exists():
-            files = [path / shard for shard in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            try:
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError):
+                raise CheckpointError(f"{index} is damaged; fetch it again") from None
+            files = [path / shard for shard in shards]
             for file in files:
                 if not file.is_file():
                     raise CheckpointError(f"{file} is missing, although {index.name} names it")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.engine.rollout import Branches, RolloutEngine
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm import LatentRM, RMState
 from lightning_ltts.sampling.keyed_random import fold
 
 _BEAM_STREAM = 4
@@ -51,7 +51,13 @@ class BeamSearch:
 
     @torch.no_grad()
     def search(
-        self, engine: RolloutEngine, latent_rm: LatentRM, input_ids: Tensor, attention_mask: Tensor, keys: Tensor
+        self,
+        engine: RolloutEngine,
+        latent_rm: LatentRM,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        keys: Tensor,
+        read: tuple[Branches, RMState] | None = None,
     ) -> Beams:
         """Searches for a batch of questions.
 
@@ -61,13 +67,19 @@ class BeamSearch:
             input_ids: (Q, L) prompts, left padded, start token included.
             attention_mask: (Q, L).
             keys: (Q,) int64 names of the questions; a candidate's randomness depends on its question, step and slot alone.
+            read: what `engine.start` and `latent_rm.start` made of these prompts, where they are read already; it is used up.
         """
         questions, device = len(input_ids), input_ids.device
         steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
         slots = torch.arange(self.budget, device=device)
         offsets = torch.arange(questions, device=device)[:, None] * self.budget
-        branches = engine.start(input_ids, attention_mask, fold(keys[:, None], _BEAM_STREAM, 0, slots), steps + 1 + max_tokens)
-        state = latent_rm.start(input_ids, attention_mask)
+        if read is None:
+            first = fold(keys[:, None], _BEAM_STREAM, 0, slots)
+            read = (
+                engine.start(input_ids, attention_mask, first, steps + 1 + max_tokens),
+                latent_rm.start(input_ids, attention_mask),
+            )
+        branches, state = read
         scores = torch.zeros(questions, 1, 0, dtype=torch.float32, device=device)  # (Q, beams, steps so far)
         for step in range(steps):
             branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())

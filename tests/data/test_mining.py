@@ -155,7 +155,7 @@ def same(one: dict, two: dict) -> bool:
 
 def test_chunks_and_shards_do_not_matter(checkpoint: Path, tmp_path: Path) -> None:
     run(make_data(tmp_path / "a", checkpoint))
-    run(make_data(tmp_path / "b", checkpoint, max_rows=7, shard_size=3))
+    run(make_data(tmp_path / "b", checkpoint, token_budget=200, shard_size=3))
     for split in ("train", "val"):
         assert same(trajectories(tmp_path / "a" / split), trajectories(tmp_path / "b" / split))
     manifest = TrajectoryStore(tmp_path / "a" / "train").manifest
@@ -229,7 +229,7 @@ def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_samples": 0}, {"num_samples": 1}, {"num_rollouts": -1}, {"max_rows": 0}, {"batch_size": 0}],
+    [{"num_samples": 0}, {"num_samples": 1}, {"num_rollouts": -1}, {"token_budget": 0}, {"batch_size": 0}],
     ids=str,
 )
 def test_options_that_make_no_sense(options: dict, checkpoint: Path, tmp_path: Path) -> None:

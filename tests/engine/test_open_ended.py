@@ -89,13 +89,13 @@ def test_equals_a_plain_loop(family: str) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @settings(max_examples=6, deadline=None)
-@given(order=st.permutations(range(6)), max_rows=st.integers(1, 40), padding=st.integers(0, 4))
-def test_invariance(sampler: Sampler, order: list[int], max_rows: int, padding: int) -> None:
+@given(order=st.permutations(range(6)), budget=st.integers(1, 400), padding=st.integers(0, 4))
+def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: int) -> None:
     """Order, chunk size and padding change no trajectory, nor does which rows end when."""
     reasoner, (ids, mask) = MODELS["gpt2"], PROMPTS
     whole = RolloutEngine(reasoner, sampler).rollout(ids, mask, 3, NAMES, seed=1)
     pad = torch.nn.functional.pad
-    shuffled = RolloutEngine(reasoner, sampler, max_rows=max_rows).rollout(
+    shuffled = RolloutEngine(reasoner, sampler, token_budget=budget).rollout(
         pad(ids[order], (padding, 0), value=reasoner.pad_id), pad(mask[order], (padding, 0)), 3, [NAMES[i] for i in order], 1
     )
     assert torch.equal(whole.thought_counts[order], shuffled.thought_counts)

@@ -61,14 +61,14 @@ def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Te
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @settings(max_examples=6, deadline=None)
-@given(order=st.permutations(range(6)), max_rows=st.integers(1, 40), padding=st.integers(0, 4))
-def test_invariance(sampler: Sampler, order: list[int], max_rows: int, padding: int) -> None:
+@given(order=st.permutations(range(6)), budget=st.integers(1, 400), padding=st.integers(0, 4))
+def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: int) -> None:
     """Batch order, batch size, chunk size and padding change no trajectory."""
     reasoner = CACHE["gpt2"]
     ids, mask = PROMPTS
     whole = RolloutEngine(reasoner, sampler).rollout(ids, mask, 3, NAMES, seed=1)
     pad = torch.nn.functional.pad
-    engine = RolloutEngine(reasoner, sampler, max_rows=max_rows)
+    engine = RolloutEngine(reasoner, sampler, token_budget=budget)
     names = [NAMES[i] for i in order]
     shuffled = engine.rollout(
         pad(ids[order], (padding, 0), value=reasoner.pad_id), pad(mask[order], (padding, 0)), 3, names, seed=1
@@ -165,8 +165,8 @@ def test_mixed_precision_keeps_shapes_and_stays_close(reasoner: LatentReasoner, 
 def test_user_errors(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ConfigError, match="num_samples=0"):
         RolloutEngine(gpt2).rollout(*prompts, num_samples=0)
-    with pytest.raises(ConfigError, match="max_rows=0"):
-        RolloutEngine(gpt2, max_rows=0)
+    with pytest.raises(ConfigError, match="token_budget=0"):
+        RolloutEngine(gpt2, token_budget=0)
     with pytest.raises(ConfigError, match="64 positions"):
         RolloutEngine(gpt2).rollout(*prompts, max_answer_tokens=60)
 

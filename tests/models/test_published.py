@@ -323,6 +323,10 @@ def test_missing_base(coconut: tuple[Path, dict[str, Tensor]], tmp_path: Path) -
         load_reasoner(coconut[0], base=tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no field 'num_thougts' to be set; there are method, num_thoughts"):
         load_reasoner(coconut[0], base=tmp_path / "base", num_thougts=3)
+    with pytest.raises(CheckpointError, match="field 'num_thoughts' must be a int, for instance 6, not 'many'"):
+        load_reasoner(coconut[0], base=tmp_path / "base", num_thoughts="many")
+    with pytest.raises(ConfigError, match="answer_which='middle' is not known; use one of first, last, only"):
+        load_reasoner(coconut[0], base=tmp_path / "base", answer_which="middle")
     with pytest.raises(CheckpointError, match="holds no weights; expected one of"):
         load_reasoner(tmp_path / "empty")
 
