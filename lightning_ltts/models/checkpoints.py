@@ -69,23 +69,14 @@ def load_latent_rm(path: str | Path, dtype: torch.dtype | None = None) -> Latent
     return _load(path, "latent_rm", None, dtype, {})
 
 
-def load_model(
-    path: str | Path, base: str | Path | None = None, dtype: torch.dtype | None = None, **changes: Any
-) -> LatentReasoner | LatentRM:
-    """Whichever of the two `path` holds."""
-    return _load(path, None, base, dtype, changes)
-
-
 @overload
 def _load(path: Any, kind: Literal["reasoner"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentReasoner: ...
 @overload
 def _load(path: Any, kind: Literal["latent_rm"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentRM: ...
-@overload
-def _load(path: Any, kind: None, base: Any, dtype: Any, changes: dict[str, Any]) -> LatentReasoner | LatentRM: ...
-def _load(path: Any, kind: Kind | None, base: Any, dtype: Any, changes: dict[str, Any]) -> Any:
+def _load(path: Any, kind: Kind, base: Any, dtype: Any, changes: dict[str, Any]) -> Any:
     found = _read(locate(path), None if base is None else locate(base), changes)
-    if kind not in (None, found.kind):
-        raise CheckpointError(f"{path} holds a {_TITLES[found.kind]}, but a {_TITLES[str(kind)]} is needed here")
+    if kind != found.kind:
+        raise CheckpointError(f"{path} holds a {_TITLES[found.kind]}, but a {_TITLES[kind]} is needed here")
     return _build(found, str(path), dtype)
 
 
@@ -188,7 +179,9 @@ def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentRe
 # -- folders
 
 
-def save_folder(model: LatentReasoner | LatentRM, folder: str | Path, source: str | Path | None = None) -> Path:
+def save_folder(
+    model: LatentReasoner | LatentRM, folder: str | Path, source: str | Path | None = None, format: str | None = None
+) -> Path:
     """Writes a model as a folder from which it loads bit by bit the same.
 
     The folder has the layout of the published ones: a Hugging Face configuration, safetensors, tokenizer. That of a COCONUT
@@ -198,6 +191,7 @@ def save_folder(model: LatentReasoner | LatentRM, folder: str | Path, source: st
         model: what to save.
         folder: a new or empty folder.
         source: the checkpoint it came from, for the provenance.
+        format: what kind of checkpoint that was.
 
     Raises:
         CheckpointError: the folder holds something.
@@ -236,7 +230,9 @@ def save_folder(model: LatentReasoner | LatentRM, folder: str | Path, source: st
         (folder / "tokenizer.json").write_text(spec.pop("tokenizer"), encoding="utf-8")
     entry = {"kind": "latent_rm" if reasoner is None else "reasoner", "spec": spec, "extras": list(extras), "names": names}
     _write_json(folder / FOLDER_ENTRY, entry)
-    _write_json(folder / PROVENANCE, _provenance(model, source))
+    _write_json(
+        folder / PROVENANCE, {"source": None if source is None else str(source), "format": format, **_facts(model, source)}
+    )
     return folder
 
 
@@ -258,8 +254,8 @@ def _extras(model: nn.Module) -> dict[str, Any]:
     return extras
 
 
-def _provenance(model: LatentReasoner | LatentRM, source: str | Path | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"source": None if source is None else str(source)}
+def _facts(model: LatentReasoner | LatentRM, source: str | Path | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
     if source is not None:
         path = locate(source)
         files = [path] if path.suffix == ".ckpt" or path.is_file() else [*weight_files(path)]
@@ -291,8 +287,9 @@ def import_model(
     **changes: Any,
 ) -> LatentReasoner | LatentRM:
     """Reads a model from any source and writes it as a folder; see `load_reasoner` and `save_folder`."""
-    model = load_model(source, base, dtype, **changes)
-    save_folder(model, target, source)
+    found = _read(locate(source), None if base is None else locate(base), changes)
+    model = _build(found, str(source), dtype)
+    save_folder(model, target, source, found.format)
     return model
 
 

@@ -48,6 +48,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
                 "only tensors and plain values"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own advice would be to read it without restrictions
+            reason = "not a file of tensors that PyTorch saved"
         raise CheckpointError(
             f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason[:200]})"
         ) from None
