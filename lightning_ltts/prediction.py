@@ -131,7 +131,7 @@ class LatentSearch(pl.LightningModule):
         ids, mask = (x.to(self.device) for x in left_pad([prompts[i] for i in chosen], reasoner.pad_id))
         keys = question_keys(self.seed, [problem.id for problem in batch]).to(self.device)
         names, lengths = sample_keys(keys, self.num_samples), (spec.num_thoughts, spec.max_answer_tokens)
-        everyone = torch.arange(len(batch), device=self.device)
+        everyone = torch.arange(len(batch))
         cost: dict[str, Cost] = {}
 
         self.greedy.cost = Cost()

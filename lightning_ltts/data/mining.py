@@ -87,10 +87,10 @@ def mine(
     branches = engine.step(branches, keys.flatten())
     copies = torch.arange(rollouts, device=device)
     thoughts = branches.pending.new_zeros(trajectories, steps, engine.reasoner.hidden_size)
-    counts = torch.full((trajectories,), steps, device=device)
+    counts = torch.full((trajectories,), steps)
     # All rows step together: trajectories, and the completions of their prefixes, which have as many thoughts at any time.
     # Row `live[i]` of the results belongs to trajectory `owner[live[i]]`; completions are of its first `prefix` thoughts.
-    owner, prefix = torch.arange(trajectories, device=device), torch.zeros(trajectories, dtype=torch.int64, device=device)
+    owner, prefix = torch.arange(trajectories), torch.zeros(trajectories, dtype=torch.int64)
     live, ready, answers_of = owner, [], []
     for t in range(1, steps + 1):
         live, branches, ended = set_aside_ended(live, branches)
@@ -100,33 +100,34 @@ def mine(
         if not len(live):
             break
         own = (live < trajectories).nonzero().squeeze(-1)
-        thoughts[live[own], t - 1] = branches.pending[own]
+        index = own.to(device)
+        thoughts[live[own].to(device), t - 1] = branches.pending[index]
         if t == steps:
             ready.append((live, engine.close(branches)))
             break
-        names = fold(branches.keys[own, None], _ROLLOUT_STREAM, t, copies).flatten()
-        rows = torch.cat([torch.arange(len(live), device=device), own.repeat_interleave(rollouts)])
-        new = torch.arange(len(names), device=device) + len(owner)
+        names = fold(branches.keys[index, None], _ROLLOUT_STREAM, t, copies).flatten()
+        rows = torch.cat([torch.arange(len(live)), own.repeat_interleave(rollouts)])
+        new = torch.arange(len(names)) + len(owner)
         owner = torch.cat([owner, live[own].repeat_interleave(rollouts)])
-        prefix = torch.cat([prefix, torch.full_like(names, t)])
+        prefix = torch.cat([prefix, torch.full_like(new, t)])
         branches, live = engine.step(branches, torch.cat([branches.keys, names]), rows), torch.cat([live, new])
         if branches.token is not None and rollouts and len(own):
             # a trajectory that ends its thinking here needs no completions: its own answer is the label
             kept = torch.ones_like(live, dtype=torch.bool)
-            kept[-len(names) :] = (branches.token[own] < 0).repeat_interleave(rollouts)
+            kept[-len(names) :] = (branches.token.cpu()[own] < 0).repeat_interleave(rollouts)
             live, branches = live[kept], branches.take(kept.nonzero().squeeze(-1))
         if len(live) * (steps + 2 + max_tokens) > engine.budget:  # too many to hold: the completions are finished first
             side, main = (live >= trajectories).nonzero().squeeze(-1), (live < trajectories).nonzero().squeeze(-1)
-            _, _, finished = engine.think(branches.take(side), branches.keys[side], steps)
+            _, _, finished = engine.think(branches.take(side), branches.keys[side.to(device)], steps)
             answers_of.append((live[side], engine.answer(finished, max_tokens)))
             live, branches = live[main], branches.take(main)
     answers_of.append((torch.cat([rows for rows, _ in ready]).sort().values, engine.answer(join_rows(ready), max_tokens)))
     answered = torch.cat([rows for rows, _ in answers_of])
-    answer_ids = torch.full((len(owner), max_tokens), engine.reasoner.pad_id, device=device)
-    answer_ids[answered] = torch.cat([tokens for _, tokens in answers_of])
+    answer_ids = torch.full((len(owner), max_tokens), engine.reasoner.pad_id)
+    answer_ids[answered] = torch.cat([tokens for _, tokens in answers_of]).cpu()
     right = _right(engine, answer_ids, truths, owner // samples)
-    done = torch.zeros(len(owner)).index_fill(0, answered.cpu(), 1.0)
-    where = (owner * steps + prefix - 1).cpu()[trajectories:]
+    done = torch.zeros(len(owner)).index_fill(0, answered, 1.0)
+    where = (owner * steps + prefix - 1)[trajectories:]
     sums, number = (
         torch.zeros(trajectories * steps).index_add(0, where, x[trajectories:]).view(-1, steps) for x in (right * done, done)
     )
@@ -136,7 +137,7 @@ def mine(
     votes = [vote_numbers(answers[q * samples : (q + 1) * samples]) for q in range(questions)]
     return Mined(
         thoughts.unflatten(0, keys.shape).float().cpu(),
-        counts.view(keys.shape).cpu(),
+        counts.view(keys.shape),
         labels.unflatten(0, keys.shape),
         torch.tensor(votes),
     )

@@ -55,14 +55,15 @@ class Branches:
     token: Tensor | None = None  # (R,): of rows that ended their thinking by themselves, the token that is pending; or -1
 
     def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
-        """These rows, in this order, under new keys where given; a row can be repeated."""
+        """These rows (on the CPU, or else it waits for the device), under new keys where given; a row can be repeated."""
+        index = rows.to(self.pending.device, non_blocking=True)
         return Branches(
             self.cache.take(rows),
-            self.pending[rows],
-            self.keys[rows] if keys is None else keys,
-            self.positions[rows],
+            self.pending[index],
+            self.keys[index] if keys is None else keys,
+            self.positions[index],
             self.step,
-            None if self.token is None else self.token[rows],
+            None if self.token is None else self.token[index],
         )
 
     @classmethod
@@ -209,9 +210,9 @@ class RolloutEngine:
         with self.sampler.active(self.reasoner, keys=keys, step=-1, phase="prompt"):
             self.reasoner.read(self.reasoner.embed(prefix), position_ids(prefix_mask), cache, prefix_mask)
         self.cost += Cost(prefix.numel(), int(prefix_mask.sum()))
-        questions = torch.arange(len(input_ids), device=input_ids.device)
+        layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         return Branches(
-            SharedPrefixCache(cache, prefix_mask, RowLayout.of(questions, len(input_ids))),
+            SharedPrefixCache(cache, prefix_mask, layout),
             self.reasoner.embed(input_ids[:, -1]),
             keys,
             attention_mask.sum(-1) - 1,
@@ -229,7 +230,7 @@ class RolloutEngine:
         forks, remainder = divmod(len(keys), len(branches.keys))
         if rows is None:
             assert remainder == 0, "keys come in equal numbers for every row"
-            rows = torch.arange(len(branches.keys), device=keys.device).repeat_interleave(forks)
+            rows = torch.arange(len(branches.keys)).repeat_interleave(forks)
         apart = len(keys) > len(branches.keys)
         if not apart:
             branches = replace(branches, keys=keys)
@@ -239,8 +240,9 @@ class RolloutEngine:
         hidden = hidden[:, -1]
         token = self._best_token(hidden) if self.reasoner.spec.open_ended else None
         if apart:
-            branches, hidden = branches.take(rows, keys), hidden[rows]
-            token = None if token is None else token[rows]
+            index = rows.to(hidden.device, non_blocking=True)
+            branches, hidden = branches.take(rows, keys), hidden[index]
+            token = None if token is None else token[index]
         spread = {}
         if self.sampler.uses_spread:
             spread["spread"] = getattr(self.reasoner.thought_head, "spread", lambda _: None)(hidden)
@@ -267,8 +269,8 @@ class RolloutEngine:
         """
         made = branches.step
         thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
-        counts = torch.full_like(keys, steps)
-        live, ready = torch.arange(len(keys), device=keys.device), []
+        counts = torch.full((len(keys),), steps)
+        live, ready = torch.arange(len(keys)), []
         for t in range(made, steps + 1):
             live, branches, ended = set_aside_ended(live, branches)
             if ended is not None:
@@ -276,13 +278,14 @@ class RolloutEngine:
                 ready.append(ended)
             if not len(live):
                 break
+            index = live.to(keys.device, non_blocking=True)
             if t > made:
-                thoughts[live, t - 1] = branches.pending
+                thoughts[index, t - 1] = branches.pending
             if t == steps:
                 ready.append((live, self.close(branches)))
             else:
-                branches = self.step(branches, keys[live])
-        return thoughts, counts, join_rows(ready)
+                branches = self.step(branches, keys[index])
+        return thoughts, counts.to(keys.device), join_rows(ready)
 
     @torch.no_grad()
     def close(self, branches: Branches) -> Branches:
@@ -299,37 +302,36 @@ class RolloutEngine:
 
         The end of sequence is not part of an answer. Rows that reach it leave the batch.
         """
-        reasoner = self.reasoner
-        answers = torch.full((len(branches.keys), max_tokens), reasoner.pad_id, device=branches.keys.device)
-        live = torch.arange(len(branches.keys), device=branches.keys.device)
-        written = torch.zeros_like(live)
-        # step by step the same cache object grows, so work on a copy that callers do not see
+        reasoner, device = self.reasoner, branches.keys.device
+        # which rows go on is worked out on the CPU: the tokens themselves are all that is waited for
+        answers = torch.full((len(branches.keys), max_tokens), reasoner.pad_id)
+        live, written = torch.arange(len(answers)), torch.zeros(len(answers), dtype=torch.int64)
         if branches.token is None:
-            end = self._embed_end(live).to(branches.pending.dtype)
-            inputs, branches = torch.stack((branches.pending, end), 1), branches.take(live)
+            end = self._embed_end(branches.keys).to(branches.pending.dtype)
+            inputs = torch.stack((branches.pending, end), 1)
+            branches = branches.take(live)  # a copy, since the cache grows and callers may go on from theirs
         else:  # a token other than the end token is the answer's first
-            first = branches.token != reasoner.end_id
-            answers[first, 0] = branches.token[first]
+            token = branches.token.cpu()
+            first = (token != reasoner.end_id) & (token != reasoner.eos_id)
+            answers[first, 0] = token[first]
             written += first
-            live = ((branches.token != reasoner.eos_id) & (written < max_tokens)).nonzero().squeeze(-1)
-            answers[answers == reasoner.eos_id] = reasoner.pad_id
-            inputs, branches = branches.pending[live, None], branches.take(live)
+            live = live[(token != reasoner.eos_id) & (written < max_tokens)]
+            branches = branches.take(live)
+            inputs = branches.pending[:, None]
         for position in range(max_tokens if len(live) else 0):
             hidden, branches = self._read(branches, inputs, "answer", position)
-            tokens = self._best_token(hidden[:, -1], answer=True)
+            tokens = self._best_token(hidden[:, -1], answer=True).cpu()
             goes_on = tokens != reasoner.eos_id
-            if not bool(goes_on.all()):
-                keep = goes_on.nonzero().squeeze(-1)
-                live, tokens, branches = live[keep], tokens[keep], branches.take(keep)
-            answers[live, written[live]] = tokens
+            answers[live[goes_on], written[live[goes_on]]] = tokens[goes_on]
             written[live] += 1
-            if branches.token is not None and not bool((written[live] < max_tokens).all()):
-                keep = (written[live] < max_tokens).nonzero().squeeze(-1)
-                live, tokens, branches = live[keep], tokens[keep], branches.take(keep)
-            if not len(live):
+            goes_on &= written[live] < max_tokens
+            if not goes_on.any():
                 break
-            inputs = reasoner.embed(tokens)[:, None]
-        return answers
+            live, tokens = live[goes_on], tokens[goes_on]
+            if not goes_on.all():
+                branches = branches.take(goes_on.nonzero().squeeze(-1))
+            inputs = reasoner.embed(tokens.to(device))[:, None]
+        return answers.to(device)
 
     def _best_token(self, hidden: Tensor, answer: bool = False) -> Tensor:
         """Hidden states (R, d) -> the most likely tokens (R,), in an answer without the suppressed ones."""
@@ -354,9 +356,12 @@ class RolloutEngine:
 
 def set_aside_ended(live: Tensor, branches: Branches) -> tuple[Tensor, Branches, tuple[Tensor, Branches] | None]:
     """Rows (named by `live`) that still think, and those that ended their thinking by themselves, where there are any."""
-    if branches.token is None or not bool((branches.token >= 0).any()):
+    if branches.token is None:
         return live, branches, None
-    going, gone = ((branches.token < 0).nonzero().squeeze(-1), (branches.token >= 0).nonzero().squeeze(-1))
+    has_ended = branches.token.cpu() >= 0
+    if not has_ended.any():
+        return live, branches, None
+    going, gone = ((~has_ended).nonzero().squeeze(-1), has_ended.nonzero().squeeze(-1))
     return live[going], branches.take(going), (live[gone], branches.take(gone))
 
 

@@ -44,7 +44,7 @@ class RMState:
 
     def take(self, rows: Tensor) -> "RMState":
         """The state of these rows, in this order; a row can be repeated."""
-        return RMState(self.cache.take(rows), self.positions[rows])
+        return RMState(self.cache.take(rows), self.positions[rows.to(self.positions.device)])
 
 
 class LatentRM(nn.Module):
@@ -125,8 +125,7 @@ class LatentRM(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        questions = torch.arange(len(input_ids), device=input_ids.device)
-        layout = RowLayout.of(questions, len(input_ids))
+        layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         return RMState(SharedPrefixCache(cache, attention_mask, layout), attention_mask.sum(-1))
 
     def extend(self, state: RMState, thoughts: Tensor) -> tuple[Tensor, RMState]:
@@ -163,7 +162,7 @@ class LatentRM(nn.Module):
         """
         questions, samples, steps = thoughts.shape[:3]
         longest = steps if thought_counts is None else int(thought_counts.max())
-        rows = torch.arange(questions, device=thoughts.device).repeat_interleave(samples)
+        rows = torch.arange(questions).repeat_interleave(samples)
         if longest == 0:
             return thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
         state = (self.start(input_ids, attention_mask) if read is None else read).take(rows)

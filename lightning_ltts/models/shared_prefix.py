@@ -22,24 +22,27 @@ IMPLEMENTATION = "shared_prefix"
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Which question each live row belongs to, and where it sits in a dense (questions, width) grid."""
+    """Which question each live row belongs to, and where it sits in a dense (questions, width) grid.
 
-    owner: Tensor  # (R,) int64, question of each row
+    It is worked out on the CPU, so that forking and dropping rows does not wait for the device.
+    """
+
+    owner: Tensor  # (R,) int64 on the CPU, question of each row
     width: int  # the largest number of rows of one question
     slot: Tensor | None  # (R,) int64, index into the flattened grid; None where the grid is exactly the rows in order
 
     @classmethod
-    def of(cls, owner: Tensor, num_questions: int) -> "RowLayout":
-        """The layout for rows with these owners, in any order and number."""
+    def of(cls, owner: Tensor, num_questions: int, device: torch.device) -> "RowLayout":
+        """The layout for rows with these owners (on the CPU), in any order and number, for caches on `device`."""
         counts = torch.bincount(owner, minlength=num_questions)
         width = max(int(counts.max()), 1)
-        regular = torch.arange(num_questions, device=owner.device).repeat_interleave(width)
+        regular = torch.arange(num_questions).repeat_interleave(width)
         if len(owner) == len(regular) and torch.equal(owner, regular):
             return cls(owner, width, None)
         order = owner.argsort(stable=True)
         rank = torch.empty_like(owner)
-        rank[order] = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner[order]]
-        return cls(owner, width, owner * width + rank)
+        rank[order] = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner[order]]
+        return cls(owner, width, (owner * width + rank).to(device, non_blocking=True))
 
     def to_grid(self, x: Tensor, num_questions: int) -> Tensor:
         """(R, ...) -> (questions, width, ...), zeros where the grid has no row."""
@@ -150,7 +153,9 @@ class SharedPrefixCache(Cache):
 
     def take(self, rows: Tensor) -> "SharedPrefixCache":
         """A new cache with these rows, repeated or dropped at will; this one stays as it is."""
-        layout = RowLayout.of(self.layout.owner[rows], self.num_questions)
+        device = self.layers[0].prefix_keys.device
+        layout = RowLayout.of(self.layout.owner[rows.cpu()], self.num_questions, device)
+        rows = rows.to(device, non_blocking=True)
         cache = object.__new__(SharedPrefixCache)
         Cache.__init__(cache, layers=[layer.take(rows, layout) for layer in self.layers])
         cache.num_questions = self.num_questions
@@ -160,13 +165,14 @@ class SharedPrefixCache(Cache):
     def join(cls, caches: "list[SharedPrefixCache]") -> "SharedPrefixCache":
         """The rows of several caches over the same prompts, one after the other; their suffixes may differ in length."""
         length = max(cache.suffix_length for cache in caches)
-        starts = [
-            length - cache.suffix_length + (torch.zeros_like(c.owner) if s is None else s)
-            for cache in caches
-            for c, s in [(cache.layout, cache.layers[0].suffix_start)]
-        ]
+        device = caches[0].layers[0].prefix_keys.device
+        starts = []
+        for cache in caches:
+            start = cache.layers[0].suffix_start
+            start = torch.zeros(len(cache.layout.owner), dtype=torch.int64, device=device) if start is None else start
+            starts.append(start + length - cache.suffix_length)
         num_questions = caches[0].num_questions
-        layout = RowLayout.of(torch.cat([cache.layout.owner for cache in caches]), num_questions)
+        layout = RowLayout.of(torch.cat([cache.layout.owner for cache in caches]), num_questions, device)
         joined = object.__new__(cls)
         per_layer = zip(*(cache.layers for cache in caches), strict=True)
         Cache.__init__(joined, layers=[SharedPrefixLayer.join(list(x), layout, torch.cat(starts)) for x in per_layer])

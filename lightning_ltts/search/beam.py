@@ -84,12 +84,12 @@ class BeamSearch:
         for step in range(steps):
             branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
             grown = self.budget // scores.shape[1]
-            parents = torch.arange(len(state.positions), device=device).repeat_interleave(grown)
+            parents = torch.arange(len(state.positions)).repeat_interleave(grown)
             new, state = latent_rm.extend(state.take(parents), branches.pending[:, None])
             scores = torch.cat([scores.repeat_interleave(grown, 1), new.view(questions, -1, 1)], dim=2)
             best = scores.sum(-1).topk(self.beams, dim=1).indices  # sorted, best first
             scores = scores.gather(1, best[..., None].expand(-1, -1, step + 1))
-            rows = (offsets + best).flatten()
+            rows = (offsets + best).flatten().cpu()
             branches, state = branches.take(rows), state.take(rows)
         answers = engine.answer(branches, max_tokens)
         return Beams(answers.unflatten(0, (questions, self.beams)), scores)

@@ -15,7 +15,7 @@ def read_prompt(reasoner: LatentReasoner, ids: Tensor, mask: Tensor) -> DynamicC
 
 @torch.no_grad()
 def by_shared_prefix(reasoner, ids, mask, owner, blocks) -> Tensor:
-    cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(owner, len(ids)))
+    cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(owner, len(ids), ids.device))
     positions, outputs = mask.sum(-1)[owner], []
     for block in blocks:
         steps = torch.arange(block.shape[1])
@@ -55,7 +55,7 @@ def test_equals_full_attention(reasoner: LatentReasoner, owner: list[int]) -> No
 def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> None:
     ids, mask = torch.tensor([[20, 21, 22], [30, 31, 32]]), torch.ones(2, 3, dtype=torch.long)
     with torch.no_grad():
-        cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(torch.arange(2), 2))
+        cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(torch.arange(2), 2, ids.device))
         first, second = torch.randn(2, 1, 32), torch.randn(3, 1, 32)
         reasoner.read(first, torch.full((2, 1), 3), cache)
         fork = cache.take(torch.tensor([1, 0, 1]))
@@ -69,7 +69,7 @@ def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> N
 
 def test_gradients_reach_the_prompt(gpt2: LatentReasoner) -> None:
     ids, mask = torch.tensor([[0, 21, 22]]), torch.tensor([[0, 1, 1]])
-    cache = SharedPrefixCache(read_prompt(gpt2, ids, mask), mask, RowLayout.of(torch.tensor([0, 0]), 1))
+    cache = SharedPrefixCache(read_prompt(gpt2, ids, mask), mask, RowLayout.of(torch.tensor([0, 0]), 1, ids.device))
     gpt2.read(torch.randn(2, 2, 32), torch.tensor([[2, 3], [2, 3]]), cache).sum().backward()
     gradient = gpt2.backbone.get_input_embeddings().weight.grad
     assert gradient[21].abs().sum() > 0
