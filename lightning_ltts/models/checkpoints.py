@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig
 
-from lightning_ltts.errors import CheckpointError
+from lightning_ltts.errors import CheckpointError, LTTSError
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
 from lightning_ltts.models.published import Published, change_spec, read_published
@@ -127,14 +127,16 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
     try:
         entry = json.loads((path / FOLDER_ENTRY).read_text(encoding="utf-8"))
-        entry["spec"]["backbone"] = canonical(AutoConfig.from_pretrained(path))
+        entry["spec"]["backbone"] = canonical(AutoConfig.from_pretrained(path, trust_remote_code=False))
         for extra in entry["extras"]:
             entry["spec"]["backbone"].pop(extra, None)
         if entry["kind"] == "reasoner":
             entry["spec"]["tokenizer"] = (path / "tokenizer.json").read_text(encoding="utf-8")
         names = entry["names"]
-    except (json.JSONDecodeError, KeyError, TypeError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged folder fails in many ways
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {str(error)[:200]}; export it again") from None
+    if not (isinstance(names, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in names)):
+        raise CheckpointError(f"{path} is damaged: 'names' in {FOLDER_ENTRY} is not a list of pairs; export it again")
     state = {}
     for key, tensor in read_tensors(path).items():
         ours = next((ours + key.removeprefix(theirs) for ours, theirs in names if key.startswith(theirs)), key)
@@ -157,11 +159,27 @@ def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentRe
     """The model, using the tensors as they were read: weights in a file stay mapped to it and are not copied."""
     spec = found.spec
     model_class, body_class = (LatentReasoner, AutoModelForCausalLM) if found.kind == "reasoner" else (LatentRM, AutoModel)
-    with torch.device("meta"):
-        empty = body_class.from_config(make_config(spec.backbone))
-    model: Any = model_class(spec, empty)
+    try:
+        with torch.device("meta"):
+            empty = body_class.from_config(make_config(spec.backbone))
+        model: Any = model_class(spec, empty)
+    except LTTSError:
+        raise
+    except Exception as error:  # a configuration or tokenizer that does not fit fails in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(
+            f"configuration or tokenizer of {source} cannot be used: {type(error).__name__}: {reason}"
+        ) from None
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    optional = {"backbone.lm_head.weight"} if empty.config.tie_word_embeddings else set()
+    tied = found.kind == "reasoner" and empty.config.tie_word_embeddings
+    optional = {"backbone.lm_head.weight"} if tied else set()
+    head = found.state.get("backbone.lm_head.weight")
+    if tied and head is not None:
+        table = next(t for key, t in found.state.items() if key.endswith((".wte.weight", ".embed_tokens.weight")))
+        if head.shape != table.shape or not torch.equal(head, table):
+            raise CheckpointError(
+                f"{source} holds a vocabulary head that differs from the embeddings, although its configuration ties them"
+            )
     if found.new_head:
         optional |= {key for key in expected if key.startswith("thought_head.")}
     check_keys(found.state, expected, optional, source, found.names)
@@ -258,9 +276,10 @@ def _facts(model: LatentReasoner | LatentRM, source: str | Path | None) -> dict[
     facts: dict[str, Any] = {}
     if source is not None:
         path = locate(source)
-        files = [path] if path.suffix == ".ckpt" or path.is_file() else [*weight_files(path)]
+        files = [path] if path.is_file() else [*path.glob("*.gguf")] or weight_files(path)
         facts["files"] = {file.name: _sha256(file) for file in files}
-        facts["revision"] = path.name if path.parent.name == "snapshots" else None  # of a repository on the Hub
+        below = path.parts[path.parts.index("snapshots") + 1 :] if "snapshots" in path.parts else ()
+        facts["revision"] = below[0] if below else None  # of a repository on the Hub
     if isinstance(model, LatentReasoner):
         spec, vocabulary = model.spec, model.tokenizer.get_vocab()
         facts |= {

@@ -181,6 +181,8 @@ def read_published(path: Path, base: Path | None, changes: dict[str, Any]) -> Pu
         CheckpointError: naming the key or file, and what was expected.
     """
     gguf = _gguf_file(path)
+    if base is not None and _gguf_file(base):
+        raise CheckpointError(f"the base {base} is a GGUF file; import it as a folder first, and give that")
     tensors = _read_gguf(gguf) if gguf else read_tensors(path)
     known = find_format(set(tensors), str(path))
     state, names = rename(tensors, known.keys, str(path), known.name)
@@ -199,6 +201,7 @@ def read_published(path: Path, base: Path | None, changes: dict[str, Any]) -> Pu
     if known is CAUSAL_LM and START in tokenizer.get_vocab():
         known = LATENT_TTS_COCONUT
     if known.needs_base_weights:
+        _require_adapters(state, str(path))
         if base is None:
             raise CheckpointError(f"{path} holds adapters only; give the model they belong to as base")
         weights, _ = rename(read_tensors(base), LATENT_TTS, str(base), CAUSAL_LM.name)
@@ -285,6 +288,10 @@ def merge_lora(state: State, family: str, source: str) -> None:
     Raises:
         CheckpointError: an adapter without the weights it belongs to, or of another shape.
     """
+    for key in [key for key in state if key.endswith(".base_layer.weight")]:
+        adapter = key.replace(".base_layer.weight", ".lora_A.default.weight")
+        if adapter not in state:
+            raise CheckpointError(f"{source} lacks the adapter '{adapter}' of the weights '{key}'")
     for key in [key for key in state if ".base_layer." in key]:
         state[key.replace(".base_layer.", ".")] = state.pop(key)
     for key in [key for key in state if key.endswith(".lora_A.default.weight")]:
@@ -293,6 +300,10 @@ def merge_lora(state: State, family: str, source: str) -> None:
         if up not in state or target not in state:
             raise CheckpointError(f"{source} holds the adapter '{key}' without '{up if up not in state else target}'")
         a, b = state.pop(key).float(), state.pop(up).float()
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+            raise CheckpointError(
+                f"{source}: the adapter '{key}' of shape {tuple(a.shape)} does not fit '{up}' of {tuple(b.shape)}"
+            )
         added = b @ a * (LORA_ALPHA / a.shape[0])
         added = added.T if family == "gpt2" else added
         weight = state[target]
@@ -302,6 +313,18 @@ def merge_lora(state: State, family: str, source: str) -> None:
                 f"have {tuple(weight.shape)}"
             )
         state[target] = (weight.float() + added).to(weight.dtype)
+
+
+def _require_adapters(state: State, source: str) -> None:
+    """Every layer must have the adapters that any layer has."""
+    adapters = [key for key in state if key.endswith(".lora_A.default.weight")]
+    if not adapters:
+        raise CheckpointError(f"{source} lacks adapters; expected keys that end in lora_A.default.weight")
+    kinds = {re.sub(r"\.\d+\.", ".*.", key) for key in adapters}
+    for layer in {match.group() for key in adapters if (match := re.search(r"\.\d+\.", key))}:
+        for kind in kinds:
+            if (key := kind.replace(".*.", layer)) not in state:
+                raise CheckpointError(f"{source} lacks the adapter '{key}', which other layers have")
 
 
 def _latent_rm(known: Format, config: PreTrainedConfig, state: State, names: dict[str, str]) -> Published:
@@ -349,18 +372,20 @@ def _add_rows(state: State, rows: int) -> None:
 def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
     try:
         options = {"gguf_file": gguf.name} if gguf and home == gguf.parent else {}
-        return AutoConfig.from_pretrained(home, **options)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoConfig.from_pretrained(home, trust_remote_code=False, **options)
+    except Exception as error:  # of many kinds: no such file, not JSON, values that do not fit
         raise CheckpointError(f"no configuration of a supported model can be read from {home} ({_first_line(error)})") from None
 
 
 def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
     try:
         if (home / "tokenizer.json").is_file():  # as it is: AutoTokenizer would put in what it knows of the family
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(home)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(home, trust_remote_code=False)
         else:
             options = {"gguf_file": gguf.name} if gguf and home == gguf.parent else {}
-            tokenizer = AutoTokenizer.from_pretrained(home, **options)
+            if not options and not any((home / name).is_file() for name in ("vocab.json", "tokenizer.model")):
+                raise FileNotFoundError("it has neither tokenizer.json nor vocab.json nor tokenizer.model")
+            tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False, **options)
     except Exception as error:  # many kinds, all of which mean that the files are not there or not a tokenizer's
         raise CheckpointError(f"no tokenizer can be read from {home} ({_first_line(error)})") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.eos_token is None:

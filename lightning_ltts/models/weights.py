@@ -40,7 +40,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
             # not memory-mapped: training overwrites checkpoints in place, and a mapped file must not shrink
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged file fails in many ways
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
             raise CheckpointError(
@@ -99,6 +99,8 @@ def read_tensors(path: Path) -> State:
         else:
             content = read_pickle(file)
             content = content.get("state_dict", content)
+            if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+                raise CheckpointError(f"{file} holds no state dict: names of weights with their tensors")
         for key, value in content.items():
             if not isinstance(value, Tensor):
                 raise CheckpointError(f"{file} holds '{key}', which is a {type(value).__name__} and not a tensor")
