@@ -49,6 +49,7 @@ COMPOSE_KEYS = (
     "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "paper",
     "extra_argv",
 )  # fmt: skip
+TEXT_FIELDS = ("method", "prompt_template", "answer_marker", "answer_which")  # of a specification; taken as they are
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
        ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
 
@@ -225,7 +226,10 @@ def _import(arguments: list[str]) -> None:
         "num_thoughts=12 or thought_head.embedding_std=0.018; can be given several times",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    changes: dict[str, Any] = OmegaConf.to_container(OmegaConf.from_dotlist(options.set))  # type: ignore[assignment]
+    texts = {name: value for name, _, value in (item.partition("=") for item in options.set) if name in TEXT_FIELDS}
+    others = [item for item in options.set if item.partition("=")[0] not in TEXT_FIELDS]
+    changes: dict[str, Any] = OmegaConf.to_container(OmegaConf.from_dotlist(others))  # type: ignore[assignment]
+    changes |= {name: value.replace("\\n", "\n") for name, value in texts.items()}
     dtype = getattr(torch, options.dtype) if options.dtype else None
     model = import_model(options.source, options.target, options.base, dtype, **changes)
     provenance = json.loads((Path(options.target) / PROVENANCE).read_text())

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_ltts import cli
+from lightning_ltts import cli, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from tests.helpers import save_latent_rm, save_reasoner
@@ -236,6 +236,11 @@ def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, caps
     out = capsys.readouterr().out
     assert "num_thoughts: 2" in out
     assert 'dtype: "bfloat16"' in out
+    texts = ["--set", "prompt_template=Q: {question}\\n", "--set", "answer_marker=#", "--set", "answer_which=only"]
+    assert ltts(monkeypatch, "import", "exported", "texts", *texts) == 0
+    spec = load_reasoner("texts").spec
+    assert (spec.prompt_template, spec.answer_marker, spec.answer_which) == ("Q: {question}\n", "#", "only")
+    capsys.readouterr()
     assert ltts(monkeypatch, "export", "rm.ckpt", "rm") == 0
     assert "LatentRM" in capsys.readouterr().out
     assert ltts(monkeypatch, "export", "r.ckpt", "rm") == 2

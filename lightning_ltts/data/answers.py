@@ -53,7 +53,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
         digits = digits[1:]
     try:
         return Fraction(digits)
-    except ZeroDivisionError:
+    except (ZeroDivisionError, ValueError):  # ValueError: thousands of digits
         return None
 
 

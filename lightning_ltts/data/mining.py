@@ -101,7 +101,7 @@ def mine(
             break
         own = (live < trajectories).nonzero().squeeze(-1)
         index = own.to(device)
-        thoughts[live[own].to(device), t - 1] = branches.pending[index]
+        thoughts[live[own].to(device), t - 1] = branches.pending[index].to(thoughts.dtype)
         if t == steps:
             ready.append((live, engine.close(branches)))
             break

@@ -271,6 +271,8 @@ class RolloutEngine:
         thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
         counts = torch.full((len(keys),), steps)
         live, ready = torch.arange(len(keys)), []
+        if made == steps and len(keys) > len(branches.keys):  # no step is left to fork in
+            branches = branches.take(torch.arange(len(branches.keys)).repeat_interleave(len(keys) // len(branches.keys)), keys)
         for t in range(made, steps + 1):
             live, branches, ended = set_aside_ended(live, branches)
             if ended is not None:
@@ -280,7 +282,7 @@ class RolloutEngine:
                 break
             index = live.to(keys.device, non_blocking=True)
             if t > made:
-                thoughts[index, t - 1] = branches.pending
+                thoughts[index, t - 1] = branches.pending.to(thoughts.dtype)
             if t == steps:
                 ready.append((live, self.close(branches)))
             else:

@@ -198,7 +198,11 @@ def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentRe
 
 
 def save_folder(
-    model: LatentReasoner | LatentRM, folder: str | Path, source: str | Path | None = None, format: str | None = None
+    model: LatentReasoner | LatentRM,
+    folder: str | Path,
+    source: str | Path | None = None,
+    format: str | None = None,
+    base: str | Path | None = None,
 ) -> Path:
     """Writes a model as a folder from which it loads bit by bit the same.
 
@@ -210,6 +214,7 @@ def save_folder(
         folder: a new or empty folder.
         source: the checkpoint it came from, for the provenance.
         format: what kind of checkpoint that was.
+        base: the model that gave configuration and tokenizer, and missing weights.
 
     Raises:
         CheckpointError: the folder holds something.
@@ -248,9 +253,8 @@ def save_folder(
         (folder / "tokenizer.json").write_text(spec.pop("tokenizer"), encoding="utf-8")
     entry = {"kind": "latent_rm" if reasoner is None else "reasoner", "spec": spec, "extras": list(extras), "names": names}
     _write_json(folder / FOLDER_ENTRY, entry)
-    _write_json(
-        folder / PROVENANCE, {"source": None if source is None else str(source), "format": format, **_facts(model, source)}
-    )
+    origin = {"source": None if source is None else str(source), "format": format, "base": None if base is None else str(base)}
+    _write_json(folder / PROVENANCE, {**origin, **_facts(model, source)})
     return folder
 
 
@@ -308,7 +312,7 @@ def import_model(
     """Reads a model from any source and writes it as a folder; see `load_reasoner` and `save_folder`."""
     found = _read(locate(source), None if base is None else locate(base), changes)
     model = _build(found, str(source), dtype)
-    save_folder(model, target, source, found.format)
+    save_folder(model, target, source, found.format, base)
     return model
 
 

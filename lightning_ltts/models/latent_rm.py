@@ -164,7 +164,8 @@ class LatentRM(nn.Module):
         longest = steps if thought_counts is None else int(thought_counts.max())
         rows = torch.arange(questions).repeat_interleave(samples)
         if longest == 0:
-            return thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
+            none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
+            return none + 0 * self.score_head.weight.sum()  # so that training can go through a batch without thoughts
         state = (self.start(input_ids, attention_mask) if read is None else read).take(rows)
         scores, _ = self.extend(state, thoughts[:, :, :longest].flatten(0, 1))
         scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))

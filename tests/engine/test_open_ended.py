@@ -1,10 +1,13 @@
 """Reasoners that end their thinking by themselves: rows of one batch have different numbers of thoughts."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.data.mining import mine
 from lightning_ltts.data.tokenization import WordTokenizer
@@ -134,13 +137,15 @@ def _closed(reasoner: LatentReasoner, ids: Tensor, thoughts: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("sampler", [GaussianNoise(0.5), MCDropout(0.3)], ids=repr)
-def test_mining(sampler: Sampler) -> None:
+def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trajectories are those of sampling; labels beyond the last thought are the trajectory's own correctness."""
     reasoner, (ids, mask) = MODELS["gpt2"], PROMPTS
+    # random text holds no numbers: here every answer is 0 or 1
+    monkeypatch.setattr(reasoner, "read_answer", lambda answer: Fraction(sum(answer.tolist()) % 2))
     keys = sample_keys(question_keys(0, NAMES), 3)
     engine = RolloutEngine(reasoner, sampler)
     rollouts = engine.rollout(ids, mask, 3, NAMES, seed=0)
-    truths = [reasoner.read_answer(rollouts.answer_ids[q, 0]) or problem.value for q, problem in enumerate(PROBLEMS)]
+    truths = [reasoner.read_answer(rollouts.answer_ids[q, 0]) for q in range(6)]
     mined = mine(engine, ids, mask, keys, truths, 4)
     assert torch.equal(mined.thought_counts, rollouts.thought_counts)
     assert torch.allclose(mined.thoughts, rollouts.thoughts, atol=1e-4)
@@ -152,6 +157,24 @@ def test_mining(sampler: Sampler) -> None:
     assert torch.equal(mined.labels * 4, (mined.labels * 4).round())
     alone = mine(engine, ids[2:3], mask[2:3], keys[2:3], truths[2:3], 4)
     assert torch.equal(alone.labels, mined.labels[2:3])
+    assert len(mined.labels.unique()) > 2
+    tight = mine(RolloutEngine(reasoner, sampler, token_budget=1), ids, mask, keys, truths, 4)
+    assert torch.equal(tight.labels, mined.labels)  # completions finished step by step
+
+
+@pytest.mark.parametrize("method", ["codi", "colar"])
+def test_mixed_precision(method: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    head = {"embedding_std": 0.5} if method == "colar" else {}
+    reasoner = new_reasoner(method, BACKBONES["gpt2"], tokenizer, 3, 4, thought_head=head, open_ended=method == "colar")
+    with torch.autocast("cpu", torch.bfloat16):
+        rollouts = RolloutEngine(reasoner, GaussianNoise(0.1)).rollout(*PROMPTS, 2, NAMES)
+    assert rollouts.thoughts.isfinite().all()
+
+
+def test_no_thoughts_at_all() -> None:
+    for reasoner in MODELS.values():
+        rollouts = RolloutEngine(reasoner, GaussianNoise(0.1)).rollout(*PROMPTS, 3, NAMES, num_thoughts=0)
+        assert rollouts.thoughts.shape == (6, 3, 0, 32)
 
 
 def test_scores_of_different_lengths(prompts: tuple[Tensor, Tensor]) -> None:

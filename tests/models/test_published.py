@@ -355,6 +355,44 @@ def test_adapter_without_weights(tmp_path: Path) -> None:
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
 
 
+def test_code_of_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where transformers would ask for leave to."""
+    make_base(tmp_path / "base", "gpt2")
+    code = f"open({str(tmp_path / 'owned')!r}, 'w')\nfrom transformers import GPT2Config\nclass Evil(GPT2Config):\n    pass\n"
+    (tmp_path / "base/evil.py").write_text(code)
+    config = json.loads((tmp_path / "base/config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}
+    (tmp_path / "base/config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *args: "y")
+    with pytest.raises(CheckpointError, match="no configuration of a supported model"):
+        load_reasoner(tmp_path / "base")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_incomplete_adapters(tmp_path: Path) -> None:
+    state = colar_checkpoint(tmp_path)
+    for gone, message in (("layers.0.self_attn.q_proj", "which other layers have"), ("lora_", "lacks adapters")):
+        kept = {key: tensor for key, tensor in state.items() if gone not in key}
+        torch.save({"state_dict": kept}, tmp_path / "colar_best.ckpt")
+        with pytest.raises(CheckpointError, match=message):
+            load_reasoner(tmp_path / "colar_best.ckpt", base=tmp_path / "base", thought_head={"embedding_std": 0.02})
+    codi = codi_state(make_base(tmp_path / "other", "gpt2", extra_rows=3), "gpt2")
+    torch.save({k: t for k, t in codi.items() if "h.1.mlp.c_fc.lora" not in k}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"lacks the adapter 'backbone.transformer.h.1.mlp.c_fc.lora_A"):
+        load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "other")
+
+
+def test_no_tokenizer_and_other_head(coconut: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, state = coconut
+    state["base_causallm.lm_head.weight"] = torch.randn_like(state["base_causallm.lm_head.weight"])
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="a vocabulary head that differs from the embeddings"):
+        load_reasoner(path, base=tmp_path / "base")
+    (tmp_path / "base/tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="it has neither"):
+        load_reasoner(tmp_path / "base")
+
+
 class Malicious:
     def __init__(self, command: str):
         self.command = command
