@@ -136,7 +136,7 @@ def _closed(reasoner: LatentReasoner, ids: Tensor, thoughts: Tensor) -> bool:
     return int(reasoner.logits(hidden).argmax()) == reasoner.end_id
 
 
-@pytest.mark.parametrize("sampler", [GaussianNoise(0.5), MCDropout(0.3)], ids=repr)
+@pytest.mark.parametrize("sampler", [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, answer=True)], ids=repr)
 def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trajectories are those of sampling; labels beyond the last thought are the trajectory's own correctness."""
     reasoner, (ids, mask) = MODELS["gpt2"], PROMPTS
@@ -157,7 +157,7 @@ def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(mined.labels * 4, (mined.labels * 4).round())
     alone = mine(engine, ids[2:3], mask[2:3], keys[2:3], truths[2:3], 4)
     assert torch.equal(alone.labels, mined.labels[2:3])
-    assert len(mined.labels.unique()) > 2
+    assert ((mined.labels > 0) & (mined.labels < 1)).any()
     tight = mine(RolloutEngine(reasoner, sampler, token_budget=1), ids, mask, keys, truths, 4)
     assert torch.equal(tight.labels, mined.labels)  # completions finished step by step
 
