@@ -218,7 +218,7 @@ class Bench:
         agree: Callable[[Any, Any], float],
     ) -> float:
         """Times both ways, alternating nothing else; returns our seconds."""
-        engine = Measured(self.reasoner, GaussianNoise(STD), self.options.token_budget)
+        engine = Measured(self.reasoner, GaussianNoise(STD), self.options.token_budget, self.options.compile)
         row: dict[str, Any] = {"name": name, "questions": questions}
         for kind, runner, make in (("plain", plain, Baseline), ("ours", ours, None)):
             if runner is None:
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=2)
     parser.add_argument("--mining-questions", type=int, default=1)
     parser.add_argument("--token-budget", type=int, help="positions held at once; by default what the memory allows")
+    parser.add_argument("--compile", action="store_true", help="torch.compile on the MLPs; the plain way uses the same modules")
     parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
     parser.add_argument("--only", choices=["sampling", "mining", "beam", "scaling"], help="one part")
     parser.add_argument("--out", help="JSON file for all numbers")
@@ -327,7 +328,7 @@ def main() -> None:
     if options.only in (None, "beam"):
         bench.beam(options.questions, 8, 8)
     if options.only in (None, "scaling"):
-        for questions in (1, 2, 4, 8):
+        for questions in (1, 2, 4, 8, 16):
             bench.sampling(questions, 16, with_plain=False)
     if options.out:
         with open(options.out, "w") as file:

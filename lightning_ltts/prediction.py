@@ -48,6 +48,7 @@ class LatentSearch(pl.LightningModule):
         seed: of the samples.
         spec: fields of the reasoner's specification to set otherwise, for instance num_thoughts or prompt_template.
         token_budget: positions held at once; by default as many as the free memory allows. Results do not depend on it.
+        compile: see `RolloutEngine`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LatentSearch(pl.LightningModule):
         seed: int = 0,
         spec: SpecChanges | None = None,
         token_budget: int | None = None,
+        compile: bool = False,
     ):
         super().__init__()
         if num_samples < 1:
@@ -88,7 +90,7 @@ class LatentSearch(pl.LightningModule):
         self.num_samples = num_samples
         self.beam = beam
         self.seed = seed
-        self.engine = RolloutEngine(self.reasoner, sampler, token_budget)
+        self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
         self.greedy = RolloutEngine(self.reasoner, Deterministic(), token_budget)
 
     @property

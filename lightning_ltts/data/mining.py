@@ -2,6 +2,7 @@
 
 import platform
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -166,6 +167,7 @@ class MiningData(pl.LightningDataModule):
         val_num_samples: trajectories per validation question; without rollouts, all questions kept.
         seed: of the trajectories and of the training order.
         token_budget: positions held at once while mining; by default as many as the free memory allows.
+        compile: see `RolloutEngine`.
         shard_size: questions per shard.
         batch_size: questions per device and training step.
         keep_uninformative: keep training questions whose trajectories are all right or all wrong.
@@ -183,6 +185,7 @@ class MiningData(pl.LightningDataModule):
         val_num_samples: int = 32,
         seed: int = 0,
         token_budget: int | None = None,
+        compile: bool = False,
         shard_size: int = 1024,
         batch_size: int = 64,
         keep_uninformative: bool = False,
@@ -207,6 +210,7 @@ class MiningData(pl.LightningDataModule):
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"data.init_args.token_budget={token_budget} must be at least 1")
         self.token_budget = token_budget
+        self.compile = compile
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
@@ -270,19 +274,21 @@ class MiningData(pl.LightningDataModule):
         if writer.complete:
             trainer.strategy.barrier()
             return
-        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler, self.token_budget)
+        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler, self.token_budget, self.compile)
         mine_shard = _ShardMiner(engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed)
         todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
-        with tqdm(
-            total=sum(len(shards[n]) for n in todo),
-            desc=f"mining {split}",
-            unit=" questions",
-            disable=trainer.global_rank > 0,
-        ) as bar:
+        questions = sum(len(shards[n]) for n in todo)
+        bar = tqdm(total=questions, desc=f"mining {split}", unit=" questions", disable=trainer.global_rank > 0)
+        with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
+            written: list[Future[None]] = []
             for number in todo:
                 with trainer.precision_plugin.predict_step_context():
                     shard, counts = mine_shard(shards[number], self.keep_all[split], bar)
-                writer.write(number, shard, counts)
+                if written:
+                    written[-1].result()  # an error of the last write, a full disk say, ends the run here
+                written.append(pool.submit(writer.write, number, shard, counts))
+            for write in written:
+                write.result()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             libraries = (("torch", torch), ("lightning", lightning), ("transformers", transformers))

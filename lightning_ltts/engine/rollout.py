@@ -99,13 +99,28 @@ class RolloutEngine:
         sampler: what makes trajectories differ.
         token_budget: positions whose keys and values are held at once; larger requests are cut into packs of whole
             questions of similar length. By default as many as the free memory allows. Results do not depend on it.
+        compile: use `torch.compile` on the MLPs of the blocks (whole passes have caches of changing shape). Off by default,
+            because on a CPU it was slower, see docs/performance.md; not for samplers that perturb passes.
     """
 
-    def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None, token_budget: int | None = None):
+    def __init__(
+        self,
+        reasoner: LatentReasoner,
+        sampler: Sampler | None = None,
+        token_budget: int | None = None,
+        compile: bool = False,
+    ):
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"token_budget={token_budget} must be at least 1")
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
+        if compile:
+            if self.sampler.perturbs_forward:
+                raise ConfigError(
+                    f"compile=true does not go with {self.sampler!r}, whose masks change in every pass; leave it out"
+                )
+            for block in reasoner.blocks:
+                block.get_submodule("mlp").compile(dynamic=True)
         self.budget = automatic_budget(reasoner) if token_budget is None else token_budget
         self.cost = Cost()
 

@@ -185,13 +185,18 @@ class LatentReasoner(nn.Module):
         """Hidden states (..., d) -> vocabulary logits (..., V)."""
         return self.backbone.get_output_embeddings()(hidden)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, first to last."""
+        return list(self.backbone.base_model.get_submodule(BLOCKS[self.family]).children())
+
     def modules_at(self, sites: Iterable[Site]) -> list[nn.Module]:
         """The modules whose outputs are these sites, block by block."""
         body, table, modules = self.backbone.base_model, SITES[self.family], []
         for site in sites:
             if site not in table:
                 raise ConfigError(f"the {self.family} family has no site '{site}'; it has {', '.join(table)}")
-            blocks = [body] if site == "embedding" else body.get_submodule(BLOCKS[self.family]).children()
+            blocks = [body] if site == "embedding" else self.blocks
             modules += [block.get_submodule(table[site]) for block in blocks]
         return modules
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from lightning_ltts.data.mining import mine
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.rollout import RolloutEngine, sample_keys
+from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
@@ -160,6 +160,30 @@ def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ((mined.labels > 0) & (mined.labels < 1)).any()
     tight = mine(RolloutEngine(reasoner, sampler, token_budget=1), ids, mask, keys, truths, 4)
     assert torch.equal(tight.labels, mined.labels)  # completions finished step by step
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int | None) -> None:
+    """With noise every prefix is another one, so two positions with one hidden state would be the same prefix read twice."""
+    reasoner, reads = MODELS["gpt2"], []
+    monkeypatch.setattr(reasoner, "read_answer", lambda answer: Fraction(sum(answer.tolist()) % 2))
+    rows = [reasoner.encode_prompt(problem.question)[:14] for problem in WordProblems("test", 16, 5).load()]
+    engine = RolloutEngine(reasoner, GaussianNoise(0.5), budget)
+    thinks = engine.rollout(*left_pad(rows, reasoner.pad_id)).thought_counts[:, 0] > 0  # samples of others are all the same
+    rows = [row for row, kept in zip(rows, thinks, strict=True) if kept]
+    ids, mask = left_pad(rows, reasoner.pad_id)
+    engine.cost = Cost()
+    handle = reasoner.backbone.base_model.register_forward_hook(
+        lambda module, args, output: reads.append(output.last_hidden_state.flatten(0, 1))
+    )
+    keys = sample_keys(question_keys(0, list(range(len(rows)))), 3)
+    mined = mine(engine, ids, mask, keys, [Fraction(0)] * len(rows), rollouts=4)
+    handle.remove()
+    assert len(reads[0]) == len(rows) * 13  # prompts without their last tokens
+    assert len(reads[1]) == len(rows) > 2  # which are read with the first thoughts, for all samples at once
+    assert torch.pdist(torch.cat(reads[1:])).min() > 1e-3
+    assert sum(map(len, reads)) == engine.cost.token_forwards == engine.cost.tree_nodes
+    assert len(mined.thought_counts.unique()) > 2
 
 
 @pytest.mark.parametrize("method", ["codi", "colar"])

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.engine.rollout import RolloutEngine, Rollouts
 from lightning_ltts.errors import ConfigError
@@ -130,6 +131,28 @@ def test_vocabulary_head_only_where_a_token_is_chosen(gpt2: LatentReasoner, prom
     lengths = (rollouts.answer_ids != gpt2.pad_id).sum(-1)
     assert sum(shape[0] for shape in shapes) == int((lengths + 1).clamp(max=5).sum())
     assert all(len(shape) == 2 for shape in shapes)
+
+
+def test_compiled_mlps_change_nothing(tokenizer: PreTrainedTokenizerFast, prompts: tuple[Tensor, Tensor]) -> None:
+    plain, compiled = (make_reasoner("gpt2", tokenizer) for _ in range(2))
+    one = RolloutEngine(plain, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
+    with torch.compiler.set_stance("force_eager"):  # generating code takes longer than the test suite allows
+        two = RolloutEngine(compiled, GaussianNoise(0.5), compile=True).rollout(*prompts, 3, NAMES)
+    assert all(block.get_submodule("mlp")._compiled_call_impl is not None for block in compiled.blocks)
+    assert same(one, two)
+    with pytest.raises(ConfigError, match="masks change in every pass"):
+        RolloutEngine(plain, MCDropout(0.3), compile=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_gpu_and_cpu_come_to_the_same_trajectories(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    here = RolloutEngine(reasoner, sampler).rollout(*prompts, 4, NAMES)
+    there = RolloutEngine(reasoner.to("cuda"), sampler).rollout(*prompts, 4, NAMES)
+    assert torch.allclose(here.thoughts, there.thoughts.cpu(), atol=1e-2)
+    assert (here.answer_ids == there.answer_ids.cpu()).all(-1).float().mean() > 0.9
 
 
 def test_padding_is_counted(gpt2: LatentReasoner) -> None:

@@ -58,3 +58,11 @@ def test_neighbouring_coordinates_give_different_keys() -> None:
     grid = torch.arange(40)
     keys = fold(0, grid[:, None, None], grid[None, :, None], grid[None, None, :])
     assert len(keys.unique()) == 40**3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+def test_the_same_on_a_gpu() -> None:
+    keys = question_keys(0, list(range(64)))
+    assert torch.equal(keep_mask(keys, 999, 0.3), keep_mask(keys.cuda(), 999, 0.3).cpu())
+    assert torch.equal(uniform(keys, 999), uniform(keys.cuda(), 999).cpu())
+    assert torch.allclose(normal(keys, 999), normal(keys.cuda(), 999).cpu(), atol=1e-6)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys
@@ -60,6 +60,39 @@ def test_shapes_order_and_cost(
     if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
         answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
         assert engine.cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, problems: list, sampler: Sampler) -> None:
+    """Counted by hooks, 3 beams of 2 candidates for 4 prompts of 14 tokens.
+
+    Noise: the prompt; steps 2 and 3 read the 3 beams; of the 3 that are left, the last thought and the end. Dropout: every
+    candidate reads its parent's pending input by itself, 6 in each of 3 steps (the first is the prompt's last token); with
+    dropout over the prompt each of the 6 also has 13 prompt tokens of its own. The LatentRM reads the prompt once, and every
+    candidate's thought.
+    """
+    reads: dict[str, int] = {"reasoner": 0, "latent_rm": 0}
+
+    def count(name: str, output) -> None:
+        reads[name] += output.last_hidden_state.shape[:2].numel()
+
+    handles = [
+        gpt2.backbone.base_model.register_forward_hook(lambda module, args, output: count("reasoner", output)),
+        latent_rm.backbone.register_forward_hook(lambda module, args, output: count("latent_rm", output)),
+    ]
+    ids, mask = left_pad([gpt2.encode_prompt(p.question)[:14] for p in problems[:4]], gpt2.pad_id)
+    engine = RolloutEngine(gpt2, sampler)
+    found = BeamSearch(3, 2).search(engine, latent_rm, ids, mask, KEYS[:4])
+    for handle in handles:
+        handle.remove()
+    fed = int((found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4).sum())
+    if isinstance(sampler, GaussianNoise):
+        thinking = 4 * (14 + 3 + 3)
+    else:
+        thinking = 4 * (13 * (6 if sampler.perturbs_prompt else 1) + 3 * 6)
+    expected = thinking + 4 * 3 * 2 + fed
+    assert reads == {"reasoner": expected, "latent_rm": 4 * (14 + 3 * 6)}
+    assert (engine.cost.token_forwards, engine.cost.tree_nodes) == (expected, expected)
 
 
 def test_batch_and_padding_do_not_matter(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
