@@ -25,6 +25,7 @@ from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, fingerprint, left_pad
+from lightning_ltts.models.latent_rm import Reference, Scores
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch
@@ -111,7 +112,7 @@ class LatentSearch(pl.LightningModule):
             "latent_rm": None if self.latent_rm is None else fingerprint(self.latent_rm),
             "sampler": repr(self.sampler),
             "num_samples": self.num_samples,
-            "beam": None if self.beam is None else [self.beam.beams, self.beam.candidates],
+            "beam": None if self.beam is None else [self.beam.beams, self.beam.candidates, self.beam.subtrees],
             "seed": self.seed,
         }
 
@@ -139,8 +140,8 @@ class LatentSearch(pl.LightningModule):
         self.greedy.cost = Cost()
         prompt = self.greedy.start(ids, mask, keys[:, None], sum(lengths) + 1)
         cost["prompt"], self.greedy.cost = self.greedy.cost, Cost()
-        _, _, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
-        greedy = read_answers(reasoner, tokens[:, 0])
+        alone, made, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
+        greedy, reference = read_answers(reasoner, tokens[:, 0]), Reference(alone[:, 0], made[:, 0], tokens[:, 0])
         cost["greedy"], self.engine.cost = self.greedy.cost, Cost()
 
         shared = not self.sampler.perturbs_prompt
@@ -149,14 +150,14 @@ class LatentSearch(pl.LightningModule):
         cost["sampling"], self.engine.cost = self.engine.cost, Cost()
         counts, scores = made if spec.open_ended else None, None
         if self.latent_rm is not None:
-            judge = self.latent_rm.start(ids, mask)
-            scores = self.latent_rm.score(ids, mask, thoughts, counts, judge)
+            judge = self.latent_rm.start(ids, mask, reference)
+            scores = self.latent_rm.judge(ids, mask, thoughts, counts, tokens, read=judge)
         samples = _rows_of(reasoner, tokens, scores, counts)
         choices = self._choose(samples, scores)
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
             read = (prompt, judge) if shared else None
-            found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, read)
+            found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, read, reference)
             beams = _rows_of(reasoner, found.answer_ids, found.scores)
             cost["beam"] = self.engine.cost
 
@@ -185,20 +186,20 @@ class LatentSearch(pl.LightningModule):
             rows[chosen[i]] = row
         return rows
 
-    def _choose(self, samples: list[list[dict[str, Any]]], scores: Tensor | None) -> dict[str, Tensor]:
+    def _choose(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
         votes = torch.tensor([vote_numbers([sample["answer"] for sample in question]) for question in samples])
         if scores is None or self.latent_rm is None:
             return {Majority.name: Majority().choose(votes, torch.zeros(votes.shape))}
         selections = (Majority(), WeightedVote(self.latent_rm.spec.temperature), BestOfN())
-        totals = scores.float().sum(-1).cpu()
+        totals = scores.trajectory.float().cpu()
         return {selection.name: selection.choose(votes, totals) for selection in selections}
 
 
 def _rows_of(
-    reasoner: LatentReasoner, answer_ids: Tensor, scores: Tensor | None, counts: Tensor | None = None
+    reasoner: LatentReasoner, answer_ids: Tensor, scores: Scores | None, counts: Tensor | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Answer ids (Q, N, A), step scores (Q, N, T) and numbers of thoughts (Q, N) -> each question's samples as plain values."""
+    """Answer ids (Q, N, A), scores and numbers of thoughts (Q, N) -> each question's samples as plain values."""
     questions, samples = answer_ids.shape[:2]
     answers = read_answers(reasoner, answer_ids.flatten(0, 1))
     rows: list[list[dict[str, Any]]] = []
@@ -208,7 +209,9 @@ def _rows_of(
             if counts is not None:
                 row["thoughts"] = int(counts[q, n])
             if scores is not None:
-                row["scores"] = [round(score, 5) for score in scores[q, n, : row.get("thoughts")].tolist()]
+                row["scores"] = [round(score, 5) for score in scores.steps[q, n, : row.get("thoughts")].tolist()]
+                if scores.answer is not None:
+                    row["answer_score"] = round(float(scores.answer[q, n]), 5)
     return rows
 
 

@@ -19,7 +19,7 @@ class SamplePool:
 
     votes: Tensor  # (Q, N) int64, see `vote_numbers`
     correct: Tensor  # (Q, N) float
-    scores: Tensor | None  # (Q, N): trajectory scores, sum of the step scores; None where no LatentRM was used
+    scores: Tensor | None  # (Q, N): trajectory scores; None where no LatentRM was used
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
@@ -62,8 +62,13 @@ def sample_pool(rows: list[dict[str, Any]]) -> SamplePool:
     correct = torch.tensor([[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]).float()
     scores = None
     if all("scores" in sample for row in rows for sample in row["samples"]):
-        scores = torch.tensor([[sum(sample["scores"]) for sample in row["samples"]] for row in rows])
+        scores = torch.tensor([[_trajectory_score(sample) for sample in row["samples"]] for row in rows])
     return SamplePool(votes, correct, scores)
+
+
+def _trajectory_score(sample: dict[str, Any]) -> float:
+    """The score of the answer where it was scored, otherwise the sum over thoughts."""
+    return float(sample["answer_score"] if "answer_score" in sample else sum(sample["scores"]))
 
 
 def _fraction(text: str | None) -> Fraction | None:

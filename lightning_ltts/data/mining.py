@@ -3,7 +3,7 @@
 import platform
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict
@@ -32,8 +32,9 @@ from lightning_ltts.engine.rollout import Cost, RolloutEngine, join_rows, sample
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.models.latent_rm import Reference
 from lightning_ltts.sampling.keyed_random import fold, question_keys
-from lightning_ltts.sampling.samplers import Sampler
+from lightning_ltts.sampling.samplers import Deterministic, Sampler
 
 _ROLLOUT_STREAM = 3
 
@@ -46,6 +47,8 @@ class Mined:
     thought_counts: Tensor  # (Q, N)
     labels: Tensor  # (Q, N, T), share of right completions; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N), see `vote_numbers`
+    answer_ids: Tensor  # (Q, N, A), padded
+    reference: Reference  # the deterministic trajectories, on the CPU
 
 
 class RMBatch(TypedDict):
@@ -57,6 +60,10 @@ class RMBatch(TypedDict):
     thought_counts: Tensor  # (Q, N)
     labels: Tensor  # (Q, N, T)
     votes: Tensor  # (Q, N)
+    answers: Tensor  # (Q, N, A)
+    reference: Tensor  # (Q, T, d)
+    reference_counts: Tensor  # (Q,)
+    reference_answers: Tensor  # (Q, A)
 
 
 @torch.no_grad()
@@ -85,7 +92,19 @@ def mine(
     trajectories, device = keys.numel(), keys.device
     steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
     branches = engine.start(input_ids, attention_mask, keys, steps + 1 + max_tokens)
+    alone, plain = branches, RolloutEngine(engine.reasoner, Deterministic(), engine.budget)
     branches = engine.step(branches, keys.flatten())
+    if engine.sampler.perturbs_prompt:
+        alone = plain.start(input_ids, attention_mask, keys[:, :1], steps + 1 + max_tokens)
+    elif engine.sampler.perturbs_forward:
+        alone = alone.take(torch.arange(questions))
+    else:  # the deterministic trajectory has made its first thought, too, in the same pass
+        alone = branches.take(torch.arange(questions) * samples)
+        assert alone.clean is not None
+        alone = replace(alone, pending=alone.clean)
+    reference_thoughts, reference_counts, alone = plain.think(alone, keys[:, 0], steps)
+    reference = Reference(reference_thoughts.float().cpu(), reference_counts.cpu(), plain.answer(alone, max_tokens).cpu())
+    engine.cost += plain.cost
     copies = torch.arange(rollouts, device=device)
     thoughts = branches.pending.new_zeros(trajectories, steps, engine.reasoner.hidden_size)
     counts = torch.full((trajectories,), steps)
@@ -141,6 +160,8 @@ def mine(
         counts.view(keys.shape),
         labels.unflatten(0, keys.shape),
         torch.tensor(votes),
+        answer_ids[:trajectories].unflatten(0, keys.shape),
+        reference,
     )
 
 
@@ -354,6 +375,10 @@ class _ShardMiner:
             thought_counts=mined.thought_counts,
             labels=mined.labels,
             votes=mined.votes,
+            answers=mined.answer_ids.int(),
+            reference=mined.reference.thoughts,
+            reference_counts=mined.reference.counts,
+            reference_answers=mined.reference.answer_ids.int(),
         )
 
 
@@ -367,14 +392,8 @@ def _select(shard: Shard, keep: Tensor) -> Shard:
 def collate(examples: list[Example]) -> RMBatch:
     """Examples -> one batch; prompts are padded on the left with 0, which the mask hides."""
     ids, mask = left_pad([example.prompt for example in examples], pad_id=0)
-    return RMBatch(
-        input_ids=ids,
-        attention_mask=mask,
-        thoughts=torch.stack([example.thoughts for example in examples]),
-        thought_counts=torch.stack([example.thought_counts for example in examples]),
-        labels=torch.stack([example.labels for example in examples]),
-        votes=torch.stack([example.votes for example in examples]),
-    )
+    stacked = {field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in fields(Example)[1:]}
+    return RMBatch(input_ids=ids, attention_mask=mask, **stacked)  # type: ignore[typeddict-item]
 
 
 def _store_line(split: str, store: TrajectoryStore) -> str:

@@ -10,7 +10,7 @@ that a later one would trust by mistake.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Shard:
     thought_counts: Tensor  # (Q, N) int64
     labels: Tensor  # (Q, N, T) float32: thought labels y_t; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N) int64: samples of one question with the same number gave the same answer; -1 gave none
+    answers: Tensor  # (Q, N, A) int32: answer tokens, padded
+    reference: Tensor  # (Q, T, d) float32: thoughts of the deterministic trajectory
+    reference_counts: Tensor  # (Q,) int64
+    reference_answers: Tensor  # (Q, A) int32
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Example:
     thought_counts: Tensor  # (N,)
     labels: Tensor  # (N, T)
     votes: Tensor  # (N,)
+    answers: Tensor  # (N, A)
+    reference: Tensor  # (T, d)
+    reference_counts: Tensor  # ()
+    reference_answers: Tensor  # (A,)
 
 
 class StoreWriter:
@@ -149,7 +157,7 @@ class TrajectoryStore(Dataset[Example]):
         shard = self._shards[number]
         stop = start + int(shard["prompt_lengths"][row])
         prompt = shard["prompt_ids"][start:stop].tolist()
-        return Example(prompt, **{name: shard[name][row] for name in ("thoughts", "thought_counts", "labels", "votes")})
+        return Example(prompt, **{field.name: shard[field.name][row] for field in fields(Example)[1:]})
 
 
 def shard_name(number: int) -> str:

@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from lightning_ltts.engine.packing import automatic_budget, halve_if_needed, pack
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
+from lightning_ltts.models.latent_rm import Reference
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
@@ -53,6 +54,7 @@ class Branches:
     positions: Tensor  # (R,): position id of the pending input
     step: int  # thoughts made so far, by the rows that are still thinking
     token: Tensor | None = None  # (R,): of rows that ended their thinking by themselves, the token that is pending; or -1
+    clean: Tensor | None = None  # (R, d): the thought that is pending, as it was before noise was added to it
 
     def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
         """These rows (on the CPU, or else it waits for the device), under new keys where given; a row can be repeated."""
@@ -64,6 +66,7 @@ class Branches:
             self.positions[index],
             self.step,
             None if self.token is None else self.token[index],
+            None if self.clean is None else self.clean[index],
         )
 
     @classmethod
@@ -261,11 +264,13 @@ class RolloutEngine:
         spread = {}
         if self.sampler.uses_spread:
             spread["spread"] = getattr(self.reasoner.thought_head, "spread", lambda _: None)(hidden)
-        thought = self.sampler.perturb(self.reasoner.thought_head(hidden), keys=keys, step=branches.step, **spread)
+        clean = self.reasoner.thought_head(hidden)
+        thought = self.sampler.perturb(clean, keys=keys, step=branches.step, **spread)
         if token is not None:
             token = token.where(token == self.reasoner.end_id, -1)
-            thought = torch.where((token >= 0)[:, None], self._embed_end(token).to(thought.dtype), thought)
-        return replace(branches, pending=thought, step=branches.step + 1, token=token)
+            end, ended = self._embed_end(token).to(thought.dtype), (token >= 0)[:, None]
+            thought, clean = torch.where(ended, end, thought), torch.where(ended, end, clean)
+        return replace(branches, pending=thought, step=branches.step + 1, token=token, clean=clean)
 
     @torch.no_grad()
     def think(self, branches: Branches, keys: Tensor, steps: int) -> tuple[Tensor, Tensor, Branches]:
@@ -279,8 +284,8 @@ class RolloutEngine:
             keys: names of the rows from here on; a whole multiple of the rows forks them in the first step.
             steps: T, thoughts in all, those made before included.
 
-        Returns thoughts (R, T, d), zeros where none was made here; their counts (R,), those made before included; and the
-        rows, ready for `answer`.
+        Returns thoughts (R, T, d), from the pending one on, zeros where there is none; their counts (R,), those made before
+        included; and the rows, ready for `answer`.
         """
         made = branches.step
         thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
@@ -296,7 +301,7 @@ class RolloutEngine:
             if not len(live):
                 break
             index = live.to(keys.device, non_blocking=True)
-            if t > made:
+            if t > 0:
                 thoughts[index, t - 1] = branches.pending.to(thoughts.dtype)
             if t == steps:
                 ready.append((live, self.close(branches)))
@@ -369,6 +374,14 @@ class RolloutEngine:
             hidden = self.reasoner.read(inputs, positions, branches.cache)
         self.cost += Cost(positions.numel(), positions.numel())
         return hidden, replace(branches, positions=branches.positions + length)
+
+
+def deterministic(rollouts: Rollouts) -> Reference:
+    """The first trajectory of each question, for a LatentRM that compares with the deterministic one.
+
+    `rollouts` are those of a `RolloutEngine(reasoner)` without sampler.
+    """
+    return Reference(rollouts.thoughts[:, 0], rollouts.thought_counts[:, 0], rollouts.answer_ids[:, 0])
 
 
 def set_aside_ended(live: Tensor, branches: Branches) -> tuple[Tensor, Branches, tuple[Tensor, Branches] | None]:

@@ -33,6 +33,32 @@ class LatentRMSpec:
     reasoner: str | None = None  # fingerprint of that reasoner
     temperature: float = 1.0  # of the weighted vote, fitted on validation
     thought_head: dict[str, Any] | None = None  # options of a CODI head before the score (the published CODI variant)
+    reference: bool = False  # whether it reads the reasoner's deterministic trajectory before those it is to score
+    reads_answer: bool = False  # whether a score is read after the decoded answer, too
+    end_id: int = 0  # the token between thoughts and answer, where answers are read
+    pad_id: int = 0  # fills up answers
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The deterministic trajectory of each question: what a sampled one is compared with."""
+
+    thoughts: Tensor  # (Q, T, d)
+    counts: Tensor  # (Q,), thoughts it has
+    answer_ids: Tensor  # (Q, A), padded
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of sampled trajectories, raw logits."""
+
+    steps: Tensor  # (Q, N, T): r_t of every thought
+    answer: Tensor | None = None  # (Q, N): read after the answer, by a LatentRM that does
+
+    @property
+    def trajectory(self) -> Tensor:
+        """(Q, N): the answer's score where there is one, otherwise the sum over steps (section 4 of the paper)."""
+        return self.steps.sum(-1) if self.answer is None else self.answer
 
 
 @dataclass(frozen=True)
@@ -50,7 +76,8 @@ class RMState:
 class LatentRM(nn.Module):
     """r_t = g(x, h_1..h_t): a causal backbone that reads prompt and thoughts, and a scalar head on each thought.
 
-    The answer is not read, so a score never depends on what follows.
+    A thought's score never depends on what follows. Beyond the paper, it can read the reasoner's deterministic trajectory
+    right after the prompt, once per question (`reference`), and give a score of the decoded answer (`reads_answer`).
 
     Args:
         spec: what the model is.
@@ -67,12 +94,22 @@ class LatentRM(nn.Module):
         self.input_projection = nn.Identity() if same else nn.Linear(spec.thought_size, width)
         self.thought_head = nn.Identity() if spec.thought_head is None else CodiHead(width, **spec.thought_head)
         self.score_head = nn.Linear(width, 1)
-        nn.init.normal_(self.score_head.weight, std=0.02)
-        nn.init.zeros_(self.score_head.bias)
+        self.answer_head = nn.Linear(width, 1) if spec.reads_answer else None
+        # what tells the reference from the trajectory that is scored; both have the same positions
+        self.reference_mark = nn.Parameter(torch.zeros(width)) if spec.reference else None
+        for head in (self.score_head, self.answer_head):
+            if head is not None:
+                nn.init.normal_(head.weight, std=0.02)
+                nn.init.zeros_(head.bias)
 
     @classmethod
     def from_reasoner(
-        cls, reasoner: LatentReasoner, extra_layers: int = 0, backbone: dict[str, Any] | None = None
+        cls,
+        reasoner: LatentReasoner,
+        extra_layers: int = 0,
+        backbone: dict[str, Any] | None = None,
+        reference: bool = False,
+        reads_answer: bool = False,
     ) -> "LatentRM":
         """A LatentRM for a reasoner's thoughts whose backbone starts from the reasoner's weights.
 
@@ -84,24 +121,28 @@ class LatentRM(nn.Module):
             extra_layers: on top of the reasoner's.
             backbone: instead, a Hugging Face configuration of any supported family and size; the body starts from random
                 weights, over the reasoner's vocabulary, and thoughts of another size are projected.
+            reference: whether it reads the reasoner's deterministic trajectory, too.
+            reads_answer: whether it also scores the decoded answer.
 
         Raises:
             ConfigError: a negative number of extra layers, or extra layers on a backbone of its own.
         """
         if extra_layers < 0:
             raise ConfigError(f"extra_layers={extra_layers} must not be negative")
+        options: dict[str, Any] = {"reasoner": fingerprint(reasoner), "reference": reference, "reads_answer": reads_answer}
+        options |= {"end_id": reasoner.end_id, "pad_id": reasoner.pad_id}
         if backbone is not None:
             if extra_layers:
                 raise ConfigError("extra_layers are for the reasoner's own backbone; set the number of layers in backbone")
             own = {**backbone, "vocab_size": reasoner.backbone.config.vocab_size}
-            return cls(LatentRMSpec(own, reasoner.hidden_size, fingerprint(reasoner)))
+            return cls(LatentRMSpec(own, reasoner.hidden_size, **options))
         body = reasoner.backbone.base_model
         config = copy.deepcopy(reasoner.backbone.config)
         layers = config.num_hidden_layers
         config.num_hidden_layers = layers + extra_layers
         if getattr(config, "layer_types", None) is not None:
             config.layer_types = ["full_attention"] * config.num_hidden_layers
-        model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, fingerprint(reasoner)))
+        model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, **options))
         model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
         blocks = BLOCKS[reasoner.family]
@@ -114,37 +155,96 @@ class LatentRM(nn.Module):
                     nn.init.zeros_(parameter)
         return model
 
-    def start(self, input_ids: Tensor, attention_mask: Tensor) -> RMState:
-        """Reads prompts (Q, L), padded on any side; the state has one row per question."""
+    def start(self, input_ids: Tensor, attention_mask: Tensor, reference: Reference | None = None) -> RMState:
+        """Reads prompts (Q, L), padded on any side, and their reference where it is of use; one row per question.
+
+        Raises:
+            ConfigError: this LatentRM compares with a reference, and none is given.
+        """
         input_ids, attention_mask = align_left(input_ids, attention_mask)
+        mask, inputs = attention_mask, self.backbone.get_input_embeddings()(input_ids)
+        if self.reference_mark is not None:
+            if reference is None:
+                raise ConfigError(
+                    "this LatentRM compares trajectories with the deterministic one; give reference=deterministic(rollouts) of "
+                    "a RolloutEngine without sampler"
+                )
+            steps = reference.thoughts.shape[1]
+            after, index = self._answer_inputs(reference.answer_ids, reference.counts, steps)
+            before = self.input_projection(reference.thoughts.to(self.backbone.dtype))
+            read = _lay_out(before, after, index) + self.reference_mark
+            inputs = torch.cat([inputs, read.to(inputs.dtype)], dim=1)
+            has = (
+                torch.arange(read.shape[1], device=mask.device) < self._lengths(reference.answer_ids, reference.counts)[:, None]
+            )
+            mask = torch.cat([mask, has.to(mask.dtype)], dim=1)
         cache = DynamicCache(config=self.backbone.config)
         self.backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids(attention_mask),
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            position_ids=position_ids(mask),
             past_key_values=cache,
             use_cache=True,
         )
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
-        return RMState(SharedPrefixCache(cache, attention_mask, layout), attention_mask.sum(-1))
+        return RMState(SharedPrefixCache(cache, mask, layout), attention_mask.sum(-1))
 
     def extend(self, state: RMState, thoughts: Tensor) -> tuple[Tensor, RMState]:
         """Reads the next thoughts (R, L, d) of every row: their scores (R, L), raw logits, and the new state.
 
         The given state must not be used again, except through a `take` made before.
         """
-        length = thoughts.shape[1]
-        positions = state.positions[:, None] + torch.arange(length, device=thoughts.device)
-        hidden = self.backbone(
-            inputs_embeds=self.input_projection(thoughts.to(self.backbone.dtype)),
-            position_ids=positions,
-            past_key_values=state.cache,
-            use_cache=True,
-        ).last_hidden_state
-        with torch.autocast(hidden.device.type, enabled=False):  # scores are summed and compared: not in half precision
-            hidden = self.thought_head(hidden).float()
-            scores = F.linear(hidden, self.score_head.weight.float(), self.score_head.bias.float())
-        return scores.squeeze(-1), RMState(state.cache, state.positions + length)
+        hidden, state = self._read(state, self.input_projection(thoughts.to(self.backbone.dtype)))
+        return self._value(self.score_head, hidden), state
+
+    def score_answers(self, state: RMState, answer_ids: Tensor) -> Tensor:
+        """Reads the answers (R, A), padded, of rows that have all their thoughts: scores (R,), raw logits."""
+        assert self.answer_head is not None, "only a LatentRM that reads answers"
+        counts = torch.zeros(len(answer_ids), dtype=torch.int64, device=answer_ids.device)
+        inputs, _ = self._answer_inputs(answer_ids, counts, 0)
+        hidden, _ = self._read(state, inputs)
+        return self._value(self.answer_head, _at(hidden, self._lengths(answer_ids, counts) - 1))
+
+    def judge(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        thoughts: Tensor,
+        thought_counts: Tensor | None = None,
+        answer_ids: Tensor | None = None,
+        reference: Reference | None = None,
+        read: RMState | None = None,
+    ) -> Scores:
+        """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d), and answers (Q, N, A) where it reads them.
+
+        Where `thought_counts` (Q, N) says that a trajectory has fewer than T thoughts, the scores beyond are 0. `read` is what
+        `start` made of these prompts (and their reference), where they are read already.
+
+        Raises:
+            ConfigError: this LatentRM needs a reference, or answers, and none are given.
+        """
+        questions, samples, steps = thoughts.shape[:3]
+        counts = torch.full((questions, samples), steps, device=thoughts.device) if thought_counts is None else thought_counts
+        longest, rows = int(counts.max()), torch.arange(questions).repeat_interleave(samples)
+        if longest == 0 and self.answer_head is None:
+            none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
+            return Scores(none + 0 * self.score_head.weight.sum())  # so that training can go through a batch without thoughts
+        state = (self.start(input_ids, attention_mask, reference) if read is None else read).take(rows)
+        inputs = self.input_projection(thoughts[:, :, :longest].flatten(0, 1).to(self.backbone.dtype))
+        if self.answer_head is not None:
+            if answer_ids is None:
+                raise ConfigError("this LatentRM reads answers; give answer_ids=rollouts.answer_ids")
+            after, index = self._answer_inputs(answer_ids.flatten(0, 1), counts.flatten(), longest)
+            inputs = _lay_out(inputs, after.to(inputs.dtype), index)
+        hidden, _ = self._read(state, inputs)
+        scores = self._value(self.score_head, hidden[:, :longest])
+        scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))
+        if thought_counts is not None:
+            scores = scores * thought_mask(counts, steps)
+        if self.answer_head is None or answer_ids is None:
+            return Scores(scores)
+        last = self._lengths(answer_ids.flatten(0, 1), counts.flatten()) - 1
+        return Scores(scores, self._value(self.answer_head, _at(hidden, last)).view(questions, samples))
 
     def score(
         self,
@@ -152,24 +252,48 @@ class LatentRM(nn.Module):
         attention_mask: Tensor,
         thoughts: Tensor,
         thought_counts: Tensor | None = None,
-        read: RMState | None = None,
+        answer_ids: Tensor | None = None,
+        reference: Reference | None = None,
     ) -> Tensor:
-        """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d) -> (Q, N, T) raw logits r_t.
+        """The step scores (Q, N, T) of `judge`, raw logits r_t."""
+        return self.judge(input_ids, attention_mask, thoughts, thought_counts, answer_ids, reference).steps
 
-        A trajectory's score is the sum over T (section 4 of the paper). Where `thought_counts` (Q, N) says that a trajectory
-        has fewer than T thoughts, the scores beyond are 0. `read` is what `start` made of these prompts, where they are read
-        already.
-        """
-        questions, samples, steps = thoughts.shape[:3]
-        longest = steps if thought_counts is None else int(thought_counts.max())
-        rows = torch.arange(questions).repeat_interleave(samples)
-        if longest == 0:
-            none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
-            return none + 0 * self.score_head.weight.sum()  # so that training can go through a batch without thoughts
-        state = (self.start(input_ids, attention_mask) if read is None else read).take(rows)
-        scores, _ = self.extend(state, thoughts[:, :, :longest].flatten(0, 1))
-        scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))
-        return scores if thought_counts is None else scores * thought_mask(thought_counts, steps)
+    def _read(self, state: RMState, inputs: Tensor) -> tuple[Tensor, RMState]:
+        """One pass over inputs (R, L, width) at the rows' positions: hidden states (R, L, width), float32."""
+        positions = state.positions[:, None] + torch.arange(inputs.shape[1], device=inputs.device)
+        hidden = self.backbone(
+            inputs_embeds=inputs, position_ids=positions, past_key_values=state.cache, use_cache=True
+        ).last_hidden_state
+        return hidden, RMState(state.cache, state.positions + inputs.shape[1])
+
+    def _value(self, head: nn.Linear, hidden: Tensor) -> Tensor:
+        """Hidden states (..., width) -> scores (...)."""
+        with torch.autocast(hidden.device.type, enabled=False):  # scores are summed and compared: not in half precision
+            hidden = self.thought_head(hidden).float()
+            return F.linear(hidden, head.weight.float(), head.bias.float()).squeeze(-1)
+
+    def _lengths(self, answer_ids: Tensor, counts: Tensor) -> Tensor:
+        """Positions (R,) of a trajectory: its thoughts, the end token, and its answer (R, A) without padding."""
+        return counts.to(answer_ids.device) + 1 + (answer_ids != self.spec.pad_id).sum(-1)
+
+    def _answer_inputs(self, answer_ids: Tensor, counts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Embedded end token and answers (R, 1 + A, width), and where each row's inputs come from, see `_lay_out`."""
+        longest = int((answer_ids != self.spec.pad_id).sum(-1).max()) if answer_ids.numel() else 0
+        end = answer_ids.new_full((len(answer_ids), 1), self.spec.end_id)
+        tokens = torch.cat([end, answer_ids[:, :longest]], dim=1).long()
+        position, own = torch.arange(steps + tokens.shape[1], device=tokens.device), counts.to(tokens.device)[:, None]
+        index = torch.where(position < own, position, (position - own + steps).clamp(max=len(position) - 1))
+        return self.backbone.get_input_embeddings()(tokens), index
+
+
+def _lay_out(thoughts: Tensor, after: Tensor, index: Tensor) -> Tensor:
+    """Thoughts (R, T, width) and what follows (R, A, width), without gaps: row r holds at j what stands at index[r, j]."""
+    return torch.cat([thoughts, after], dim=1).gather(1, index[..., None].expand(-1, -1, thoughts.shape[-1]))
+
+
+def _at(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Hidden states (R, L, width) at one position of each row (R,) -> (R, width)."""
+    return hidden.gather(1, positions[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
 
 
 def thought_mask(counts: Tensor, steps: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_ltts.engine.rollout import Branches, RolloutEngine
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_rm import LatentRM, RMState
+from lightning_ltts.models.latent_rm import LatentRM, Reference, RMState, Scores
 from lightning_ltts.sampling.keyed_random import fold
 
 _BEAM_STREAM = 4
@@ -18,11 +18,13 @@ class Beams:
     """The final beams of every question, best first."""
 
     answer_ids: Tensor  # (Q, B, A), padded
-    scores: Tensor  # (Q, B, T): step scores of the surviving trajectories
+    scores: Scores  # of the surviving trajectories
 
 
 class BeamSearch:
     """At every step, expands each beam to C candidates, scores them, and keeps the B best by cumulative score.
+
+    In the end, the beams are ordered by the score of their answers where the LatentRM reads them.
 
     The budget is B x C candidates per step, also at the first step, where all grow from the question; it equals that of
     sampling N = B x C trajectories. The scores come from the LatentRM's own cache, extended by one position a step.
@@ -30,10 +32,12 @@ class BeamSearch:
     Args:
         beams: B, kept after each step.
         candidates: C, grown from each beam.
+        subtrees: the beams are kept in this many independent groups, which do not displace each other; with as many as there
+            are beams, this is diverse verifier tree search (Beeching et al. 2024), each subtree keeping its own best.
         limit: largest B x C that is accepted.
     """
 
-    def __init__(self, beams: int = 8, candidates: int = 4, limit: int = 4096):
+    def __init__(self, beams: int = 8, candidates: int = 4, subtrees: int = 1, limit: int = 4096):
         if beams < 1 or candidates < 1:
             raise ConfigError(f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}")
         if beams * candidates > limit:
@@ -41,7 +45,10 @@ class BeamSearch:
                 f"beams x candidates = {beams} x {candidates} = {beams * candidates} is over the limit of {limit}; "
                 "lower one of them or raise the search's limit"
             )
+        if subtrees < 1 or beams % subtrees:
+            raise ConfigError(f"beams={beams} must be a multiple of subtrees={subtrees}, which must be at least 1")
         self.beams = beams
+        self.subtrees = subtrees
         self.candidates = candidates
 
     @property
@@ -58,6 +65,7 @@ class BeamSearch:
         attention_mask: Tensor,
         keys: Tensor,
         read: tuple[Branches, RMState] | None = None,
+        reference: Reference | None = None,
     ) -> Beams:
         """Searches for a batch of questions.
 
@@ -68,6 +76,7 @@ class BeamSearch:
             attention_mask: (Q, L).
             keys: (Q,) int64 names of the questions; a candidate's randomness depends on its question, step and slot alone.
             read: what `engine.start` and `latent_rm.start` made of these prompts, where they are read already; it is used up.
+            reference: the deterministic trajectories, for a LatentRM that compares with them and has not read them yet.
         """
         questions, device = len(input_ids), input_ids.device
         steps, max_tokens = engine.reasoner.spec.num_thoughts, engine.reasoner.spec.max_answer_tokens
@@ -77,7 +86,7 @@ class BeamSearch:
             first = fold(keys[:, None], _BEAM_STREAM, 0, slots)
             read = (
                 engine.start(input_ids, attention_mask, first, steps + 1 + max_tokens),
-                latent_rm.start(input_ids, attention_mask),
+                latent_rm.start(input_ids, attention_mask, reference),
             )
         branches, state = read
         scores = torch.zeros(questions, 1, 0, dtype=torch.float32, device=device)  # (Q, beams, steps so far)
@@ -87,9 +96,15 @@ class BeamSearch:
             parents = torch.arange(len(state.positions)).repeat_interleave(grown)
             new, state = latent_rm.extend(state.take(parents), branches.pending[:, None])
             scores = torch.cat([scores.repeat_interleave(grown, 1), new.view(questions, -1, 1)], dim=2)
-            best = scores.sum(-1).topk(self.beams, dim=1).indices  # sorted, best first
+            groups = scores.sum(-1).unflatten(1, (self.subtrees, -1))  # a subtree's candidates stand together
+            best = groups.topk(self.beams // self.subtrees, dim=2).indices
+            best = (best + torch.arange(self.subtrees, device=device)[:, None] * groups.shape[2]).flatten(1)
             scores = scores.gather(1, best[..., None].expand(-1, -1, step + 1))
             rows = (offsets + best).flatten().cpu()
             branches, state = branches.take(rows), state.take(rows)
         answers = engine.answer(branches, max_tokens)
-        return Beams(answers.unflatten(0, (questions, self.beams)), scores)
+        final = None if latent_rm.answer_head is None else latent_rm.score_answers(state, answers).view(questions, -1)
+        order = Scores(scores, final).trajectory.argsort(dim=1, descending=True, stable=True)
+        answers = answers.unflatten(0, (questions, self.beams)).gather(1, order[..., None].expand(-1, -1, max_tokens))
+        scores = scores.gather(1, order[..., None].expand(-1, -1, steps))
+        return Beams(answers, Scores(scores, None if final is None else final.gather(1, order)))

@@ -11,9 +11,9 @@ from lightning_ltts.data.mining import RMBatch
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.metrics.per_question import SelectedAccuracy
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_rm import LatentRM, thought_mask
+from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought_mask
 from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
-from lightning_ltts.training.losses import bce_loss, contrastive_loss
+from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
 
 # what the temperature of the weighted vote is chosen from, on the validation store
@@ -25,9 +25,13 @@ class LatentRMModule(pl.LightningModule):
 
     Args:
         reasoner: checkpoint of the reasoner that the trajectories were mined with.
-        loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code) or `bce`.
+        loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code), `bce` or `pairwise`.
+        reference: read the reasoner's deterministic trajectory too, for comparison.
+        reads_answer: give a score after the decoded answer; it then stands for the trajectory.
         extra_layers: layers on top of the reasoner's.
         backbone: instead of the reasoner's, a Hugging Face configuration of any supported family and size, from random weights.
+        trained: `all`, or `head` for a probe, a linear head on what the reasoner itself computes.
+        hard_negatives: how many times a wrong trajectory counts that agrees with a wrong majority, and its question.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
@@ -36,23 +40,31 @@ class LatentRMModule(pl.LightningModule):
     def __init__(
         self,
         reasoner: str,
-        loss: Literal["contrastive", "contrastive_unnormalized", "bce"] = "contrastive",
+        loss: Literal["contrastive", "contrastive_unnormalized", "bce", "pairwise"] = "contrastive",
+        reference: bool = False,
+        reads_answer: bool = False,
         extra_layers: int = 0,
         backbone: dict[str, Any] | None = None,
+        trained: Literal["all", "head"] = "all",
+        hard_negatives: float = 1.0,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
     ):
         super().__init__()
         self.save_hyperparameters()
+        if hard_negatives < 1:
+            raise ConfigError(f"model.init_args.hard_negatives={hard_negatives} must be at least 1")
         self.loss_name = loss
+        self.hard_negatives = hard_negatives
         self.lr = lr
         self.weight_decay = weight_decay
         self.warmup = warmup
         source = load_reasoner(reasoner)
         if source.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
-        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone)
+        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone, reference, reads_answer)
+        self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
         self.weighted = torch.nn.ModuleList([SelectedAccuracy(WeightedVote(t)) for t in TEMPERATURES])
@@ -87,26 +99,42 @@ class LatentRMModule(pl.LightningModule):
 
     def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:
         """The loss, and the margin between the mean scores of right and wrong trajectories."""
-        scores = self._score(batch)
-        mask = thought_mask(batch["thought_counts"], scores.shape[2])
-        if self.loss_name == "bce":
-            loss = bce_loss(scores, batch["labels"], mask)
-        else:
-            loss = contrastive_loss(scores, batch["labels"], self.loss_name == "contrastive", mask)
+        scores, labels = self._judge(batch), batch["labels"]
+        weights = None
+        if self.hard_negatives > 1:
+            weights = hard_negative_weights(batch["votes"], labels[..., -1], self.hard_negatives)
+        loss = self._loss(scores.steps, labels, thought_mask(batch["thought_counts"], labels.shape[2]), weights)
+        if scores.answer is not None:  # a trajectory's last label is its own correctness
+            loss = loss + self._loss(scores.answer[..., None], labels[..., -1:], None, weights)
         questions = len(batch["input_ids"])
         self.log("train/loss", loss, prog_bar=True, batch_size=questions)
-        correct, totals = batch["labels"][..., -1], scores.detach().float().sum(-1)
+        correct, totals = labels[..., -1], scores.trajectory.detach().float()
         right = (totals * correct).sum() / correct.sum().clamp(min=1)
         wrong = (totals * (1 - correct)).sum() / (1 - correct).sum().clamp(min=1)
         self.log("train/reward_margin", right - wrong, batch_size=questions)
         return loss
 
-    def _score(self, batch: RMBatch) -> Tensor:
-        return self.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"], batch["thought_counts"])
+    def _loss(self, scores: Tensor, labels: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+        if self.loss_name == "bce":
+            return bce_loss(scores, labels, mask, weights)
+        if self.loss_name == "pairwise":
+            return pairwise_loss(scores, labels, mask, weights)
+        return contrastive_loss(scores, labels, self.loss_name == "contrastive", mask, weights)
+
+    def _judge(self, batch: RMBatch) -> Scores:
+        reference = Reference(batch["reference"], batch["reference_counts"], batch["reference_answers"])
+        return self.latent_rm.judge(
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch["thoughts"],
+            batch["thought_counts"],
+            batch["answers"],
+            reference,
+        )
 
     def validation_step(self, batch: RMBatch, batch_idx: int) -> None:
         """Recall@1 among mixed questions, and what each selection gets among all."""
-        scores = self._score(batch).float().sum(-1)
+        scores = self._judge(batch).trajectory.float()
         correct = batch["labels"][..., -1]
         mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
         if bool(mixed.any()):
@@ -129,3 +157,10 @@ class LatentRMModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""
         return cosine_adamw(self)
+
+
+def hard_negative_weights(votes: Tensor, correct: Tensor, weight: float) -> Tensor:
+    """(Q, N): `weight` for wrong trajectories that gave their question's most frequent answer, 1 for all others."""
+    chosen = Majority().choose(votes, torch.zeros_like(correct))
+    agrees = (votes == votes.gather(1, chosen.clamp(min=0)[:, None])) & (chosen >= 0)[:, None]
+    return torch.where(agrees & (correct == 0), weight, 1.0)

@@ -83,12 +83,15 @@ def test_no_rollouts_label_all_steps_by_the_outcome(answering: LatentReasoner, p
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)
-def test_no_prefix_is_read_twice(answering: LatentReasoner, problems: list, sampler: Sampler) -> None:
+def test_no_prefix_is_read_twice(
+    answering: LatentReasoner, problems: list, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Q = 4 prompts of 14 tokens, N = 2, M = 3, T = 3, answers of A tokens of which the last that fits is not read.
 
     Noise: Q*14 prompt; per trajectory h_1, h_2 (shared with the rollouts), h_3 and the end; per rollout from step 1 h_2, h_3
     and the end, from step 2 h_3 and the end. Dropout: Q*13 prompt and the last token per trajectory; the pass that reads h_t
-    differs between a trajectory and its rollouts, so each has its own.
+    differs between a trajectory and its rollouts, so each has its own. The deterministic trajectory has h_1, h_2, h_3 and the
+    end, and with dropout the prompt's last token.
     """
     reads = []
     handle = answering.backbone.base_model.register_forward_hook(
@@ -97,8 +100,8 @@ def test_no_prefix_is_read_twice(answering: LatentReasoner, problems: list, samp
     ids, mask = left_pad([answering.encode_prompt(p.question)[:14] for p in problems[:4]], answering.pad_id)
     engine = RolloutEngine(answering, sampler)
     answer_rows = []
-    decode = engine.answer
-    engine.answer = lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1]  # type: ignore[method-assign]
+    decode = RolloutEngine.answer
+    monkeypatch.setattr(RolloutEngine, "answer", lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1])
     keys = sample_keys(question_keys(0, list(range(4))), 2)
     mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
     handle.remove()
@@ -107,8 +110,22 @@ def test_no_prefix_is_read_twice(answering: LatentReasoner, problems: list, samp
     shared = isinstance(sampler, GaussianNoise)
     trajectory, rollouts = 3 + 1, 3 * ((2 + 1) + (1 + 1)) if shared else 3 * ((3 + 1) + (2 + 1))
     prompt = 4 * 14 if shared else 4 * 13 + rows
-    expected = prompt + rows * (trajectory + rollouts) + fed
+    reference = 4 * (4 if shared else 5)
+    expected = prompt + rows * (trajectory + rollouts) + reference + fed
     assert (sum(reads), engine.cost.token_forwards, engine.cost.tree_nodes) == (expected,) * 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_reference_is_the_deterministic_trajectory(
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, [0] * 6, rollouts=1)
+    alone = RolloutEngine(answering).rollout(*prompts)
+    assert torch.allclose(mined.reference.thoughts, alone.thoughts[:, 0], atol=1e-4)
+    assert torch.equal(mined.reference.answer_ids, alone.answer_ids[:, 0])
+    assert torch.equal(mined.reference.counts, alone.thought_counts[:, 0])
+    sampled = RolloutEngine(answering, sampler).rollout(*prompts, KEYS.shape[1], list(range(6)), seed=0)
+    assert torch.equal(mined.answer_ids, sampled.answer_ids)
 
 
 # -- the DataModule

@@ -18,6 +18,10 @@ def make_shard(start: int, questions: int = 2) -> Shard:
         thought_counts=torch.full((questions, 4), 3),
         labels=torch.rand(questions, 4, 3),
         votes=torch.zeros(questions, 4, dtype=torch.long),
+        answers=torch.zeros(questions, 4, 5, dtype=torch.int32),
+        reference=torch.zeros(questions, 3, 8),
+        reference_counts=torch.full((questions,), 3),
+        reference_answers=torch.zeros(questions, 5, dtype=torch.int32),
     )
 
 

@@ -3,9 +3,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lightning_ltts.engine.rollout import RolloutEngine, deterministic
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.sampling import GaussianNoise
 from tests.conftest import BACKBONES
 
 
@@ -100,3 +102,63 @@ def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[torch.T
         padded = torch.nn.functional.pad(row, pads, value=reasoner.pad_id)
         alone = rm.score(padded, torch.nn.functional.pad(torch.ones_like(row), pads), thoughts[q : q + 1])
         assert torch.allclose(alone[0], scores[q], atol=1e-4)
+
+
+def comparing(reasoner: LatentReasoner) -> LatentRM:
+    torch.manual_seed(1)
+    rm = LatentRM.from_reasoner(reasoner, reference=True, reads_answer=True).eval().requires_grad_(False)
+    assert rm.reference_mark is not None
+    torch.nn.init.normal_(rm.reference_mark)
+    return rm
+
+
+def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    """Prompt, reference and one trajectory in one row, read anew, with the reference's positions used twice."""
+    rm, (ids, mask) = comparing(reasoner), prompts
+    alone = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 3)
+    found = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, alone)
+    embed = rm.backbone.get_input_embeddings()
+    lengths = set()
+
+    def sequence(thoughts: Tensor, answer: Tensor) -> Tensor:
+        tokens = torch.tensor([reasoner.end_id, *answer[answer != reasoner.pad_id].tolist()])
+        return torch.cat([thoughts, embed(tokens)])
+
+    for q in range(6):
+        prompt = embed(ids[q][mask[q].bool()])
+        before = sequence(alone.thoughts[q], alone.answer_ids[q]) + rm.reference_mark
+        for n in range(3):
+            own = sequence(rollouts.thoughts[q, n], rollouts.answer_ids[q, n])
+            where = [torch.arange(len(prompt) + len(before)), len(prompt) + torch.arange(len(own))]
+            hidden = rm.backbone(
+                inputs_embeds=torch.cat([prompt, before, own])[None],
+                attention_mask=torch.ones(1, len(prompt) + len(before) + len(own), dtype=torch.long),
+                position_ids=torch.cat(where)[None],
+            ).last_hidden_state[0, -len(own) :]
+            assert torch.allclose(found.steps[q, n], rm.score_head(hidden[:3])[:, 0], atol=5e-5)
+            assert torch.allclose(found.answer[q, n], rm.answer_head(hidden[-1])[0], atol=5e-5)
+            lengths.add(len(own))
+    assert len(lengths) > 2, "answers should differ in length"
+
+
+def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    rm, (ids, mask) = comparing(reasoner), prompts
+    alone = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 2)
+    found = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, alone)
+    state = rm.start(ids, mask, alone).take(torch.arange(6).repeat_interleave(2))
+    for t in range(3):
+        scores, state = rm.extend(state, rollouts.thoughts.flatten(0, 1)[:, t : t + 1])
+        assert torch.allclose(scores[:, 0], found.steps.flatten(0, 1)[:, t], atol=5e-5)
+    answers = rm.score_answers(state, rollouts.answer_ids.flatten(0, 1))
+    assert torch.allclose(answers, found.answer.flatten(), atol=5e-5)
+    assert torch.equal(found.trajectory, found.answer)
+
+
+def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    rm, thoughts = comparing(gpt2), torch.randn(6, 2, 3, 32)
+    with pytest.raises(ConfigError, match="compares trajectories with the deterministic one"):
+        rm.score(*prompts, thoughts)
+    with pytest.raises(ConfigError, match="reads answers"):
+        rm.score(*prompts, thoughts, reference=deterministic(RolloutEngine(gpt2).rollout(*prompts)))

@@ -31,7 +31,7 @@ def test_equals_a_search_without_caches(
             kept = [path for _, path in sorted(scored, key=lambda pair: -pair[0])[:beams]]
             assert len(kept[0]) == step + 1
         expected = torch.stack([score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p) for p in kept])
-        assert torch.allclose(found.scores[q], expected, atol=1e-4)
+        assert torch.allclose(found.scores.steps[q], expected, atol=1e-4)
 
 
 @torch.no_grad()
@@ -53,8 +53,8 @@ def test_shapes_order_and_cost(
     engine = RolloutEngine(gpt2, sampler)
     found = BeamSearch(3, 2).search(engine, latent_rm, *prompts, KEYS)
     assert found.answer_ids.shape == (6, 3, 5)
-    assert found.scores.shape == (6, 3, 3)
-    totals = found.scores.sum(-1)
+    assert found.scores.steps.shape == (6, 3, 3)
+    totals = found.scores.steps.sum(-1)
     assert (totals[:, :-1] >= totals[:, 1:]).all()  # best first
     _, mask = prompts
     if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
@@ -100,7 +100,7 @@ def test_batch_and_padding_do_not_matter(gpt2: LatentReasoner, latent_rm: Latent
     ids, mask = prompts
     whole = search.search(engine, latent_rm, ids, mask, KEYS)
     alone = search.search(engine, latent_rm, ids[4:5, 1:], mask[4:5, 1:], KEYS[4:5])
-    assert torch.allclose(whole.scores[4:5], alone.scores, atol=1e-4)
+    assert torch.allclose(whole.scores.steps[4:5], alone.scores.steps, atol=1e-4)
     assert torch.equal(whole.answer_ids[4:5], alone.answer_ids)
 
 
@@ -114,7 +114,7 @@ def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
 
 def test_guidance_raises_the_score(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
     engine = RolloutEngine(gpt2, GaussianNoise(0.5))
-    guided = BeamSearch(4, 4).search(engine, latent_rm, *prompts, KEYS).scores.sum(-1)[:, 0]
+    guided = BeamSearch(4, 4).search(engine, latent_rm, *prompts, KEYS).scores.steps.sum(-1)[:, 0]
     sampled = latent_rm.score(*prompts, engine.rollout(*prompts, 16).thoughts).sum(-1).mean(1)
     assert (guided > sampled).all()
 

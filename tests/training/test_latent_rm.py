@@ -8,9 +8,10 @@ from lightning_ltts.data.mining import MiningData, RMBatch
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import Trainer
-from lightning_ltts.training.latent_rm import LatentRMModule
+from lightning_ltts.training.latent_rm import LatentRMModule, hard_negative_weights
 from tests.helpers import save_reasoner
 
 
@@ -27,20 +28,43 @@ def learnable_batch(questions: int = 8) -> RMBatch:
     thoughts = torch.randn(questions, 4, 3, 32, generator=generator)
     thoughts[..., 0] = 2 * labels - 1
     votes = labels[..., -1].long()
-    counts = torch.full(votes.shape, thoughts.shape[2])
-    return RMBatch(input_ids=ids, attention_mask=mask, thoughts=thoughts, thought_counts=counts, labels=labels, votes=votes)
+    return RMBatch(
+        input_ids=ids,
+        attention_mask=mask,
+        thoughts=thoughts,
+        thought_counts=torch.full(votes.shape, thoughts.shape[2]),
+        labels=labels,
+        votes=votes,
+        answers=(20 + votes)[..., None].expand(-1, -1, 2),
+        reference=torch.zeros(questions, 3, 32),
+        reference_counts=torch.full((questions,), 3),
+        reference_answers=torch.full((questions, 2), 21),
+    )
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "contrastive_unnormalized", "bce"])
-def test_learns_what_can_be_learned(checkpoint: str, loss: str) -> None:
-    module, batch = LatentRMModule(checkpoint, loss=loss), learnable_batch()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss": "contrastive_unnormalized"},
+        {"loss": "bce"},
+        {"loss": "pairwise"},
+        {"reference": True},
+        {"reads_answer": True},
+        {"reference": True, "reads_answer": True, "hard_negatives": 4.0},
+        {"backbone": {"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64}, "reads_answer": True},
+    ],
+    ids=str,
+)
+def test_learns_what_can_be_learned(checkpoint: str, options: dict) -> None:
+    module, batch = LatentRMModule(checkpoint, **options), learnable_batch()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range(40 if "backbone" not in options else 120):
         optimizer.zero_grad()
         module.training_step(batch, 0).backward()
         optimizer.step()
-    scores = module.latent_rm.score(batch["input_ids"], batch["attention_mask"], batch["thoughts"]).sum(-1)
+    scores = module._judge(batch).trajectory
     right = batch["labels"][..., -1].bool()
     mixed = right.any(1) & ~right.all(1)
     assert all(scores[q][right[q]].min() > scores[q][~right[q]].max() for q in mixed.nonzero().flatten())
@@ -61,7 +85,7 @@ def test_validation_metrics_by_hand(checkpoint: str, monkeypatch: pytest.MonkeyP
     batch["labels"] = correct[..., None].expand(-1, -1, 3)
     batch["votes"] = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
     totals = torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 9], [1, 0, 0, 0]])
-    monkeypatch.setattr(module.latent_rm, "score", lambda *args: totals[..., None].expand(-1, -1, 3) / 3)
+    monkeypatch.setattr(module.latent_rm, "judge", lambda *args: Scores(totals[..., None].expand(-1, -1, 3) / 3))
     logged: dict = {}
     module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
     module.validation_step(batch, 0)
@@ -99,6 +123,21 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
     path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     loaded = load_latent_rm(path)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.latent_rm.parameters(), strict=True))
+
+
+def test_probe_trains_the_head_alone(checkpoint: str) -> None:
+    module = LatentRMModule(checkpoint, trained="head")
+    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert trainable == {"latent_rm.score_head.weight", "latent_rm.score_head.bias"}
+
+
+def test_hard_negatives_by_hand() -> None:
+    """The majority of question 1 is wrong: its two samples count 3 times. That of question 2 is right, of 3 there is none."""
+    votes = torch.tensor([[0, 0, 1], [0, 0, 1], [-1, -1, -1]])
+    correct = torch.tensor([[0.0, 0, 1], [1, 1, 0], [0, 0, 0]])
+    assert hard_negative_weights(votes, correct, 3.0).tolist() == [[3, 3, 1], [1, 1, 1], [1, 1, 1]]
+    with pytest.raises(ConfigError, match=r"hard_negatives=0\.5"):
+        LatentRMModule("", hard_negatives=0.5)
 
 
 def test_store_of_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:

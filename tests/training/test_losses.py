@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_ltts.training.losses import bce_loss, contrastive_loss
+from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 
 # one question, two trajectories, two steps; p = softmax([ln 3, 0]) = [3/4, 1/4] at both steps
 SCORES = torch.tensor([[[math.log(3.0), math.log(3.0)], [0.0, 0.0]]])
@@ -44,3 +44,28 @@ def test_bce() -> None:
     """sigmoid(ln 3) = 3/4, so label 1/2 costs -(ln 3/4 + ln 1/4) / 2; sigmoid(0) = 1/2 costs ln 2."""
     expected = (-(math.log(0.75) + math.log(0.25)) / 2 + math.log(2)) / 2
     assert float(bce_loss(SCORES, torch.full((1, 2, 2), 0.5))) == pytest.approx(expected)
+
+
+def test_weights_count_a_trajectory_several_times() -> None:
+    """Scores 0, 0, ln 2, the second counting twice: z = 1 + 2 + 2; label on the third: -ln(2/5)."""
+    scores = torch.tensor([0.0, 0.0, 2.0]).clamp(min=1).log()[None, :, None]
+    labels = torch.tensor([0.0, 0.0, 1.0])[None, :, None]
+    weights = torch.tensor([[1.0, 2.0, 1.0]])
+    assert torch.isclose(contrastive_loss(scores, labels, weights=weights), torch.tensor(2.5).log())
+    # three times ln 2 (score 0) of weight 1 + 2, and once -ln sigmoid(ln 2) = ln 1.5
+    expected = (3 * torch.tensor(2.0).log() + torch.tensor(1.5).log()) / 4
+    assert torch.isclose(bce_loss(scores, labels, weights=weights), expected)
+
+
+def test_pairwise_by_hand() -> None:
+    """Labels 1, 1/2, 0 and scores 0, 0, ln 2: pairs (1, 2) ln 2, (1, 3) ln 3, (2, 3) ln 3, counting 1/2, 1, 1/2.
+
+    A trajectory that does not have the step takes part in no pair.
+    """
+    scores = torch.tensor([[0.0, 0.0, 0.0]]).T[None].clone()
+    scores[0, 2, 0] = torch.tensor(2.0).log()
+    labels = torch.tensor([1.0, 0.5, 0.0])[None, :, None]
+    ln2, ln3 = torch.tensor(2.0).log(), torch.tensor(3.0).log()
+    assert torch.isclose(pairwise_loss(scores, labels), (ln2 / 2 + ln3 + ln3 / 2) / 2)
+    mask = torch.tensor([1.0, 1.0, 0.0])[None, :, None]
+    assert torch.isclose(pairwise_loss(scores, labels, mask), ln2)
