@@ -38,6 +38,8 @@ from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import LTTSError
 from lightning_ltts.models.checkpoints import PROVENANCE, import_model
 from lightning_ltts.models.weights import read_pickle
+from lightning_ltts.search.adaptive import BetaStopping
+from lightning_ltts.search.scoring import RULES
 from lightning_ltts.trainer import Trainer
 
 PROG = "ltts"
@@ -205,10 +207,21 @@ def _report(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(f"{PROG} report", description="Sums up prediction files, without a model.")
     parser.add_argument("predictions", nargs="+", help="prediction file, or the folder that holds it")
     parser.add_argument("--temperature", type=float, help="of the weighted vote; by default the fitted one")
+    parser.add_argument("--rule", default="sum", help=f"trajectory score from step scores: {', '.join(RULES)} or answer")
+    parser.add_argument("--against", default="majority", help="the method that others are compared with, for instance greedy")
+    parser.add_argument("--num-samples", type=int, help="use only this many samples of each problem")
+    parser.add_argument("--confidence", type=float, default=0.95, help="at which adaptive voting stops drawing samples")
     parser.add_argument("--json", action="store_true", help="machine-readable output, curves included")
     options = parser.parse_args(arguments)
     for path in options.predictions:
-        summary = summarize(read_rows(path), options.temperature)
+        summary = summarize(
+            read_rows(path),
+            options.temperature,
+            options.rule,
+            options.against,
+            BetaStopping(options.confidence),
+            options.num_samples,
+        )
         print(json.dumps({"file": path, **summary.as_dict()}) if options.json else f"{path}: {summary.table()}\n")
 
 

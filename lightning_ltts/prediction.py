@@ -29,7 +29,7 @@ from lightning_ltts.models.latent_rm import Reference, Scores
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch
-from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
+from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 
 MANIFEST = "predictions.manifest.json"
 PREDICTIONS = "predictions.jsonl"
@@ -177,6 +177,7 @@ class LatentSearch(pl.LightningModule):
                 row["beam"] = {"budget": self.beam.budget, "beams": beams[i]}
             if self.latent_rm is not None:
                 row["temperature"] = self.latent_rm.spec.temperature
+                row["agreement"] = self.latent_rm.spec.agreement
             row["choices"] = {name: int(chosen[i]) for name, chosen in choices.items()}
             # a pass is shared by its problems, and so is its cost
             row["cost"] = {
@@ -191,7 +192,8 @@ class LatentSearch(pl.LightningModule):
         votes = torch.tensor([vote_numbers([sample["answer"] for sample in question]) for question in samples])
         if scores is None or self.latent_rm is None:
             return {Majority.name: Majority().choose(votes, torch.zeros(votes.shape))}
-        selections = (Majority(), WeightedVote(self.latent_rm.spec.temperature), BestOfN())
+        spec = self.latent_rm.spec
+        selections = (Majority(), WeightedVote(spec.temperature), BestOfN(), AgreeingBestOfN(spec.agreement))
         totals = scores.trajectory.float().cpu()
         return {selection.name: selection.choose(votes, totals) for selection in selections}
 

@@ -68,7 +68,7 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert len(row["samples"][0]["scores"]) == 3
     assert len(row["beam"]["beams"]) == 2
     assert row["beam"]["budget"] == 4
-    assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n"}
+    assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n", "agreeing_best_of_n"}
     assert row["cost"].keys() == {"prompt", "greedy", "sampling", "beam"}
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table

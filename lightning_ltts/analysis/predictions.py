@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_ltts.engine.grading import vote_numbers
 from lightning_ltts.errors import DataError
+from lightning_ltts.search.scoring import RULES
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,42 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def sample_pool(rows: list[dict[str, Any]]) -> SamplePool:
+def sample_pool(rows: list[dict[str, Any]], rule: str = "sum") -> SamplePool:
     """The samples of prediction rows as tensors.
 
+    Args:
+        rows: lines of a prediction file.
+        rule: how step scores make a trajectory's score, a key of `RULES`; `answer` takes the answer's score alone.
+
     Raises:
-        DataError: questions have different numbers of samples, as when two files were joined.
+        DataError: questions have different numbers of samples, as when two files were joined; or the rule has no meaning here.
     """
+    if rule not in (*RULES, "answer"):
+        raise DataError(f"the rule '{rule}' for scores is not known; use one of {', '.join((*RULES, 'answer'))}")
     if len({len(row["samples"]) for row in rows}) != 1:
         raise DataError("the questions of the prediction file have different numbers of samples; report each run by itself")
     answers = [[_fraction(sample["answer"]) for sample in row["samples"]] for row in rows]
     votes = torch.tensor([vote_numbers(given) for given in answers])
     truths = [Fraction(row["answer"]) for row in rows]
     correct = torch.tensor([[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]).float()
-    scores = None
-    if all("scores" in sample for row in rows for sample in row["samples"]):
-        scores = torch.tensor([[_trajectory_score(sample) for sample in row["samples"]] for row in rows])
-    return SamplePool(votes, correct, scores)
+    scored = all("scores" in sample for row in rows for sample in row["samples"])
+    return SamplePool(votes, correct, _trajectory_scores([row["samples"] for row in rows], rule) if scored else None)
 
 
-def _trajectory_score(sample: dict[str, Any]) -> float:
-    """The score of the answer where it was scored, otherwise the sum over thoughts."""
-    return float(sample["answer_score"] if "answer_score" in sample else sum(sample["scores"]))
+def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor:
+    """Stored samples of every question -> trajectory scores (Q, N)."""
+    if rule == "answer":
+        if "answer_score" not in samples[0][0]:
+            raise DataError("these predictions hold no scores of answers; use another rule than 'answer'")
+        return torch.tensor([[sample["answer_score"] for sample in question] for question in samples])
+    steps = [
+        [[*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])] for sample in question]
+        for question in samples
+    ]
+    longest = max(len(scores) for question in steps for scores in question)
+    padded = [[scores + [0.0] * (longest - len(scores)) for scores in question] for question in steps]
+    counts = torch.tensor([[len(scores) for scores in question] for question in steps])
+    return RULES[rule](torch.tensor(padded, dtype=torch.float32), (torch.arange(longest) < counts[..., None]).float())
 
 
 def _fraction(text: str | None) -> Fraction | None:

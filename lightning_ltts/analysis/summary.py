@@ -1,7 +1,7 @@
 """What the extra compute bought: accuracies with intervals, and curves over N, from prediction rows alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,19 +9,28 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.predictions import sample_pool
+from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
+from lightning_ltts.errors import DataError
 from lightning_ltts.metrics.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
-from lightning_ltts.search.selection import BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.search.adaptive import Adaptive, BetaStopping, StoppingRule
+from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
+
+_SCORED = ("weighted_vote", "best_of_n", "agreeing_best_of_n", "beam")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a method's accuracy, and its paired difference to majority voting on the same samples."""
+    """One line of the table: a method's accuracy, and its paired difference to another's on the same questions."""
 
     name: str
     accuracy: float
     interval: tuple[float, float]
-    gain: float | None = None  # over majority with the same budget
+    gain: float | None = None  # over the method it is compared with
     gain_interval: tuple[float, float] | None = None
+    p_value: float | None = None  # of McNemar's exact test against that method
+    headroom: float | None = None  # share of the way from majority to the oracle
+    headroom_interval: tuple[float, float] | None = None
+    samples_used: float | None = None  # on average, where that is not the same for all questions
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Summary:
     """The result of a prediction run."""
 
     num_problems: int
+    against: str  # the method that gains are over
     lines: list[Line]
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
     by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
@@ -39,52 +49,65 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         lines = {
-            line.name: {"accuracy": line.accuracy, "interval": line.interval}
-            | ({} if line.gain is None else {"gain": line.gain, "gain_interval": line.gain_interval})
+            line.name: {name: value for name, value in vars(line).items() if name != "name" and value is not None}
             for line in self.lines
         }
-        return {"num_problems": self.num_problems, "results": lines, "curves": self.curves, "by_rank": self.by_rank}
+        fixed = {"num_problems": self.num_problems, "against": self.against}
+        return {**fixed, "results": lines, "curves": self.curves, "by_rank": self.by_rank}
 
     def table(self) -> str:
-        """A text table, at most 80 columns wide."""
+        """A text table, at most 100 columns wide."""
         width = max(len(line.name) for line in self.lines)
-        rows = [f"{'':{width}}  accuracy   95 % interval    against majority, paired 95 % interval"]
+        rows = [f"{'':{width}}  accuracy  95 % interval  {f'against {self.against}, paired':25} McNemar  headroom"]
         for line in self.lines:
-            low, high = line.interval
-            row = f"{line.name:{width}}  {line.accuracy:7.1%}    {low:5.1%} .. {high:5.1%}"
+            row = f"{line.name:{width}}   {line.accuracy:6.1%}  {f'{line.interval[0]:.1%} .. {line.interval[1]:.1%}':15}"
             if line.gain is not None and line.gain_interval is not None:
-                row += f"   {100 * line.gain:+5.1f} ({100 * line.gain_interval[0]:+.1f} .. {100 * line.gain_interval[1]:+.1f})"
-            rows.append(row)
+                gain, low, high = (f"{100 * x:+.1f}" for x in (line.gain, *line.gain_interval))
+                row += f"{f'{gain:>5} ({low} .. {high})':26}"
+                row += "" if line.p_value is None else f"{f'p={line.p_value:.1g}':9}"
+                row += "" if line.headroom is None else f"{line.headroom:6.0%}"
+            rows.append(row.rstrip() if line.samples_used is None else f"{row}{line.samples_used:.1f} samples")
         return "\n".join([f"{self.num_problems} problems", *rows])
 
 
-def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) -> Summary:
+def summarize(
+    rows: Sequence[dict[str, Any]],
+    temperature: float | None = None,
+    rule: str = "sum",
+    against: str = Majority.name,
+    stopping: StoppingRule | None = None,
+    num_samples: int | None = None,
+) -> Summary:
     """Greedy, pass@1, coverage, every selection and the beams of prediction rows.
 
     Coverage (the oracle) and pass@1 are the unbiased pass@k; a selection at N below the number of samples is averaged over
-    the disjoint blocks of N samples.
+    disjoint blocks of N samples.
 
     Args:
         rows: lines of one prediction file.
         temperature: of the weighted vote; by default the one the rows name, which was fitted on validation.
+        rule: how step scores make a trajectory's score, see `sample_pool`.
+        against: the method that others are compared with, as the table names it, `@N` left out.
+        stopping: when adaptive majority voting stops drawing.
+        num_samples: use only this many samples of each question, the first ones.
 
     Raises:
-        DataError: the rows do not belong together.
+        DataError: the rows do not belong together, or there is no such method.
     """
     # the means are taken here, not by `compute`, which would wait for other processes that have no part in this
-    rows = list(rows)
-    pool = sample_pool(rows)
+    rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
+    pool = sample_pool(rows, rule)
     if temperature is None:
         temperature = float(rows[0].get("temperature", 1.0))
     size = pool.correct.shape[1]
     sizes = [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
     selections: list[Selection] = [Majority()]
     if pool.scores is not None:
-        selections += [WeightedVote(temperature), BestOfN()]
+        selections += [WeightedVote(temperature), BestOfN(), AgreeingBestOfN(float(rows[0].get("agreement", 0.0)))]
     scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
 
     curves: dict[str, dict[int, float]] = {"coverage": {}}
-    values: dict[str, Tensor] = {"greedy": torch.tensor([_right(row, row["greedy"]) for row in rows])}
+    values: dict[str, Tensor] = {"greedy": torch.tensor([_right(row, row["greedy"]) for row in rows]).double()}
     for k in sizes:
         pass_at_k = PassAtK(k)
         pass_at_k.update(pool.correct)
@@ -94,30 +117,45 @@ def summarize(rows: Sequence[dict[str, Any]], temperature: float | None = None) 
     for selection in selections:
         curves[selection.name] = {}
         for k in sizes:
-            accuracy = SelectedAccuracy(selection, k)
+            accuracy = SelectedAccuracy(selection, k, shuffles=4)
             accuracy.update(pool.votes, pool.correct, scores)
             curves[selection.name][k] = float(accuracy.per_question().mean())
             if k == size:
                 values[f"{selection.name}@{size}"] = accuracy.per_question()
+    adaptive = Adaptive(Majority(), stopping or BetaStopping())
+    accuracy = SelectedAccuracy(adaptive)
+    accuracy.update(pool.votes, pool.correct, scores)
+    values[f"{adaptive.name}@{size}"] = accuracy.per_question()
     if "beam" in rows[0]:
-        values |= _beam_values(rows, temperature)
+        values |= _beam_values(rows, temperature, rule)
 
-    majority = values[f"majority@{size}"]
+    other = next((value for name, value in values.items() if name.split("@")[0] == against), None)
+    if other is None:
+        known = ", ".join(dict.fromkeys(name.split("@")[0] for name in values))
+        raise DataError(f"there is no method '{against}' to compare with; there are {known}")
+    majority, oracle = values[f"majority@{size}"], values["pass@1" if size == 1 else f"coverage@{size}"]
     lines = []
     for name, value in values.items():
-        accuracy_interval = bootstrap_interval(value)
-        compared = name.startswith(("weighted_vote", "best_of_n", "beam"))
-        gain = value - majority if compared else None
-        lines.append(
-            Line(
-                name,
-                float(value.mean()),
-                accuracy_interval,
-                None if gain is None else float(gain.mean()),
-                None if gain is None else bootstrap_interval(gain),
+        line = Line(name, float(value.mean()), bootstrap_interval(value))
+        if name.split("@")[0] not in (against, "pass", "coverage"):
+            gain = value - other
+            line = replace(
+                line,
+                gain=float(gain.mean()),
+                gain_interval=bootstrap_interval(gain),
+                p_value=mcnemar(value, other),
             )
-        )
-    return Summary(len(rows), lines, curves, [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores))
+        if name.startswith(_SCORED) and oracle.mean() > majority.mean():
+            line = replace(
+                line,
+                headroom=headroom_closed(value, majority, oracle),
+                headroom_interval=headroom_interval(value, majority, oracle),
+            )
+        if name.startswith(adaptive.name):
+            line = replace(line, samples_used=float(adaptive.samples_used(pool.votes).double().mean()))
+        lines.append(line)
+    by_rank = [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores)
+    return Summary(len(rows), against, lines, curves, by_rank)
 
 
 def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
@@ -130,10 +168,10 @@ def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
     return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
 
 
-def _beam_values(rows: list[dict[str, Any]], temperature: float) -> dict[str, Tensor]:
+def _beam_values(rows: list[dict[str, Any]], temperature: float, rule: str) -> dict[str, Tensor]:
     """The best final beam, and a weighted vote over the final beams."""
     budget = rows[0]["beam"]["budget"]
-    pool = sample_pool([{**row, "samples": row["beam"]["beams"]} for row in rows])
+    pool = sample_pool([{**row, "samples": row["beam"]["beams"]} for row in rows], rule)
     assert pool.scores is not None, "beams are always scored"
     values = {}
     for name, selection in ((f"beam@{budget}", BestOfN()), (f"beam_vote@{budget}", WeightedVote(temperature))):

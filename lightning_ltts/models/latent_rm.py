@@ -32,6 +32,7 @@ class LatentRMSpec:
     thought_size: int  # d of the reasoner whose thoughts it reads
     reasoner: str | None = None  # fingerprint of that reasoner
     temperature: float = 1.0  # of the weighted vote, fitted on validation
+    agreement: float = 0.0  # how much the vote counts in best-of-N with agreement, fitted on validation
     thought_head: dict[str, Any] | None = None  # options of a CODI head before the score (the published CODI variant)
     reference: bool = False  # whether it reads the reasoner's deterministic trajectory before those it is to score
     reads_answer: bool = False  # whether a score is read after the decoded answer, too
@@ -57,8 +58,8 @@ class Scores:
 
     @property
     def trajectory(self) -> Tensor:
-        """(Q, N): the answer's score where there is one, otherwise the sum over steps (section 4 of the paper)."""
-        return self.steps.sum(-1) if self.answer is None else self.answer
+        """(Q, N): the sum over steps (section 4 of the paper), and the answer's score where there is one."""
+        return self.steps.sum(-1) if self.answer is None else self.steps.sum(-1) + self.answer
 
 
 @dataclass(frozen=True)

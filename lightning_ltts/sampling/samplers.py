@@ -18,7 +18,7 @@ from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
 
 Phase = Literal["prompt", "thought", "answer"]
 
-_NOISE_STREAM, _DROPOUT_STREAM, _ANSWER_DROPOUT_STREAM = 1, 2, 5  # 3 and 4 are mining's and beam search's
+_NOISE_STREAM, _DROPOUT_STREAM, _ANSWER_DROPOUT_STREAM, _HELD_DROPOUT_STREAM = 1, 2, 5, 6  # 3 and 4: mining, beam search
 
 
 class Sampler:
@@ -117,6 +117,9 @@ class MCDropout(Sampler):
         p: probability of dropping an element.
         sites: `residual` is after attention and after the MLP (the published GPT-2 setting), `mlp_output` after the MLP
             alone (the published Llama setting), `embedding` on the inputs of the first block.
+        lifetime: `per_forward` draws a mask for every position (the paper); `per_trajectory` holds one mask per site for all
+            of a trajectory, as if each were written by a thinned network of its own. A fork, in mining or beam search, is
+            another trajectory from there on.
         prompt: also drop in the prompt; then every trajectory needs its own prompt pass.
         answer: also drop while the answer is decoded.
     """
@@ -129,6 +132,7 @@ class MCDropout(Sampler):
         sites: Sequence[Literal["residual", "mlp_output", "embedding"]] = ("residual",),
         prompt: bool = False,
         answer: bool = False,
+        lifetime: Literal["per_forward", "per_trajectory"] = "per_forward",
     ):
         if not 0 < p < 1:
             raise ConfigError(f"MCDropout needs 0 < p < 1, not p={p}; use Deterministic for no dropout")
@@ -136,6 +140,7 @@ class MCDropout(Sampler):
         self.sites = tuple(sites)
         self.prompt = prompt
         self.answer = answer
+        self.held = lifetime == "per_trajectory"
         self.perturbs_prompt = prompt
 
     @contextmanager
@@ -143,7 +148,10 @@ class MCDropout(Sampler):
         if (phase == "prompt" and not self.prompt) or (phase == "answer" and not self.answer):
             yield
             return
-        pass_keys = fold(keys, _ANSWER_DROPOUT_STREAM if phase == "answer" else _DROPOUT_STREAM, step)
+        if self.held:
+            pass_keys = fold(keys, _HELD_DROPOUT_STREAM)
+        else:
+            pass_keys = fold(keys, _ANSWER_DROPOUT_STREAM if phase == "answer" else _DROPOUT_STREAM, step)
         sites: list[Site] = []
         for site in self.sites:
             sites += ["attention_output", "mlp_output"] if site == "residual" else [site]
@@ -161,10 +169,13 @@ class MCDropout(Sampler):
     def _drop(self, module: nn.Module, inputs: object, output: Tensor, *, keys: Tensor) -> Tensor:
         """(R, L, d) -> (R, L, d) with a mask for each position, counted from the last so that left padding is harmless."""
         rows, length, width = output.shape
+        if self.held:
+            return output * keep_mask(keys, width, self.p)[:, None].to(output.dtype) / (1 - self.p)
         from_end = torch.arange(length - 1, -1, -1, device=output.device)
         position_keys = fold(keys[:, None], from_end).view(-1)
         keep = keep_mask(position_keys, width, self.p).view(rows, length, width)
         return output * keep.to(output.dtype) / (1 - self.p)
 
     def __repr__(self) -> str:
-        return f"MCDropout(p={self.p}, sites={self.sites}, prompt={self.prompt}, answer={self.answer})"
+        held = ", lifetime=per_trajectory" if self.held else ""
+        return f"MCDropout(p={self.p}, sites={self.sites}, prompt={self.prompt}, answer={self.answer}{held})"

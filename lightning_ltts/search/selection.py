@@ -61,6 +61,25 @@ class BestOfN(Selection):
         return best.where((votes >= 0).any(dim=1), -1)
 
 
+class AgreeingBestOfN(BestOfN):
+    """Best-of-N where the vote has a say: the highest of score + weight * log(share of samples with the same answer).
+
+    Args:
+        weight: 0 is best-of-N; a high one approaches majority.
+    """
+
+    name = "agreeing_best_of_n"
+
+    def __init__(self, weight: float = 0.0):
+        if weight < 0:
+            raise ConfigError(f"weight={weight} of the vote in best-of-N must not be negative")
+        self.weight = weight
+
+    def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
+        share = (votes[:, :, None] == votes[:, None, :]).double().mean(-1)
+        return super().choose(votes, scores.double() + self.weight * share.log())
+
+
 def _heaviest(votes: Tensor, weights: Tensor) -> Tensor:
     """The first sample (Q,) that gave the answer with the largest total weight."""
     answered = votes >= 0

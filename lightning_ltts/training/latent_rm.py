@@ -12,12 +12,13 @@ from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.metrics.per_question import SelectedAccuracy
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought_mask
-from lightning_ltts.search.selection import BestOfN, Majority, WeightedVote
+from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
 
 # what the temperature of the weighted vote is chosen from, on the validation store
 TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))
+AGREEMENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # likewise for the vote's weight in best-of-N
 
 
 class LatentRMModule(pl.LightningModule):
@@ -68,11 +69,12 @@ class LatentRMModule(pl.LightningModule):
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
         self.weighted = torch.nn.ModuleList([SelectedAccuracy(WeightedVote(t)) for t in TEMPERATURES])
-        self.temperature = 1.0
+        self.agreeing = torch.nn.ModuleList([SelectedAccuracy(AgreeingBestOfN(w)) for w in AGREEMENTS])
+        self.temperature, self.agreement = 1.0, 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the LatentRM's description and which reasoner it belongs to; the fitted temperature is part of it."""
-        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, temperature=self.temperature)
+        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, temperature=self.temperature, agreement=self.agreement)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another kind or reasoner.
@@ -139,19 +141,23 @@ class LatentRMModule(pl.LightningModule):
         mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
         if bool(mixed.any()):
             self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True))[mixed])
-        for metric in (*self.selected.values(), *self.weighted):
+        for metric in (*self.selected.values(), *self.weighted, *self.agreeing):
             metric.update(batch["votes"], correct, scores)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs and resets the metrics, and fits the temperature of the weighted vote."""
+        """Logs and resets the metrics, and fits the temperature of the weighted vote and the vote's weight in best-of-N."""
         values: dict[str, Any] = {f"val/{name}": self.selected[name].compute() for name in self.selected}  # type: ignore[operator]
-        weighted = [float(metric.compute()) for metric in self.weighted]  # type: ignore[operator]
-        best = max(range(len(TEMPERATURES)), key=weighted.__getitem__)
-        self.temperature = TEMPERATURES[best]
-        values |= {"val/weighted_vote": weighted[best], "val/recall@1": self.recall.compute()}
-        self.log_dict(values, prog_bar=True)
-        self.log("val/temperature", self.temperature)
-        for metric in (self.recall, *self.selected.values(), *self.weighted):
+        for name, choices, metrics in (
+            ("temperature", TEMPERATURES, self.weighted),
+            ("agreement", AGREEMENTS, self.agreeing),
+        ):
+            reached = [float(metric.compute()) for metric in metrics]  # type: ignore[operator]
+            best = max(range(len(choices)), key=reached.__getitem__)
+            setattr(self, name, choices[best])
+            values[f"val/{metrics[0].selection.name}"] = reached[best]  # type: ignore[union-attr]
+            self.log(f"val/{name}", choices[best])
+        self.log_dict(values | {"val/recall@1": self.recall.compute()}, prog_bar=True)
+        for metric in (self.recall, *self.selected.values(), *self.weighted, *self.agreeing):
             metric.reset()
 
     def configure_optimizers(self) -> Any:

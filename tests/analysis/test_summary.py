@@ -31,10 +31,16 @@ def test_table_by_hand() -> None:
         "majority@4": round(1 / 3, 4),
         "weighted_vote@4": round(1 / 3, 4),
         "best_of_n@4": round(1 / 3, 4),
+        "agreeing_best_of_n@4": round(1 / 3, 4),
+        "adaptive_majority@4": round(1 / 3, 4),
     }
     line = next(x for x in summary.lines if x.name == "best_of_n@4")
     assert line.gain == 0
     assert line.gain_interval == (pytest.approx(-1.0), pytest.approx(1.0))
+    assert line.p_value == 1  # one question won, one lost
+    assert line.headroom == 0
+    # question 1 is settled by 1 1 3 1 after all four; of 1 2 2 none and 7/2 4 5 4 the last cannot turn the vote
+    assert summary.lines[-1].samples_used == pytest.approx(4)
 
 
 def test_curves() -> None:
@@ -52,6 +58,30 @@ def test_accuracy_by_rank_of_the_score() -> None:
     assert summarize([row(0, ["1", "2"], None)]).by_rank == []
 
 
+def test_against_another_method_and_with_fewer_samples() -> None:
+    lines = {line.name: line for line in summarize(ROWS, against="greedy").lines}
+    assert lines["greedy"].gain is None
+    assert lines["best_of_n@4"].gain == pytest.approx(0)  # both are right on question 0
+    assert lines["majority@4"].gain == pytest.approx(0)
+    few = summarize(ROWS, num_samples=2)
+    assert few["coverage@2"] == pytest.approx(2 / 3)
+    assert few["best_of_n@2"] == pytest.approx(2 / 3)
+    with pytest.raises(DataError, match="no method 'beam' to compare with; there are greedy, pass"):
+        summarize(ROWS, against="beam")
+
+
+def test_rules_for_scores() -> None:
+    """Step scores of a sample are s - 1 and 1: the rule `min` takes s - 1, `last` gives all samples the same score."""
+    assert summarize(ROWS, rule="min")["best_of_n@4"] == summarize(ROWS)["best_of_n@4"]
+    assert summarize(ROWS, rule="last")["best_of_n@4"] == pytest.approx(2 / 3)  # the first samples
+    with pytest.raises(DataError, match="no scores of answers"):
+        summarize(ROWS, rule="answer")
+    with pytest.raises(DataError, match="'median' for scores is not known"):
+        summarize(ROWS, rule="median")
+    judged = [r | {"samples": [x | {"answer_score": float(i)} for i, x in enumerate(r["samples"])]} for r in ROWS]
+    assert summarize(judged, rule="answer")["best_of_n@4"] == pytest.approx(1 / 3)  # the last that has an answer
+
+
 def test_temperature_moves_the_vote() -> None:
     assert summarize(ROWS, temperature=100.0)["weighted_vote@4"] == summarize(ROWS)["majority@4"]
     assert summarize(ROWS, temperature=0.01)["weighted_vote@4"] == summarize(ROWS)["best_of_n@4"]
@@ -59,7 +89,7 @@ def test_temperature_moves_the_vote() -> None:
 
 def test_without_scores_and_with_beams() -> None:
     names = [line.name for line in summarize([row(0, ["1", "2"], None)]).lines]
-    assert names == ["greedy", "pass@1", "coverage@2", "majority@2"]
+    assert names == ["greedy", "pass@1", "coverage@2", "majority@2", "adaptive_majority@2"]
     beams = [r | {"beam": {"budget": 8, "beams": r["samples"]}} for r in ROWS]
     assert summarize(beams)["beam@8"] == summarize(ROWS)["best_of_n@4"]
     assert summarize(beams)["beam_vote@8"] == summarize(ROWS)["weighted_vote@4"]

@@ -153,7 +153,7 @@ def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, pr
         assert torch.allclose(scores[:, 0], found.steps.flatten(0, 1)[:, t], atol=5e-5)
     answers = rm.score_answers(state, rollouts.answer_ids.flatten(0, 1))
     assert torch.allclose(answers, found.answer.flatten(), atol=5e-5)
-    assert torch.equal(found.trajectory, found.answer)
+    assert torch.equal(found.trajectory, found.steps.sum(-1) + found.answer)
 
 
 def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:

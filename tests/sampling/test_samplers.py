@@ -61,6 +61,21 @@ def test_phases_and_sites(gpt2: LatentReasoner) -> None:
     assert not torch.equal(run(gpt2, MCDropout(0.5, sites=["mlp_output"]), keys), clean)
 
 
+def test_masks_that_are_held(gpt2: LatentReasoner) -> None:
+    """One mask per trajectory and site: the same at every step and position, another for every trajectory."""
+    module, keys = gpt2.modules_at(["mlp_output"])[0], torch.arange(4)
+    dropped = {}
+    for lifetime in ("per_forward", "per_trajectory"):
+        for step in (0, 1):
+            with MCDropout(0.5, lifetime=lifetime).active(gpt2, keys=keys, step=step, phase="thought"):
+                dropped[lifetime, step] = module(torch.ones(4, 3, module.weight.shape[0])) == 0
+    held = dropped["per_trajectory", 0]
+    assert torch.equal(held, dropped["per_trajectory", 1])
+    assert torch.equal(held, held[:, :1].expand_as(held))
+    assert len({tuple(row) for row in held[:, 0].tolist()}) == 4
+    assert not torch.equal(dropped["per_forward", 0], dropped["per_forward", 1])
+
+
 def test_unknown_site_of_a_family(tokenizer) -> None:
     from tests.conftest import make_reasoner
 

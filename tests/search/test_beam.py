@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.engine.rollout import RolloutEngine, deterministic
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
@@ -112,6 +112,35 @@ def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
     assert torch.equal(found.answer_ids, engine.rollout(*prompts).answer_ids)
 
 
+def test_subtrees_do_not_displace_each_other(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+    """Two subtrees of one beam and three candidates are, score for score, what each finds by itself."""
+    engine = RolloutEngine(gpt2, GaussianNoise(0.5))
+    both = BeamSearch(2, 3, subtrees=2).search(engine, latent_rm, *prompts, KEYS)
+    free = BeamSearch(2, 3).search(engine, latent_rm, *prompts, KEYS)
+    for q in range(2):
+        ids, mask = (x[q : q + 1] for x in prompts)
+        for tree in range(2):
+            path: list[int] = []
+            for _ in range(3):
+                slots = [*range(3 * tree, 3 * tree + 3)]
+                scored = [score_path(gpt2, latent_rm, engine.sampler, ids, mask, KEYS[q : q + 1], [*path, s]) for s in slots]
+                path.append(slots[int(torch.stack([s.sum() for s in scored]).argmax())])
+                best = max(scored, key=lambda s: float(s.sum()))
+            assert torch.isclose(both.scores.steps[q].sum(-1), best.sum(), atol=1e-4).any()
+    assert not torch.allclose(both.scores.steps, free.scores.steps)
+
+
+def test_answers_decide_in_the_end(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(1)
+    rm = LatentRM.from_reasoner(gpt2, reference=True, reads_answer=True).eval()
+    reference = deterministic(RolloutEngine(gpt2).rollout(*prompts))
+    found = BeamSearch(3, 2).search(RolloutEngine(gpt2, GaussianNoise(0.5)), rm, *prompts, KEYS, reference=reference)
+    assert found.scores.answer is not None
+    assert found.scores.answer.shape == (6, 3)
+    totals = found.scores.trajectory
+    assert (totals[:, :-1] >= totals[:, 1:]).all()
+
+
 def test_guidance_raises_the_score(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
     engine = RolloutEngine(gpt2, GaussianNoise(0.5))
     guided = BeamSearch(4, 4).search(engine, latent_rm, *prompts, KEYS).scores.steps.sum(-1)[:, 0]
@@ -122,5 +151,7 @@ def test_guidance_raises_the_score(gpt2: LatentReasoner, latent_rm: LatentRM, pr
 def test_options_that_make_no_sense() -> None:
     with pytest.raises(ConfigError, match="over the limit of 64"):
         BeamSearch(16, 8, limit=64)
+    with pytest.raises(ConfigError, match="multiple of subtrees=3"):
+        BeamSearch(8, 2, subtrees=3)
     with pytest.raises(ConfigError, match="beams >= 1"):
         BeamSearch(0, 8)

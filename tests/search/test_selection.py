@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.search.selection import BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
 
 # answers of six samples: 7 7 3 none 3 9
 VOTES = torch.tensor([[0, 0, 1, -1, 1, 2]])
@@ -31,7 +31,17 @@ def test_best_of_n_skips_samples_without_an_answer() -> None:
     assert choose(BestOfN(), [0, 1, 2, 9, 0, 1]) == 2
 
 
-@pytest.mark.parametrize("selection", [Majority(), WeightedVote(), BestOfN()], ids=lambda s: s.name)
+def test_agreement() -> None:
+    """Answers 7 and 3 have two of six votes, 9 one: with weight 1 a score of 9's sample must lead by ln 2."""
+    scores = [0.0, 0.0, 0.0, 9.0, 0.0, 0.6]
+    assert choose(AgreeingBestOfN(0.0), scores) == choose(BestOfN(), scores) == 5
+    assert choose(AgreeingBestOfN(1.0), scores) == 0
+    assert choose(AgreeingBestOfN(1.0), [0, 0, 0, 9, 0, 0.7]) == 5
+    with pytest.raises(ConfigError, match="weight=-1"):
+        AgreeingBestOfN(-1)
+
+
+@pytest.mark.parametrize("selection", [Majority(), WeightedVote(), BestOfN(), AgreeingBestOfN(1.0)], ids=lambda s: s.name)
 def test_no_answer_never_votes(selection: Selection) -> None:
     """In the published code unparsed answers vote as one block, and can win."""
     votes = torch.tensor([[-1, -1, -1, 0], [-1, -1, -1, -1]])

@@ -1,0 +1,220 @@
+"""The study behind docs/results.md: one command per row.
+
+    python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
+    python benchmarks/study.py paper --task hard
+    python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
+    python benchmarks/study.py table                     # of all that is finished
+
+Every row is a handful of overrides to the demo's experiments; runs go to logs/study/TASK-SIZE-SEED/ROW.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lightning_ltts import RolloutEngine, load_reasoner
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.grading import vote_numbers
+from lightning_ltts.models.latent_lm import left_pad
+from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.search.selection import Majority
+
+FOLDER = Path("logs/study")
+RM = "model.init_args."
+TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
+SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
+PROBLEMS = 2048
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what differs from the demo."""
+
+    fit: tuple[str, ...] = ()  # of the LatentRM
+    mine: tuple[str, ...] = ()
+    sampler: tuple[str, ...] = ()
+
+
+_PAPER = (f"{RM}reference=false", f"{RM}reads_answer=false", f"{RM}lr=1e-3")
+ROWS = {
+    "default": Row(),
+    "paper": Row(_PAPER),
+    "paper_deep": Row((*_PAPER, f"{RM}extra_layers=3")),
+    "answer": Row((f"{RM}reference=false",)),
+    "reference": Row((f"{RM}reads_answer=false",)),
+    "deep": Row((f"{RM}extra_layers=2",)),
+    "long": Row(("trainer.max_epochs=16",)),
+    "bce": Row((f"{RM}loss=bce",)),
+    "pairwise": Row((f"{RM}loss=pairwise",)),
+    "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
+    "hard_negatives": Row((f"{RM}hard_negatives=4",)),
+    "probe": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=1e-2")),
+    "random_head": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=0", "trainer.max_epochs=1")),
+    "m0": Row(mine=("data.init_args.num_rollouts=0",)),
+    "m16": Row(mine=("data.init_args.num_rollouts=16",)),
+    "paper_m0": Row(_PAPER, mine=("data.init_args.num_rollouts=0",)),
+    "paper_m16": Row(_PAPER, mine=("data.init_args.num_rollouts=16",)),
+    "n32": Row(
+        mine=("data.init_args.num_samples=32", "data.init_args.train.init_args.size=3072", "data.init_args.batch_size=16")
+    ),
+    "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
+    "dropout_0.1": Row(sampler=("sampler=mc_dropout", "sampler.init_args.p=0.1")),
+    "dropout_0.2": Row(sampler=("sampler=mc_dropout",)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task, a model size and a seed: what rows share a reasoner for."""
+
+    task: str
+    size: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / f"{self.task}-{self.size}-{self.seed}"
+
+    @property
+    def reasoner(self) -> Path:
+        return self.folder / "reasoner" / "checkpoints" / "best.ckpt"
+
+    def problems(self, *parts: str) -> list[str]:
+        steps, largest = TASKS[self.task]
+        options = [f"data.init_args.{part}.init_args.{{}}" for part in parts]
+        return [option.format(x) for option in options for x in (f"num_steps={steps}", f"max_number={largest}")]
+
+
+def ltts(command: str, done: Path, *overrides: str) -> None:
+    """Runs one command of the demo's pipeline, unless what it makes is there."""
+    if done.exists():
+        return
+    cpu = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.enable_progress_bar=false")
+    print(f"$ ltts {command} {' '.join(overrides)}", flush=True)
+    subprocess.run([sys.executable, "-m", "lightning_ltts", command, *overrides, *cpu], check=True)
+
+
+def train_reasoner(setting: Setting) -> None:
+    steps, largest = TASKS[setting.task]
+    layers, width = SIZES[setting.size]
+    ltts(
+        "fit", setting.folder / "reasoner.done", "experiment=demo/reasoner",
+        f"name={setting.folder.relative_to('logs')}/reasoner",
+        f"seed_everything={setting.seed}", f"data.init_args.train.init_args.seed={100 * setting.seed}",
+        *setting.problems("train", "val", "test"), f"{RM}tokenizer.init_args.max_number={largest}",
+        f"{RM}backbone.n_layer={layers}", f"{RM}backbone.n_embd={width}", f"{RM}backbone.n_positions=128",
+        f"{RM}curriculum.stage_epochs=[{','.join(['1'] * (steps - 1))},3]", f"trainer.max_epochs={steps + 4}",
+    )  # fmt: skip
+    (setting.folder / "reasoner.done").touch()
+
+
+def run(name: str, setting: Setting) -> None:
+    """All stages of a row."""
+    row, folder = ROWS[name], setting.folder / name
+    train_reasoner(setting)
+    store = "-".join(["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]).replace("=", "")
+    ltts(
+        "fit", folder / "done", "experiment=demo/latent_rm",
+        f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
+        *setting.problems("train", "val"), *row.mine, *row.sampler, *row.fit,
+    )  # fmt: skip
+    (folder / "done").touch()
+    ltts(
+        "predict", folder / "search" / "summary.json", "experiment=demo/search", f"name={folder.relative_to('logs')}/search",
+        f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}", f"{RM}seed={setting.seed}",
+        f"{RM}num_samples=64", f"data.init_args.problems.init_args.size={PROBLEMS}", *setting.problems("problems"),
+        *row.sampler,
+    )  # fmt: skip
+
+
+def samplers(setting: Setting) -> None:
+    """Many samplers on one reasoner; diversity is the mean cosine distance of two samples' last thoughts."""
+    train_reasoner(setting)
+    steps, largest = TASKS[setting.task]
+    problems = WordProblems("test", 1024, 0, steps, largest).load()
+    reasoner = load_reasoner(setting.reasoner)
+    ids, mask = left_pad([reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id)
+    settings: list[Sampler] = [GaussianNoise(std) for std in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
+    settings += [GaussianNoise(relative_std=std) for std in (0.2, 0.4)]
+    settings += [MCDropout(p) for p in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)]
+    settings += [MCDropout(p, lifetime="per_trajectory") for p in (0.02, 0.05, 0.1, 0.2)]
+    settings += [MCDropout(p, prompt=True) for p in (0.02, 0.05, 0.1, 0.2)]
+    results = []
+    for sampler in settings:
+        rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 32, [p.id for p in problems], seed=setting.seed)
+        answers = [[reasoner.read_answer(ids) for ids in question] for question in rollouts.answer_ids]
+        right = [[answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)]
+        correct = torch.tensor(right).float()
+        votes = torch.tensor([vote_numbers(given) for given in answers])
+        chosen = Majority().choose(votes, torch.zeros(votes.shape)).clamp(min=0)
+        last = torch.nn.functional.normalize(rollouts.thoughts[:, :, -1], dim=-1)
+        alike = (last @ last.mT).sum((1, 2)) - 32
+        results.append(
+            {
+                "sampler": repr(sampler),
+                "pass@1": round(float(correct.mean()), 4),
+                "majority@32": round(float(correct.gather(1, chosen[:, None]).mean()), 4),
+                "coverage@32": round(float(correct.amax(1).mean()), 4),
+                "diversity": round(float(1 - (alike / (32 * 31)).mean()), 4),
+                "answers": round(sum(len({v for v in q if v >= 0}) for q in votes.tolist()) / len(votes), 2),
+            }
+        )
+        print(json.dumps(results[-1]), flush=True)
+    (setting.folder / "samplers.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def table(num_samples: int) -> None:
+    """A line per finished row: accuracies at N, and the gains over majority with paired 95 % intervals."""
+    names = ["greedy", "majority", "weighted_vote", "best-of-N", "best-of-8", "best-of-64", "beam", "coverage", "headroom"]
+    print(f"| setting | row | {' | '.join(names)} |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for path in sorted(FOLDER.glob("*/*/search/summary.json")):
+        rows = read_rows(path.parent)
+        whole, summary = summarize(rows), summarize(rows, num_samples=num_samples)
+        lines = {line.name.split("@")[0]: line for line in summary.lines}
+
+        def gained(name: str, lines: dict = lines) -> str:
+            line = lines[name]
+            low, high = line.gain_interval
+            return f"{100 * line.accuracy:.1f} ({100 * line.gain:+.1f}, {100 * low:+.1f} .. {100 * high:+.1f})"
+
+        best = whole.curves["best_of_n"]
+        cells = [
+            path.parts[-4], path.parts[-3], f"{100 * lines['greedy'].accuracy:.1f}", f"{100 * lines['majority'].accuracy:.1f}",
+            gained("weighted_vote"), gained("best_of_n"), f"{100 * best[8]:.1f}", f"{100 * best[64]:.1f}", gained("beam"),
+            f"{100 * lines['coverage'].accuracy:.1f}", f"{100 * lines['weighted_vote'].headroom:.0f} %",
+        ]  # fmt: skip
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", choices=[*ROWS, "samplers", "table"], metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--task", choices=list(TASKS), default="easy")
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-samples", type=int, default=32, help="N of the table")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    setting = Setting(options.task, options.size, options.seed)
+    for name in options.rows:
+        if name == "table":
+            table(options.num_samples)
+        elif name == "samplers":
+            samplers(setting)
+        else:
+            run(name, setting)
+
+
+if __name__ == "__main__":
+    main()
