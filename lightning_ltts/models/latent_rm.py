@@ -224,28 +224,9 @@ class LatentRM(nn.Module):
         Raises:
             ConfigError: this LatentRM needs a reference, or answers, and none are given.
         """
-        questions, samples, steps = thoughts.shape[:3]
-        counts = torch.full((questions, samples), steps, device=thoughts.device) if thought_counts is None else thought_counts
-        longest, rows = int(counts.max()), torch.arange(questions).repeat_interleave(samples)
-        if longest == 0 and self.answer_head is None:
-            none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
-            return Scores(none + 0 * self.score_head.weight.sum())  # so that training can go through a batch without thoughts
-        state = (self.start(input_ids, attention_mask, reference) if read is None else read).take(rows)
-        inputs = self.input_projection(thoughts[:, :, :longest].flatten(0, 1).to(self.backbone.dtype))
-        if self.answer_head is not None:
-            if answer_ids is None:
-                raise ConfigError("this LatentRM reads answers; give answer_ids=rollouts.answer_ids")
-            after, index = self._answer_inputs(answer_ids.flatten(0, 1), counts.flatten(), longest)
-            inputs = _lay_out(inputs, after.to(inputs.dtype), index)
-        hidden, _ = self._read(state, inputs)
-        scores = self._value(self.score_head, hidden[:, :longest])
-        scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))
-        if thought_counts is not None:
-            scores = scores * thought_mask(counts, steps)
-        if self.answer_head is None or answer_ids is None:
-            return Scores(scores)
-        last = self._lengths(answer_ids.flatten(0, 1), counts.flatten()) - 1
-        return Scores(scores, self._value(self.answer_head, _at(hidden, last)).view(questions, samples))
+        if self.answer_head is not None and answer_ids is None:
+            raise ConfigError("this LatentRM reads answers; give answer_ids=rollouts.answer_ids")
+        return self._judge(input_ids, attention_mask, thoughts, thought_counts, answer_ids, reference, read)
 
     def score(
         self,
@@ -253,11 +234,42 @@ class LatentRM(nn.Module):
         attention_mask: Tensor,
         thoughts: Tensor,
         thought_counts: Tensor | None = None,
-        answer_ids: Tensor | None = None,
         reference: Reference | None = None,
     ) -> Tensor:
-        """The step scores (Q, N, T) of `judge`, raw logits r_t."""
-        return self.judge(input_ids, attention_mask, thoughts, thought_counts, answer_ids, reference).steps
+        """The step scores (Q, N, T) of `judge`, raw logits r_t, for which no answer is needed."""
+        return self._judge(input_ids, attention_mask, thoughts, thought_counts, None, reference, None).steps
+
+    def _judge(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        thoughts: Tensor,
+        thought_counts: Tensor | None,
+        answer_ids: Tensor | None,
+        reference: Reference | None,
+        read: RMState | None,
+    ) -> Scores:
+        questions, samples, steps = thoughts.shape[:3]
+        counts = torch.full((questions, samples), steps, device=thoughts.device) if thought_counts is None else thought_counts
+        longest, rows = int(counts.max()), torch.arange(questions).repeat_interleave(samples)
+        answers = None if self.answer_head is None or answer_ids is None else answer_ids.flatten(0, 1)
+        if longest == 0 and answers is None:
+            none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
+            return Scores(none + 0 * self.score_head.weight.sum())  # so that training can go through a batch without thoughts
+        state = (self.start(input_ids, attention_mask, reference) if read is None else read).take(rows)
+        inputs = self.input_projection(thoughts[:, :, :longest].flatten(0, 1).to(self.backbone.dtype))
+        if answers is not None:
+            after, index = self._answer_inputs(answers, counts.flatten(), longest)
+            inputs = _lay_out(inputs, after.to(inputs.dtype), index)
+        hidden, _ = self._read(state, inputs)
+        scores = self._value(self.score_head, hidden[:, :longest])
+        scores = F.pad(scores.unflatten(0, (questions, samples)), (0, steps - longest))
+        if thought_counts is not None:
+            scores = scores * thought_mask(counts, steps)
+        if self.answer_head is None or answers is None:
+            return Scores(scores)
+        last = self._lengths(answers, counts.flatten()) - 1
+        return Scores(scores, self._value(self.answer_head, _at(hidden, last)).view(questions, samples))
 
     def _read(self, state: RMState, inputs: Tensor) -> tuple[Tensor, RMState]:
         """One pass over inputs (R, L, width) at the rows' positions: hidden states (R, L, width), float32."""

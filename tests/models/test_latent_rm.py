@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 from lightning_ltts.engine.rollout import RolloutEngine, deterministic
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec, Reference
 from lightning_ltts.sampling import GaussianNoise
 from tests.conftest import BACKBONES
 
@@ -157,8 +157,29 @@ def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, pr
 
 
 def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
-    rm, thoughts = comparing(gpt2), torch.randn(6, 2, 3, 32)
+    rm, rollouts = comparing(gpt2), RolloutEngine(gpt2).rollout(*prompts)
     with pytest.raises(ConfigError, match="compares trajectories with the deterministic one"):
-        rm.score(*prompts, thoughts)
+        rm.score(*prompts, rollouts.thoughts)
+    alone = deterministic(rollouts)
     with pytest.raises(ConfigError, match="reads answers"):
-        rm.score(*prompts, thoughts, reference=deterministic(RolloutEngine(gpt2).rollout(*prompts)))
+        rm.judge(*prompts, rollouts.thoughts, reference=alone)
+    judged = rm.judge(*prompts, rollouts.thoughts, None, rollouts.answer_ids, alone)
+    assert torch.allclose(rm.score(*prompts, rollouts.thoughts, reference=alone), judged.steps, atol=5e-5)
+
+
+def test_different_lengths_with_answers(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    """Rows of one batch that have fewer thoughts are scored as if they were alone."""
+    rm, rollouts = comparing(gpt2), RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 2)
+    counts = torch.tensor([[3, 1], [2, 3], [0, 3], [1, 2], [3, 3], [2, 0]])
+    short = deterministic(RolloutEngine(gpt2).rollout(*prompts))
+    short = Reference(short.thoughts, torch.tensor([3, 1, 0, 2, 3, 1]), short.answer_ids)
+    together = rm.judge(*prompts, rollouts.thoughts, counts, rollouts.answer_ids, short)
+    for q in range(6):
+        ids, mask = (x[q : q + 1] for x in prompts)
+        kept = int(short.counts[q])
+        alone = Reference(short.thoughts[q : q + 1, :kept], short.counts[q : q + 1], short.answer_ids[q : q + 1])
+        for n in range(2):
+            thoughts = rollouts.thoughts[q : q + 1, n : n + 1, : int(counts[q, n])]
+            single = rm.judge(ids, mask, thoughts, None, rollouts.answer_ids[q : q + 1, n : n + 1], alone)
+            assert torch.allclose(together.answer[q, n], single.answer[0, 0], atol=5e-5)
+            assert torch.allclose(together.steps[q, n, : int(counts[q, n])], single.steps[0, 0], atol=5e-5)
