@@ -3,6 +3,7 @@
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
+    python benchmarks/study.py outliers                  # what the best-scored samples have in common
     python benchmarks/study.py table                     # of all that is finished
 
 Every row is a handful of overrides to the demo's experiments; runs go to logs/study/TASK-SIZE-SEED/ROW.
@@ -17,19 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from lightning_ltts import RolloutEngine, load_reasoner
+from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.grading import vote_numbers
-from lightning_ltts.models.latent_lm import left_pad
+from lightning_ltts.engine.rollout import deterministic
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
 from lightning_ltts.search.selection import Majority
 
 FOLDER = Path("logs/study")
 RM = "model.init_args."
 TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
+TRAINED_ON = {"easy": 19200, "hard": 25600}  # problems; with more, some seeds solve the easy task almost perfectly
+POSITIONS = {"easy": 64, "hard": 128}
 SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
 PROBLEMS = 2048
 
@@ -110,7 +116,8 @@ def train_reasoner(setting: Setting) -> None:
         f"name={setting.folder.relative_to('logs')}/reasoner",
         f"seed_everything={setting.seed}", f"data.init_args.train.init_args.seed={100 * setting.seed}",
         *setting.problems("train", "val", "test"), f"{RM}tokenizer.init_args.max_number={largest}",
-        f"{RM}backbone.n_layer={layers}", f"{RM}backbone.n_embd={width}", f"{RM}backbone.n_positions=128",
+        f"{RM}backbone.n_layer={layers}", f"{RM}backbone.n_embd={width}", f"{RM}backbone.n_positions={POSITIONS[setting.task]}",
+        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
         f"{RM}curriculum.stage_epochs=[{','.join(['1'] * (steps - 1))},3]", f"trainer.max_epochs={steps + 4}",
     )  # fmt: skip
     (setting.folder / "reasoner.done").touch()
@@ -137,13 +144,51 @@ def run(name: str, setting: Setting) -> None:
     )  # fmt: skip
 
 
-def samplers(setting: Setting) -> None:
-    """Many samplers on one reasoner; diversity is the mean cosine distance of two samples' last thoughts."""
+def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
+    """The setting's reasoner, 1,024 test problems, and their prompts."""
     train_reasoner(setting)
-    steps, largest = TASKS[setting.task]
-    problems = WordProblems("test", 1024, 0, steps, largest).load()
+    problems = WordProblems("test", 1024, 0, *TASKS[setting.task]).load()
     reasoner = load_reasoner(setting.reasoner)
     ids, mask = left_pad([reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id)
+    return reasoner, problems, ids, mask
+
+
+def grade(reasoner: LatentReasoner, problems: list[Problem], answer_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Answer ids (Q, N, A) -> votes (Q, N) and which are right (Q, N)."""
+    answers = [[reasoner.read_answer(ids) for ids in question] for question in answer_ids]
+    right = [[answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)]
+    return torch.tensor([vote_numbers(given) for given in answers]), torch.tensor(right).float()
+
+
+@torch.no_grad()
+def outliers(setting: Setting) -> None:
+    """By rank of the score among 32 samples: accuracy, and how far the thoughts are from the deterministic trajectory's."""
+    reasoner, problems, ids, mask = load(setting)
+    reference = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.6)).rollout(ids, mask, 32, [p.id for p in problems], setting.seed)
+    _, correct = grade(reasoner, problems, rollouts.answer_ids)
+    mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+    distance = (rollouts.thoughts - reference.thoughts[:, None]).norm(dim=-1).mean(-1)
+    print("row, score, ranks: accuracy, distance from the deterministic thoughts")
+    for name in ROWS:
+        path = setting.folder / name / "checkpoints" / "best.ckpt"
+        if not (setting.folder / name / "done").exists() or ROWS[name].sampler:
+            continue
+        rm = load_latent_rm(path).eval()
+        scores = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, reference)
+        for kind, values in (("steps", scores.steps.sum(-1)), ("trajectory", scores.trajectory)):
+            order = values.argsort(1, descending=True)
+            parts = []
+            for first, last in ((0, 1), (1, 4), (4, 8), (8, 16), (16, 32)):
+                chosen = order[mixed, first:last]
+                right, far = (x[mixed].gather(1, chosen).mean() for x in (correct, distance))
+                parts.append(f"{first + 1}-{last}: {100 * right:.0f} %, {far:.2f}")
+            print(f"{name}, {kind}: {'; '.join(parts)}", flush=True)
+
+
+def samplers(setting: Setting) -> None:
+    """Many samplers on one reasoner; diversity is the mean cosine distance of two samples' last thoughts."""
+    reasoner, problems, ids, mask = load(setting)
     settings: list[Sampler] = [GaussianNoise(std) for std in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
     settings += [GaussianNoise(relative_std=std) for std in (0.2, 0.4)]
     settings += [MCDropout(p) for p in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)]
@@ -152,10 +197,7 @@ def samplers(setting: Setting) -> None:
     results = []
     for sampler in settings:
         rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 32, [p.id for p in problems], seed=setting.seed)
-        answers = [[reasoner.read_answer(ids) for ids in question] for question in rollouts.answer_ids]
-        right = [[answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)]
-        correct = torch.tensor(right).float()
-        votes = torch.tensor([vote_numbers(given) for given in answers])
+        votes, correct = grade(reasoner, problems, rollouts.answer_ids)
         chosen = Majority().choose(votes, torch.zeros(votes.shape)).clamp(min=0)
         last = torch.nn.functional.normalize(rollouts.thoughts[:, :, -1], dim=-1)
         alike = (last @ last.mT).sum((1, 2)) - 32
@@ -197,9 +239,12 @@ def table(num_samples: int) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
+WHOLE = {"samplers": samplers, "outliers": outliers}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="+", choices=[*ROWS, "samplers", "table"], metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("rows", nargs="+", choices=[*ROWS, *WHOLE, "table"], metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--task", choices=list(TASKS), default="easy")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--seed", type=int, default=0)
@@ -210,8 +255,8 @@ def main() -> None:
     for name in options.rows:
         if name == "table":
             table(options.num_samples)
-        elif name == "samplers":
-            samplers(setting)
+        elif name in WHOLE:
+            WHOLE[name](setting)
         else:
             run(name, setting)
 

@@ -28,7 +28,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, fingerp
 from lightning_ltts.models.latent_rm import Reference, Scores
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
-from lightning_ltts.search.beam import BeamSearch
+from lightning_ltts.search.beam import BeamSearch, Pruning
 from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 
 MANIFEST = "predictions.manifest.json"
@@ -175,6 +175,8 @@ class LatentSearch(pl.LightningModule):
             }
             if beams is not None and self.beam is not None:
                 row["beam"] = {"budget": self.beam.budget, "beams": beams[i]}
+                if found.trace:
+                    row["beam"]["survival"] = [_survival(reasoner, step, i, problem) for step in found.trace]
             if self.latent_rm is not None:
                 row["temperature"] = self.latent_rm.spec.temperature
                 row["agreement"] = self.latent_rm.spec.agreement
@@ -215,6 +217,12 @@ def _rows_of(
                 if scores.answer is not None:
                     row["answer_score"] = round(float(scores.answer[q, n]), 5)
     return rows
+
+
+def _survival(reasoner: LatentReasoner, step: Pruning, question: int, problem: Problem) -> dict[str, int]:
+    """How many candidates of a beam search's step lead to the right answer, before and after pruning."""
+    right = [answer == problem.value for answer in read_answers(reasoner, step.answer_ids[question])]
+    return {"right": sum(right), "kept": sum(right[i] for i in step.kept[question].tolist())}
 
 
 class PredictionData(pl.LightningDataModule):

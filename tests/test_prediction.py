@@ -32,7 +32,7 @@ def predict(
     checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any
 ) -> list[dict]:
     defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "token_budget": 160, "latent_rm": checkpoints[1]}
-    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), **defaults | options)
+    module = LatentSearch(checkpoints[0], **{"sampler": GaussianNoise(0.5)} | defaults | options)
     runner = Trainer(
         accelerator="cpu",
         logger=False,
@@ -74,6 +74,24 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
     assert sorted(x.name for x in (tmp_path / "p").iterdir()) == ["predictions.jsonl", MANIFEST, "summary.json"]
+
+
+def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    """Without noise all candidates lead to the greedy answer, so that right ones survive wherever there are any."""
+    quiet, noisy = (
+        predict(checkpoints, tmp_path / str(std), sampler=GaussianNoise(std), beam=BeamSearch(2, 2, trace=True))
+        for std in (1e-9, 0.5)
+    )
+    for row in quiet:
+        right = row["greedy"]["answer"] == row["answer"]
+        assert row["beam"]["survival"] == [{"right": 4 * right, "kept": 2 * right}] * 3
+    assert all(0 <= step["kept"] <= min(step["right"], 2) for row in noisy for step in row["beam"]["survival"])
+    last = [row["beam"]["survival"][-1]["kept"] for row in noisy]
+    assert last == [sum(beam["answer"] == row["answer"] for beam in row["beam"]["beams"]) for row in noisy]
+    had = [[step["right"] > 0 for step in row["beam"]["survival"]] for row in noisy]
+    kept = [[step["kept"] > 0 for step in row["beam"]["survival"]] for row in noisy]
+    expected = [sum(k) / max(sum(h), 1) for k, h in zip(zip(*kept, strict=True), zip(*had, strict=True), strict=True)]
+    assert json.loads((tmp_path / "0.5/summary.json").read_text())["survival"] == expected
 
 
 def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_path: Path) -> None:

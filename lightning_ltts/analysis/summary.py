@@ -42,6 +42,7 @@ class Summary:
     lines: list[Line]
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
     by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
+    survival: list[float]  # per step of the beam search, see `_survival`; empty where it was not traced
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
@@ -53,7 +54,7 @@ class Summary:
             for line in self.lines
         }
         fixed = {"num_problems": self.num_problems, "against": self.against}
-        return {**fixed, "results": lines, "curves": self.curves, "by_rank": self.by_rank}
+        return {**fixed, "results": lines, "curves": self.curves, "by_rank": self.by_rank, "survival": self.survival}
 
     def table(self) -> str:
         """A text table, at most 100 columns wide."""
@@ -67,6 +68,9 @@ class Summary:
                 row += "" if line.p_value is None else f"{f'p={line.p_value:.1g}':9}"
                 row += "" if line.headroom is None else f"{line.headroom:6.0%}"
             rows.append(row.rstrip() if line.samples_used is None else f"{row}{line.samples_used:.1f} samples")
+        if self.survival:
+            shares = ", ".join(f"{share:.1%}" for share in self.survival)
+            rows.append(f"questions whose right branches survive each step of the beam search: {shares}")
         return "\n".join([f"{self.num_problems} problems", *rows])
 
 
@@ -155,7 +159,7 @@ def summarize(
             line = replace(line, samples_used=float(adaptive.samples_used(pool.votes).double().mean()))
         lines.append(line)
     by_rank = [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores)
-    return Summary(len(rows), against, lines, curves, by_rank)
+    return Summary(len(rows), against, lines, curves, by_rank, _survival(rows))
 
 
 def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
@@ -166,6 +170,16 @@ def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
     mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
     ranked = correct.gather(1, scores.argsort(dim=1, descending=True, stable=True))
     return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
+
+
+def _survival(rows: list[dict[str, Any]]) -> list[float]:
+    """At each step of the beam search, among questions with candidates that lead to the right answer, those that keep one."""
+    steps = [row["beam"]["survival"] for row in rows if "survival" in row.get("beam", {})]
+    shares = []
+    for pruned in zip(*steps, strict=True):
+        had = [question for question in pruned if question["right"]]
+        shares.append(sum(question["kept"] > 0 for question in had) / max(len(had), 1))
+    return shares
 
 
 def _beam_values(rows: list[dict[str, Any]], temperature: float, rule: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from lightning_ltts.engine.rollout import Branches, RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_rm import LatentRM, Reference, RMState, Scores
 from lightning_ltts.sampling.keyed_random import fold
+from lightning_ltts.sampling.samplers import Deterministic
 
 _BEAM_STREAM = 4
 
@@ -19,6 +20,15 @@ class Beams:
 
     answer_ids: Tensor  # (Q, B, A), padded
     scores: Scores  # of the surviving trajectories
+    trace: tuple["Pruning", ...] = ()  # one per step, where it was asked for
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What one step chose from, and what it kept."""
+
+    answer_ids: Tensor  # (Q, candidates, A), padded: the answer to which each candidate leads without further noise
+    kept: Tensor  # (Q, B), indices of candidates
 
 
 class BeamSearch:
@@ -35,9 +45,10 @@ class BeamSearch:
         subtrees: the beams are kept in this many independent groups, which do not displace each other; with as many as there
             are beams, this is diverse verifier tree search (Beeching et al. 2024), each subtree keeping its own best.
         limit: largest B x C that is accepted.
+        trace: also find out where every candidate leads, by completing it without noise; to see what pruning loses.
     """
 
-    def __init__(self, beams: int = 8, candidates: int = 4, subtrees: int = 1, limit: int = 4096):
+    def __init__(self, beams: int = 8, candidates: int = 4, subtrees: int = 1, limit: int = 4096, trace: bool = False):
         if beams < 1 or candidates < 1:
             raise ConfigError(f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}")
         if beams * candidates > limit:
@@ -49,6 +60,7 @@ class BeamSearch:
             raise ConfigError(f"beams={beams} must be a multiple of subtrees={subtrees}, which must be at least 1")
         self.beams = beams
         self.subtrees = subtrees
+        self.trace = trace
         self.candidates = candidates
 
     @property
@@ -89,6 +101,7 @@ class BeamSearch:
                 latent_rm.start(input_ids, attention_mask, reference),
             )
         branches, state = read
+        trace = []
         scores = torch.zeros(questions, 1, 0, dtype=torch.float32, device=device)  # (Q, beams, steps so far)
         for step in range(steps):
             branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
@@ -99,6 +112,10 @@ class BeamSearch:
             groups = scores.sum(-1).unflatten(1, (self.subtrees, -1))  # a subtree's candidates stand together
             best = groups.topk(self.beams // self.subtrees, dim=2).indices
             best = (best + torch.arange(self.subtrees, device=device)[:, None] * groups.shape[2]).flatten(1)
+            if self.trace:
+                alone, everyone = RolloutEngine(engine.reasoner, Deterministic(), engine.budget), torch.arange(len(new))
+                _, _, whole = alone.think(branches.take(everyone), branches.keys, steps)
+                trace.append(Pruning(alone.answer(whole, max_tokens).unflatten(0, (questions, -1)), best))
             scores = scores.gather(1, best[..., None].expand(-1, -1, step + 1))
             rows = (offsets + best).flatten().cpu()
             branches, state = branches.take(rows), state.take(rows)
@@ -107,4 +124,4 @@ class BeamSearch:
         order = Scores(scores, final).trajectory.argsort(dim=1, descending=True, stable=True)
         answers = answers.unflatten(0, (questions, self.beams)).gather(1, order[..., None].expand(-1, -1, max_tokens))
         scores = scores.gather(1, order[..., None].expand(-1, -1, steps))
-        return Beams(answers, Scores(scores, None if final is None else final.gather(1, order)))
+        return Beams(answers, Scores(scores, None if final is None else final.gather(1, order)), tuple(trace))
