@@ -230,6 +230,7 @@ def save_folder(
         classes = [type(reasoner.backbone).__name__]
     else:
         names = [["thought_head.", "projector."], ["score_head.", "classifier."], ["input_projection.", "projecter."]]
+        names += [["answer_head.", "answer_head."], ["reference_mark", "reference_mark"]]  # not in published ones
         names += [["backbone.", body]]
         classes = [f"{type(model.backbone).__name__.removesuffix('Model')}ForTokenClassification"]
     tied = reasoner is not None and reasoner.backbone.config.tie_word_embeddings

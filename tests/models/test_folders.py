@@ -63,8 +63,11 @@ def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> N
     assert model.config.latent_start_id == reasoner.start_id
 
 
-def test_latent_rm(reasoner: LatentReasoner, tmp_path: Path) -> None:
-    rm = LatentRM.from_reasoner(reasoner, extra_layers=1)
+@pytest.mark.parametrize("options", [{"extra_layers": 1}, {"reference": True, "reads_answer": True}], ids=str)
+def test_latent_rm(reasoner: LatentReasoner, tmp_path: Path, options: dict) -> None:
+    rm = LatentRM.from_reasoner(reasoner, **options)
+    if rm.reference_mark is not None:
+        torch.nn.init.normal_(rm.reference_mark)
     loaded = load_latent_rm(save_folder(rm, tmp_path / "rm"))
     assert loaded.spec == rm.spec
     assert fingerprint(loaded) == fingerprint(rm)
