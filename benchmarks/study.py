@@ -33,9 +33,10 @@ from lightning_ltts.search.selection import Majority
 
 FOLDER = Path("logs/study")
 RM = "model.init_args."
-TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
-TRAINED_ON = {"easy": 19200, "hard": 25600}  # problems; with more, some seeds solve the easy task almost perfectly
-POSITIONS = {"easy": 64, "hard": 128}
+TASKS = {"demo": (3, 20), "easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
+# problems; the demo is the easy task with so many that some seeds solve it almost perfectly
+TRAINED_ON = {"demo": 25600, "easy": 19200, "hard": 25600}
+POSITIONS = {"demo": 64, "easy": 64, "hard": 128}
 SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
 PROBLEMS = 2048
 
@@ -58,6 +59,8 @@ ROWS = {
     "reference": Row((f"{RM}reads_answer=false",)),
     "deep": Row((f"{RM}extra_layers=2",)),
     "long": Row(("trainer.max_epochs=16",)),
+    "big": Row((f"{RM}extra_layers=3", "trainer.max_epochs=10"), mine=("data.init_args.train.init_args.size=49152",)),
+    "huge": Row((f"{RM}extra_layers=3", "trainer.max_epochs=10"), mine=("data.init_args.train.init_args.size=131072",)),
     "bce": Row((f"{RM}loss=bce",)),
     "pairwise": Row((f"{RM}loss=pairwise",)),
     "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
@@ -65,6 +68,7 @@ ROWS = {
     "probe": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=1e-2")),
     "random_head": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=0", "trainer.max_epochs=1")),
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
+    "m64": Row(mine=("data.init_args.num_rollouts=64",)),
     "m16": Row(mine=("data.init_args.num_rollouts=16",)),
     "paper_m0": Row(_PAPER, mine=("data.init_args.num_rollouts=0",)),
     "paper_m16": Row(_PAPER, mine=("data.init_args.num_rollouts=16",)),
