@@ -4,6 +4,8 @@
     python benchmarks/study.py paper --task hard
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
+    python benchmarks/study.py beams                     # one budget spent on beams of many shapes, and what pruning loses
+    python benchmarks/study.py rules                     # trajectory scores made of step scores in many ways
     python benchmarks/study.py table                     # of all that is finished
 
 Every row is a handful of overrides to the demo's experiments; runs go to logs/study/TASK-SIZE-SEED/ROW.
@@ -29,6 +31,7 @@ from lightning_ltts.engine.grading import vote_numbers
 from lightning_ltts.engine.rollout import deterministic
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.search.scoring import RULES
 from lightning_ltts.search.selection import Majority
 
 FOLDER = Path("logs/study")
@@ -57,6 +60,8 @@ ROWS = {
     "paper_deep": Row((*_PAPER, f"{RM}extra_layers=3")),
     "answer": Row((f"{RM}reference=false",)),
     "reference": Row((f"{RM}reads_answer=false",)),
+    "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
+    "paper_noise_free": Row((*_PAPER, f"{RM}noise_free=true"), mine=("data.init_args.keep_clean=true",)),
     "deep": Row((f"{RM}extra_layers=2",)),
     "long": Row(("trainer.max_epochs=16",)),
     "big": Row((f"{RM}extra_layers=3", "trainer.max_epochs=10"), mine=("data.init_args.train.init_args.size=49152",)),
@@ -219,6 +224,53 @@ def samplers(setting: Setting) -> None:
     (setting.folder / "samplers.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
+BEAMS = ((32, 1, 1), (16, 2, 1), (16, 2, 4), (16, 2, 16), (8, 4, 1), (8, 4, 8), (4, 8, 1), (4, 8, 4), (1, 32, 1))
+
+
+def beams(setting: Setting) -> None:
+    """Beam searches of one budget (beams x candidates, in subtrees) with the default LatentRM, and where right branches die."""
+    run("default", setting)
+    print(
+        "| beams x candidates, subtrees | best beam | vote of the beams | with a right candidate, and after pruning, by step |"
+    )
+    print("|---|---|---|---|")
+    for width, candidates, subtrees in BEAMS:
+        folder = setting.folder / "beams" / f"{width}x{candidates}-{subtrees}"
+        options = {"beams": width, "candidates": candidates, "subtrees": subtrees, "trace": "true"}
+        ltts(
+            "predict", folder / "summary.json", "experiment=demo/search", f"name={folder.relative_to('logs')}",
+            f"reasoner={setting.reasoner}", f"latent_rm={setting.folder / 'default' / 'checkpoints' / 'best.ckpt'}",
+            f"{RM}seed={setting.seed}", f"{RM}num_samples=1", *setting.problems("problems"),
+            *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),
+        )  # fmt: skip
+        rows = read_rows(folder)
+        accuracy = {line.name.split("@")[0]: 100 * line.accuracy for line in summarize(rows).lines}
+        steps = range(len(rows[0]["beam"]["survival"]))
+        alive = [
+            [100 * sum(row["beam"]["survival"][t][when] > 0 for row in rows) / len(rows) for when in ("right", "kept")]
+            for t in steps
+        ]
+        line = ", ".join(f"{before:.1f} to {after:.1f}" for before, after in alive)
+        print(
+            f"| {width} x {candidates}, {subtrees} | {accuracy['beam']:.1f} | {accuracy['beam_vote']:.1f} | {line} |",
+            flush=True,
+        )
+
+
+def rules(setting: Setting) -> None:
+    """How a trajectory's score is made of its step scores: vote and best of 32 with every rule, for finished rows."""
+    for name in ROWS:
+        if not (setting.folder / name / "search" / "summary.json").exists():
+            continue
+        rows = read_rows(setting.folder / name / "search")
+        for rule in (*RULES, "answer"):
+            if rule == "answer" and "answer_score" not in rows[0]["samples"][0]:
+                continue
+            lines = {line.name.split("@")[0]: line for line in summarize(rows, rule=rule, num_samples=32).lines}
+            cells = [f"{100 * lines[selection].accuracy:.1f}" for selection in ("weighted_vote", "best_of_n")]
+            print(f"| {name} | {rule} | {' | '.join(cells)} |", flush=True)
+
+
 def table(num_samples: int) -> None:
     """A line per finished row: accuracies at N, and the gains over majority with paired 95 % intervals."""
     names = ["greedy", "majority", "weighted_vote", "best-of-N", "best-of-8", "best-of-64", "beam", "coverage", "headroom"]
@@ -243,7 +295,7 @@ def table(num_samples: int) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-WHOLE = {"samplers": samplers, "outliers": outliers}
+WHOLE = {"samplers": samplers, "outliers": outliers, "beams": beams, "rules": rules}
 
 
 def main() -> None:

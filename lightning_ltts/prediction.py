@@ -140,18 +140,19 @@ class LatentSearch(pl.LightningModule):
         self.greedy.cost = Cost()
         prompt = self.greedy.start(ids, mask, keys[:, None], sum(lengths) + 1)
         cost["prompt"], self.greedy.cost = self.greedy.cost, Cost()
-        alone, made, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
-        greedy, reference = read_answers(reasoner, tokens[:, 0]), Reference(alone[:, 0], made[:, 0], tokens[:, 0])
+        alone, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
+        greedy = read_answers(reasoner, tokens[:, 0])
+        reference = Reference(alone.fed[:, 0], alone.counts[:, 0], tokens[:, 0])
         cost["greedy"], self.engine.cost = self.greedy.cost, Cost()
 
         shared = not self.sampler.perturbs_prompt
         start = prompt.take(everyone) if shared else self.engine.start(ids, mask, names, sum(lengths) + 1)
-        thoughts, made, tokens = self.engine.sample(start, names, *lengths)
+        made, tokens = self.engine.sample(start, names, *lengths)
         cost["sampling"], self.engine.cost = self.engine.cost, Cost()
-        counts, scores = made if spec.open_ended else None, None
+        counts, scores = made.counts if spec.open_ended else None, None
         if self.latent_rm is not None:
             judge = self.latent_rm.start(ids, mask, reference)
-            scores = self.latent_rm.judge(ids, mask, thoughts, counts, tokens, read=judge)
+            scores = self.latent_rm.judge(ids, mask, made.fed, counts, tokens, read=judge, clean=made.clean)
         samples = _rows_of(reasoner, tokens, scores, counts)
         choices = self._choose(samples, scores)
         beams: list[list[dict[str, Any]]] | None = None

@@ -44,6 +44,7 @@ class Mined:
     """Trajectories of a batch of questions and the thought labels of their prefixes."""
 
     thoughts: Tensor  # (Q, N, T, d), zeros beyond a trajectory's own
+    clean: Tensor  # (Q, N, T, d), before noise was added
     thought_counts: Tensor  # (Q, N)
     labels: Tensor  # (Q, N, T), share of right completions; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N), see `vote_numbers`
@@ -57,6 +58,7 @@ class RMBatch(TypedDict):
     input_ids: Tensor  # (Q, L), left padded
     attention_mask: Tensor  # (Q, L)
     thoughts: Tensor  # (Q, N, T, d)
+    clean: Tensor  # (Q, N, T, d), or without any where the store does not keep them
     thought_counts: Tensor  # (Q, N)
     labels: Tensor  # (Q, N, T)
     votes: Tensor  # (Q, N)
@@ -102,11 +104,12 @@ def mine(
         alone = branches.take(torch.arange(questions) * samples)
         assert alone.clean is not None
         alone = replace(alone, pending=alone.clean)
-    reference_thoughts, reference_counts, alone = plain.think(alone, keys[:, 0], steps)
-    reference = Reference(reference_thoughts.float().cpu(), reference_counts.cpu(), plain.answer(alone, max_tokens).cpu())
+    without, alone = plain.think(alone, keys[:, 0], steps)
+    reference = Reference(without.fed.float().cpu(), without.counts.cpu(), plain.answer(alone, max_tokens).cpu())
     engine.cost += plain.cost
     copies = torch.arange(rollouts, device=device)
     thoughts = branches.pending.new_zeros(trajectories, steps, engine.reasoner.hidden_size)
+    clean = torch.zeros_like(thoughts)
     counts = torch.full((trajectories,), steps)
     # All rows step together: trajectories, and the completions of their prefixes, which have as many thoughts at any time.
     # Row `live[i]` of the results belongs to trajectory `owner[live[i]]`; completions are of its first `prefix` thoughts.
@@ -121,7 +124,9 @@ def mine(
             break
         own = (live < trajectories).nonzero().squeeze(-1)
         index = own.to(device)
-        thoughts[live[own].to(device), t - 1] = branches.pending[index].to(thoughts.dtype)
+        assert branches.clean is not None
+        for into, made in ((thoughts, branches.pending), (clean, branches.clean)):
+            into[live[own].to(device), t - 1] = made[index].to(thoughts.dtype)
         if t == steps:
             ready.append((live, engine.close(branches)))
             break
@@ -138,7 +143,7 @@ def mine(
             live, branches = live[kept], branches.take(kept.nonzero().squeeze(-1))
         if len(live) * (steps + 2 + max_tokens) > engine.budget:  # too many to hold: the completions are finished first
             side, main = (live >= trajectories).nonzero().squeeze(-1), (live < trajectories).nonzero().squeeze(-1)
-            _, _, finished = engine.think(branches.take(side), branches.keys[side.to(device)], steps)
+            _, finished = engine.think(branches.take(side), branches.keys[side.to(device)], steps)
             answers_of.append((live[side], engine.answer(finished, max_tokens)))
             live, branches = live[main], branches.take(main)
     answers_of.append((torch.cat([rows for rows, _ in ready]).sort().values, engine.answer(join_rows(ready), max_tokens)))
@@ -157,6 +162,7 @@ def mine(
     votes = [vote_numbers(answers[q * samples : (q + 1) * samples]) for q in range(questions)]
     return Mined(
         thoughts.unflatten(0, keys.shape).float().cpu(),
+        clean.unflatten(0, keys.shape).float().cpu(),
         counts.view(keys.shape),
         labels.unflatten(0, keys.shape),
         torch.tensor(votes),
@@ -192,6 +198,7 @@ class MiningData(pl.LightningDataModule):
         shard_size: questions per shard.
         batch_size: questions per device and training step.
         keep_uninformative: keep training questions whose trajectories are all right or all wrong.
+        keep_clean: also store thoughts as they were before noise, for a LatentRM with `noise_free`; twice the size.
     """
 
     def __init__(
@@ -210,6 +217,7 @@ class MiningData(pl.LightningDataModule):
         shard_size: int = 1024,
         batch_size: int = 64,
         keep_uninformative: bool = False,
+        keep_clean: bool = False,
     ):
         super().__init__()
         positive = {"num_samples": num_samples, "val_num_samples": val_num_samples}
@@ -227,6 +235,7 @@ class MiningData(pl.LightningDataModule):
         self.samples = {"train": num_samples, "val": val_num_samples}
         self.rollouts = {"train": num_rollouts, "val": 0}
         self.keep_all = {"train": keep_uninformative, "val": True}
+        self.keep_clean = keep_clean
         self.seed = seed
         if token_budget is not None and token_budget < 1:
             raise ConfigError(f"data.init_args.token_budget={token_budget} must be at least 1")
@@ -286,6 +295,7 @@ class MiningData(pl.LightningDataModule):
             "precision": str(trainer.precision),
             "shard_size": self.shard_size,
             "keep_uninformative": self.keep_all[split],
+            "keep_clean": self.keep_clean,
         }
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
         writer = StoreWriter(self.folder / split, settings, len(shards))
@@ -296,7 +306,9 @@ class MiningData(pl.LightningDataModule):
             trainer.strategy.barrier()
             return
         engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler, self.token_budget, self.compile)
-        mine_shard = _ShardMiner(engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed)
+        mine_shard = _ShardMiner(
+            engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed, self.keep_clean
+        )
         todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
         questions = sum(len(shards[n]) for n in todo)
         bar = tqdm(total=questions, desc=f"mining {split}", unit=" questions", disable=trainer.global_rank > 0)
@@ -328,6 +340,7 @@ class _ShardMiner:
     samples: int
     rollouts: int
     seed: int
+    keep_clean: bool
 
     def __call__(self, indices: list[int], keep_all: bool, bar: tqdm) -> tuple[Shard, dict[str, float]]:
         began, self.engine.cost = time.perf_counter(), Cost()
@@ -372,6 +385,7 @@ class _ShardMiner:
             prompt_lengths=torch.tensor([len(prompt) for prompt in prompts]),
             question_index=torch.tensor(chunk),
             thoughts=mined.thoughts,
+            clean=mined.clean if self.keep_clean else mined.clean[:, :, :0],
             thought_counts=mined.thought_counts,
             labels=mined.labels,
             votes=mined.votes,

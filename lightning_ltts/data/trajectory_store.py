@@ -34,6 +34,7 @@ class Shard:
     prompt_lengths: Tensor  # (Q,)
     question_index: Tensor  # (Q,): index in the problem list
     thoughts: Tensor  # (Q, N, T, d) float32: what was fed back, zeros beyond a trajectory's own
+    clean: Tensor  # (Q, N, T, d) float32: the same before noise; (Q, N, 0, d) where that is not kept
     thought_counts: Tensor  # (Q, N) int64
     labels: Tensor  # (Q, N, T) float32: thought labels y_t; from the last thought on, the trajectory's own correctness
     votes: Tensor  # (Q, N) int64: samples of one question with the same number gave the same answer; -1 gave none
@@ -49,6 +50,7 @@ class Example:
 
     prompt: list[int]
     thoughts: Tensor  # (N, T, d)
+    clean: Tensor  # (N, T, d) or (N, 0, d)
     thought_counts: Tensor  # (N,)
     labels: Tensor  # (N, T)
     votes: Tensor  # (N,)

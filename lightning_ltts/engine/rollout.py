@@ -84,10 +84,20 @@ class Branches:
 
 
 @dataclass(frozen=True)
+class Thoughts:
+    """What rows thought."""
+
+    fed: Tensor  # (..., T, d): what was fed back, after thought head and noise; zeros beyond a row's own
+    clean: Tensor  # (..., T, d): the same before noise was added
+    counts: Tensor  # (...): thoughts of each row, T where the reasoner's number is fixed
+
+
+@dataclass(frozen=True)
 class Rollouts:
     """Sampled trajectories of a batch of questions."""
 
     thoughts: Tensor  # (Q, N, T, d): what was fed back, after thought head and noise; zeros beyond a trajectory's own
+    clean: Tensor  # (Q, N, T, d): the same before noise was added
     thought_counts: Tensor  # (Q, N): thoughts of each trajectory, T where the reasoner's number is fixed
     answer_ids: Tensor  # (Q, N, A): padded with the pad id, end of sequence excluded
     token_forwards: int
@@ -173,29 +183,29 @@ class RolloutEngine:
         lengths: list[int] = attention_mask.sum(-1).tolist()
         packs = self.packs(lengths, distinct, steps + 2 + max_tokens)
 
-        def run(questions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        def run(questions: list[int]) -> tuple[Tensor, ...]:
             chosen, width = torch.tensor(questions, device=input_ids.device), max(lengths[i] for i in questions)
             part, mask = (x[chosen, -width:].to(device) for x in (input_ids, attention_mask))
             names = sample_keys(keys[chosen.to(device)], distinct)
-            return self.sample(self.start(part, mask, names, steps + 1 + max_tokens), names, steps, max_tokens)
+            made, answers = self.sample(self.start(part, mask, names, steps + 1 + max_tokens), names, steps, max_tokens)
+            return made.fed, made.clean, made.counts, answers
 
         parts = [part for questions in packs for part in halve_if_needed(questions, run)]
         inverse = torch.tensor([i for questions in packs for i in questions], device=device).argsort()
-        thoughts, counts, answers = (torch.cat(tensors)[inverse] for tensors in zip(*parts, strict=True))
-        if distinct < num_samples:
-            thoughts = thoughts.expand(-1, num_samples, -1, -1)
-            counts = counts.expand(-1, num_samples)
-            answers = answers.expand(-1, num_samples, -1)
+        joined = (torch.cat(tensors)[inverse] for tensors in zip(*parts, strict=True))
+        # one trajectory stands for all where they do not differ
+        fed, clean, counts, answers = (x.expand(-1, num_samples, *x.shape[2:]) for x in joined)
         spent = self.cost - before
-        return Rollouts(thoughts, counts, answers, spent.token_forwards, spent.tree_nodes)
+        return Rollouts(fed, clean, counts, answers, spent.token_forwards, spent.tree_nodes)
 
     # -- its parts, for mining and search
 
-    def sample(self, branches: Branches, keys: Tensor, steps: int, max_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-        """From prompts that are read: keys (Q, N) -> thoughts (Q, N, T, d), their counts (Q, N), answer ids (Q, N, A)."""
-        thoughts, counts, branches = self.think(branches, keys.flatten(), steps)
-        answers = self.answer(branches, max_tokens)
-        return thoughts.unflatten(0, keys.shape), counts.view(keys.shape), answers.unflatten(0, keys.shape)
+    def sample(self, branches: Branches, keys: Tensor, steps: int, max_tokens: int) -> tuple[Thoughts, Tensor]:
+        """From prompts that are read: keys (Q, N) -> their thoughts (Q, N, ...) and answer ids (Q, N, A)."""
+        made, branches = self.think(branches, keys.flatten(), steps)
+        answers = self.answer(branches, max_tokens).unflatten(0, keys.shape)
+        shaped = (x.unflatten(0, keys.shape) for x in (made.fed, made.clean, made.counts))
+        return Thoughts(*shaped), answers
 
     @torch.no_grad()
     def start(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int) -> Branches:
@@ -273,7 +283,7 @@ class RolloutEngine:
         return replace(branches, pending=thought, step=branches.step + 1, token=token, clean=clean)
 
     @torch.no_grad()
-    def think(self, branches: Branches, keys: Tensor, steps: int) -> tuple[Tensor, Tensor, Branches]:
+    def think(self, branches: Branches, keys: Tensor, steps: int) -> tuple[Thoughts, Branches]:
         """Goes on until every row has all its thoughts.
 
         Where the reasoner is open-ended, rows leave when they predict the end token; one that has not done so after `steps`
@@ -284,11 +294,12 @@ class RolloutEngine:
             keys: names of the rows from here on; a whole multiple of the rows forks them in the first step.
             steps: T, thoughts in all, those made before included.
 
-        Returns thoughts (R, T, d), from the pending one on, zeros where there is none; their counts (R,), those made before
-        included; and the rows, ready for `answer`.
+        Returns the thoughts (R, ...), from the pending one on, zeros where there is none, their counts with those made before;
+        and the rows, ready for `answer`.
         """
         made = branches.step
         thoughts = branches.pending.new_zeros(len(keys), steps, self.reasoner.hidden_size)
+        clean = torch.zeros_like(thoughts)
         counts = torch.full((len(keys),), steps)
         live, ready = torch.arange(len(keys)), []
         if made == steps and len(keys) > len(branches.keys):  # no step is left to fork in
@@ -303,11 +314,13 @@ class RolloutEngine:
             index = live.to(keys.device, non_blocking=True)
             if t > 0:
                 thoughts[index, t - 1] = branches.pending.to(thoughts.dtype)
+                assert branches.clean is not None, "rows that have made a thought know it as it was before noise"
+                clean[index, t - 1] = branches.clean.to(thoughts.dtype)
             if t == steps:
                 ready.append((live, self.close(branches)))
             else:
                 branches = self.step(branches, keys[index])
-        return thoughts, counts.to(keys.device), join_rows(ready)
+        return Thoughts(thoughts, clean, counts.to(keys.device)), join_rows(ready)
 
     @torch.no_grad()
     def close(self, branches: Branches) -> Branches:

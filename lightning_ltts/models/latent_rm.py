@@ -36,6 +36,7 @@ class LatentRMSpec:
     thought_head: dict[str, Any] | None = None  # options of a CODI head before the score (the published CODI variant)
     reference: bool = False  # whether it reads the reasoner's deterministic trajectory before those it is to score
     reads_answer: bool = False  # whether a score is read after the decoded answer, too
+    noise_free: bool = False  # whether it also reads every thought as it was before the sampler added noise
     end_id: int = 0  # the token between thoughts and answer, where answers are read
     pad_id: int = 0  # fills up answers
 
@@ -93,6 +94,10 @@ class LatentRM(nn.Module):
         width = self.backbone.config.hidden_size
         same = width == spec.thought_size
         self.input_projection = nn.Identity() if same else nn.Linear(spec.thought_size, width)
+        # from what the sampler added; 0 at first, as if the thought were all there is
+        self.noise_projection = nn.Linear(spec.thought_size, width, bias=False) if spec.noise_free else None
+        if self.noise_projection is not None:
+            nn.init.zeros_(self.noise_projection.weight)
         self.thought_head = nn.Identity() if spec.thought_head is None else CodiHead(width, **spec.thought_head)
         self.score_head = nn.Linear(width, 1)
         self.answer_head = nn.Linear(width, 1) if spec.reads_answer else None
@@ -111,6 +116,7 @@ class LatentRM(nn.Module):
         backbone: dict[str, Any] | None = None,
         reference: bool = False,
         reads_answer: bool = False,
+        noise_free: bool = False,
     ) -> "LatentRM":
         """A LatentRM for a reasoner's thoughts whose backbone starts from the reasoner's weights.
 
@@ -124,6 +130,7 @@ class LatentRM(nn.Module):
                 weights, over the reasoner's vocabulary, and thoughts of another size are projected.
             reference: whether it reads the reasoner's deterministic trajectory, too.
             reads_answer: whether it also scores the decoded answer.
+            noise_free: whether it also reads thoughts as they were before noise.
 
         Raises:
             ConfigError: a negative number of extra layers, or extra layers on a backbone of its own.
@@ -131,6 +138,7 @@ class LatentRM(nn.Module):
         if extra_layers < 0:
             raise ConfigError(f"extra_layers={extra_layers} must not be negative")
         options: dict[str, Any] = {"reasoner": fingerprint(reasoner), "reference": reference, "reads_answer": reads_answer}
+        options["noise_free"] = noise_free
         options |= {"end_id": reasoner.end_id, "pad_id": reasoner.pad_id}
         if backbone is not None:
             if extra_layers:
@@ -172,7 +180,7 @@ class LatentRM(nn.Module):
                 )
             steps = reference.thoughts.shape[1]
             after, index = self._answer_inputs(reference.answer_ids, reference.counts, steps)
-            before = self.input_projection(reference.thoughts.to(self.backbone.dtype))
+            before = self._thought_inputs(reference.thoughts, reference.thoughts)
             read = _lay_out(before, after, index) + self.reference_mark
             inputs = torch.cat([inputs, read.to(inputs.dtype)], dim=1)
             has = (
@@ -190,12 +198,13 @@ class LatentRM(nn.Module):
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         return RMState(SharedPrefixCache(cache, mask, layout), attention_mask.sum(-1))
 
-    def extend(self, state: RMState, thoughts: Tensor) -> tuple[Tensor, RMState]:
+    def extend(self, state: RMState, thoughts: Tensor, clean: Tensor | None = None) -> tuple[Tensor, RMState]:
         """Reads the next thoughts (R, L, d) of every row: their scores (R, L), raw logits, and the new state.
 
-        The given state must not be used again, except through a `take` made before.
+        `clean` (R, L, d) are the thoughts before noise, for a LatentRM that reads them. The given state must not be used
+        again, except through a `take` made before.
         """
-        hidden, state = self._read(state, self.input_projection(thoughts.to(self.backbone.dtype)))
+        hidden, state = self._read(state, self._thought_inputs(thoughts, clean))
         return self._value(self.score_head, hidden), state
 
     def score_answers(self, state: RMState, answer_ids: Tensor) -> Tensor:
@@ -215,18 +224,20 @@ class LatentRM(nn.Module):
         answer_ids: Tensor | None = None,
         reference: Reference | None = None,
         read: RMState | None = None,
+        clean: Tensor | None = None,
     ) -> Scores:
         """Scores of whole trajectories: prompts (Q, L), thoughts (Q, N, T, d), and answers (Q, N, A) where it reads them.
 
         Where `thought_counts` (Q, N) says that a trajectory has fewer than T thoughts, the scores beyond are 0. `read` is what
-        `start` made of these prompts (and their reference), where they are read already.
+        `start` made of these prompts (and their reference), where they are read
+        already; `clean` (Q, N, T, d) are the thoughts before noise.
 
         Raises:
-            ConfigError: this LatentRM needs a reference, or answers, and none are given.
+            ConfigError: this LatentRM needs a reference, answers or noise-free thoughts, and none are given.
         """
         if self.answer_head is not None and answer_ids is None:
             raise ConfigError("this LatentRM reads answers; give answer_ids=rollouts.answer_ids")
-        return self._judge(input_ids, attention_mask, thoughts, thought_counts, answer_ids, reference, read)
+        return self._judge(input_ids, attention_mask, thoughts, thought_counts, answer_ids, reference, read, clean)
 
     def score(
         self,
@@ -235,9 +246,10 @@ class LatentRM(nn.Module):
         thoughts: Tensor,
         thought_counts: Tensor | None = None,
         reference: Reference | None = None,
+        clean: Tensor | None = None,
     ) -> Tensor:
         """The step scores (Q, N, T) of `judge`, raw logits r_t, for which no answer is needed."""
-        return self._judge(input_ids, attention_mask, thoughts, thought_counts, None, reference, None).steps
+        return self._judge(input_ids, attention_mask, thoughts, thought_counts, None, reference, None, clean).steps
 
     def _judge(
         self,
@@ -248,6 +260,7 @@ class LatentRM(nn.Module):
         answer_ids: Tensor | None,
         reference: Reference | None,
         read: RMState | None,
+        clean: Tensor | None,
     ) -> Scores:
         questions, samples, steps = thoughts.shape[:3]
         counts = torch.full((questions, samples), steps, device=thoughts.device) if thought_counts is None else thought_counts
@@ -257,7 +270,8 @@ class LatentRM(nn.Module):
             none = thoughts.new_zeros(questions, samples, steps, dtype=torch.float32)
             return Scores(none + 0 * self.score_head.weight.sum())  # so that training can go through a batch without thoughts
         state = (self.start(input_ids, attention_mask, reference) if read is None else read).take(rows)
-        inputs = self.input_projection(thoughts[:, :, :longest].flatten(0, 1).to(self.backbone.dtype))
+        before = None if clean is None else clean[:, :, :longest].flatten(0, 1)
+        inputs = self._thought_inputs(thoughts[:, :, :longest].flatten(0, 1), before)
         if answers is not None:
             after, index = self._answer_inputs(answers, counts.flatten(), longest)
             inputs = _lay_out(inputs, after.to(inputs.dtype), index)
@@ -270,6 +284,18 @@ class LatentRM(nn.Module):
             return Scores(scores)
         last = self._lengths(answers, counts.flatten()) - 1
         return Scores(scores, self._value(self.answer_head, _at(hidden, last)).view(questions, samples))
+
+    def _thought_inputs(self, thoughts: Tensor, clean: Tensor | None) -> Tensor:
+        """Thoughts (R, L, d), and the same before noise -> inputs (R, L, width)."""
+        inputs: Tensor = self.input_projection(thoughts.to(self.backbone.dtype))
+        if self.noise_projection is None:
+            return inputs
+        if clean is None or clean.shape != thoughts.shape:
+            raise ConfigError(
+                "this LatentRM also reads thoughts as they were before noise; give clean=rollouts.clean, and for training mine "
+                "with data.init_args.keep_clean=true"
+            )
+        return inputs + self.noise_projection((thoughts - clean).to(self.backbone.dtype))
 
     def _read(self, state: RMState, inputs: Tensor) -> tuple[Tensor, RMState]:
         """One pass over inputs (R, L, width) at the rows' positions: hidden states (R, L, width), float32."""

@@ -107,14 +107,15 @@ class BeamSearch:
             branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
             grown = self.budget // scores.shape[1]
             parents = torch.arange(len(state.positions)).repeat_interleave(grown)
-            new, state = latent_rm.extend(state.take(parents), branches.pending[:, None])
+            clean = None if branches.clean is None else branches.clean[:, None]
+            new, state = latent_rm.extend(state.take(parents), branches.pending[:, None], clean)
             scores = torch.cat([scores.repeat_interleave(grown, 1), new.view(questions, -1, 1)], dim=2)
             groups = scores.sum(-1).unflatten(1, (self.subtrees, -1))  # a subtree's candidates stand together
             best = groups.topk(self.beams // self.subtrees, dim=2).indices
             best = (best + torch.arange(self.subtrees, device=device)[:, None] * groups.shape[2]).flatten(1)
             if self.trace:
                 alone, everyone = RolloutEngine(engine.reasoner, Deterministic(), engine.budget), torch.arange(len(new))
-                _, _, whole = alone.think(branches.take(everyone), branches.keys, steps)
+                _, whole = alone.think(branches.take(everyone), branches.keys, steps)
                 trace.append(Pruning(alone.answer(whole, max_tokens).unflatten(0, (questions, -1)), best))
             scores = scores.gather(1, best[..., None].expand(-1, -1, step + 1))
             rows = (offsets + best).flatten().cpu()

@@ -29,6 +29,7 @@ class LatentRMModule(pl.LightningModule):
         loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code), `bce` or `pairwise`.
         reference: read the reasoner's deterministic trajectory too, for comparison.
         reads_answer: give a score after the decoded answer; it then stands for the trajectory.
+        noise_free: read every thought also as it was before noise; needs a store mined with `keep_clean`.
         extra_layers: layers on top of the reasoner's.
         backbone: instead of the reasoner's, a Hugging Face configuration of any supported family and size, from random weights.
         trained: `all`, or `head` for a probe, a linear head on what the reasoner itself computes.
@@ -44,6 +45,7 @@ class LatentRMModule(pl.LightningModule):
         loss: Literal["contrastive", "contrastive_unnormalized", "bce", "pairwise"] = "contrastive",
         reference: bool = False,
         reads_answer: bool = False,
+        noise_free: bool = False,
         extra_layers: int = 0,
         backbone: dict[str, Any] | None = None,
         trained: Literal["all", "head"] = "all",
@@ -64,7 +66,7 @@ class LatentRMModule(pl.LightningModule):
         source = load_reasoner(reasoner)
         if source.spec.num_thoughts == 0:
             raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
-        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone, reference, reads_answer)
+        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone, reference, reads_answer, noise_free)
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
         self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
@@ -132,6 +134,7 @@ class LatentRMModule(pl.LightningModule):
             batch["thought_counts"],
             batch["answers"],
             reference,
+            clean=batch["clean"],
         )
 
     def validation_step(self, batch: RMBatch, batch_idx: int) -> None:

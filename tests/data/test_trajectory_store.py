@@ -15,6 +15,7 @@ def make_shard(start: int, questions: int = 2) -> Shard:
         prompt_lengths=lengths,
         question_index=torch.arange(questions) + start,
         thoughts=torch.full((questions, 4, 3, 8), float(start)),
+        clean=torch.zeros(questions, 4, 0, 8),
         thought_counts=torch.full((questions, 4), 3),
         labels=torch.rand(questions, 4, 3),
         votes=torch.zeros(questions, 4, dtype=torch.long),

@@ -183,3 +183,22 @@ def test_different_lengths_with_answers(gpt2: LatentReasoner, prompts: tuple[Ten
             single = rm.judge(ids, mask, thoughts, None, rollouts.answer_ids[q : q + 1, n : n + 1], alone)
             assert torch.allclose(together.answer[q, n], single.answer[0, 0], atol=5e-5)
             assert torch.allclose(together.steps[q, n, : int(counts[q, n])], single.steps[0, 0], atol=5e-5)
+
+
+def test_reads_what_the_sampler_added(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    """The noise is what thoughts and noise-free thoughts differ by; a LatentRM that reads it starts as one that does not."""
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 2)
+    rm = LatentRM.from_reasoner(reasoner, noise_free=True).eval().requires_grad_(False)
+    blind = LatentRM.from_reasoner(reasoner).eval().requires_grad_(False)
+    blind.score_head.load_state_dict(rm.score_head.state_dict())
+    assert torch.allclose(rm.score(*prompts, rollouts.thoughts, clean=rollouts.clean), blind.score(*prompts, rollouts.thoughts))
+    torch.nn.init.normal_(rm.noise_projection.weight)
+    found = rm.score(*prompts, rollouts.thoughts, clean=rollouts.clean)
+    state = rm.start(*prompts).take(torch.arange(6).repeat_interleave(2))
+    for t in range(3):
+        fed, clean = (x.flatten(0, 1)[:, t : t + 1] for x in (rollouts.thoughts, rollouts.clean))
+        scores, state = rm.extend(state, fed, clean)
+        assert torch.allclose(scores[:, 0], found.flatten(0, 1)[:, t], atol=5e-5)
+    assert not torch.allclose(found, blind.score(*prompts, rollouts.thoughts), atol=1e-2)
+    with pytest.raises(ConfigError, match="before noise"):
+        rm.score(*prompts, rollouts.thoughts)

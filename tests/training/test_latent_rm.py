@@ -32,6 +32,7 @@ def learnable_batch(questions: int = 8) -> RMBatch:
         input_ids=ids,
         attention_mask=mask,
         thoughts=thoughts,
+        clean=thoughts * 0.5,
         thought_counts=torch.full(votes.shape, thoughts.shape[2]),
         labels=labels,
         votes=votes,
@@ -50,6 +51,7 @@ def learnable_batch(questions: int = 8) -> RMBatch:
         {"loss": "bce"},
         {"loss": "pairwise"},
         {"reference": True},
+        {"noise_free": True},
         {"reads_answer": True},
         {"reference": True, "reads_answer": True, "hard_negatives": 4.0},
         {"backbone": {"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64}, "reads_answer": True},
@@ -85,7 +87,7 @@ def test_validation_metrics_by_hand(checkpoint: str, monkeypatch: pytest.MonkeyP
     batch["labels"] = correct[..., None].expand(-1, -1, 3)
     batch["votes"] = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
     totals = torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 9], [1, 0, 0, 0]])
-    monkeypatch.setattr(module.latent_rm, "judge", lambda *args: Scores(totals[..., None].expand(-1, -1, 3) / 3))
+    monkeypatch.setattr(module.latent_rm, "judge", lambda *args, clean: Scores(totals[..., None].expand(-1, -1, 3) / 3))
     logged: dict = {}
     module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
     module.validation_step(batch, 0)
@@ -107,8 +109,9 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
         val_num_samples=4,
         batch_size=4,
         keep_uninformative=True,
+        keep_clean=True,
     )
-    module = LatentRMModule(checkpoint)
+    module = LatentRMModule(checkpoint, noise_free=True)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=2,
