@@ -124,8 +124,9 @@ def train_reasoner(setting: Setting) -> None:
         "fit", setting.folder / "reasoner.done", "experiment=demo/reasoner",
         f"name={setting.folder.relative_to('logs')}/reasoner",
         f"seed_everything={setting.seed}", f"data.init_args.train.init_args.seed={100 * setting.seed}",
-        *setting.problems("train", "val", "test"), f"{RM}tokenizer.init_args.max_number={largest}",
-        f"{RM}backbone.n_layer={layers}", f"{RM}backbone.n_embd={width}", f"{RM}backbone.n_positions={POSITIONS[setting.task]}",
+        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
+        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}",
+        f"{RM}start.backbone.n_positions={POSITIONS[setting.task]}",
         f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
         f"{RM}curriculum.stage_epochs=[{','.join(['1'] * (steps - 1))},3]", f"trainer.max_epochs={steps + 4}",
     )  # fmt: skip

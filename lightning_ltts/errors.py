@@ -19,3 +19,7 @@ class CheckpointError(LTTSError):
 
 class StoreError(LTTSError):
     """A trajectory store or prediction file that does not belong to this run."""
+
+
+class TrainingError(LTTSError):
+    """A training that cannot come to anything, found out early."""

@@ -16,7 +16,7 @@ from tests.helpers import save_latent_rm, save_reasoner
 SMALL = [
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
-    "model.init_args.backbone.n_embd=16",
+    "model.init_args.start.backbone.n_embd=16",
     "data.init_args.train.init_args.size=128",
     "data.init_args.val.init_args.size=8",
 ]

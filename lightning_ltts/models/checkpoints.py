@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Generation
 from lightning_ltts.errors import CheckpointError, LTTSError
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
-from lightning_ltts.models.published import Published, change_spec, read_published
+from lightning_ltts.models.published import Published, change_spec, merge_lora, read_published
 from lightning_ltts.models.weights import State, check_keys, fill_backbone, read_pickle, read_tensors, weight_files
 
 ENTRY = "lightning_ltts"
@@ -121,6 +121,8 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
         raise CheckpointError(f"the entry '{ENTRY}' of {path} does not describe a model; train it again")
     prefix = f"{entry['kind']}."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    if "lora_alpha" in entry:
+        merge_lora(state, entry["spec"]["backbone"]["model_type"], str(path), entry["lora_alpha"])
     return Published("Lightning checkpoint", entry["kind"], _spec(entry, path, changes), state, {})
 
 

@@ -280,7 +280,7 @@ def rename(tensors: State, keys: KeyMap, source: str, title: str) -> tuple[State
     return state, names
 
 
-def merge_lora(state: State, family: str, source: str) -> None:
+def merge_lora(state: State, family: str, source: str, alpha: float = LORA_ALPHA) -> None:
     """Adds adapters to the weights they belong to, in place: W + (alpha / r) B A (arXiv 2106.09685).
 
     GPT-2 keeps its matrices transposed (Conv1D), and so is what is added.
@@ -304,7 +304,7 @@ def merge_lora(state: State, family: str, source: str) -> None:
             raise CheckpointError(
                 f"{source}: the adapter '{key}' of shape {tuple(a.shape)} does not fit '{up}' of {tuple(b.shape)}"
             )
-        added = b @ a * (LORA_ALPHA / a.shape[0])
+        added = b @ a * (alpha / a.shape[0])
         added = added.T if family == "gpt2" else added
         weight = state[target]
         if weight.shape != added.shape:

@@ -1,113 +1,143 @@
 """Training a COCONUT reasoner: explicit steps give way to thoughts, stage by stage (arXiv 2412.06769)."""
 
-from typing import Any
+from typing import Any, Literal
 
-import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import DynamicCache
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.tokenization import TokenizerSource, encode_text
-from lightning_ltts.engine.rollout import RolloutEngine
-from lightning_ltts.errors import CheckpointError, DataError
-from lightning_ltts.models.checkpoints import ENTRY, describe
-from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner, position_ids
+from lightning_ltts.errors import CheckpointError, ConfigError, DataError
+from lightning_ltts.models.checkpoints import ENTRY
+from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
+from lightning_ltts.sampling.keyed_random import fold, uniform
 from lightning_ltts.training.curriculum import Curriculum, Stage
-from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
+from lightning_ltts.training.reasoner import Encoded, ReasonerModule, Start
+
+_STAGE_STREAM = 5
 
 
-class CoconutModule(pl.LightningModule):
-    """A COCONUT reasoner, trained from random weights through a staged curriculum.
+class CoconutModule(ReasonerModule):
+    """A COCONUT reasoner, trained through a staged curriculum.
+
+    A curriculum without latent stages trains explicit chain of thought (`drop_all_steps: false`), the usual first part of a
+    recipe from a pretrained model, or an answer without any thought (`true`), the baseline.
 
     Args:
-        tokenizer: how its tokenizer is made.
-        backbone: Hugging Face configuration with a `model_type` (for instance gpt2); the vocabulary size is the tokenizer's.
+        start: a pretrained model, a chain-of-thought checkpoint, or a tokenizer and a backbone for random weights.
         curriculum: epochs per stage; they should add up to the trainer's max_epochs.
         max_answer_tokens: tokens decoded after the last thought.
+        spec: further fields of the reasoner's specification.
+        uniform_prob: share of batches that are trained in a stage drawn evenly from all, against forgetting.
+        reset_optimizer: forget the moments of AdamW when a stage begins.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
-        warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
+        warmup: share of all steps in which the learning rate rises.
+        schedule: what it does after that.
     """
 
     def __init__(
         self,
-        tokenizer: TokenizerSource,
-        backbone: dict[str, Any],
+        start: Start,
         curriculum: Curriculum = Curriculum(),  # noqa: B008  # frozen
         max_answer_tokens: int = 8,
+        spec: SpecChanges | None = None,
+        uniform_prob: float = 0.0,
+        reset_optimizer: bool = False,
         lr: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
+        schedule: Literal["cosine", "constant"] = "cosine",
     ):
-        super().__init__()
+        if not 0 <= uniform_prob <= 1:
+            raise ConfigError(f"model.init_args.uniform_prob={uniform_prob} must be between 0 and 1")
+        thoughts = curriculum.last.num_thoughts
+        if (spec or {}).get("num_thoughts", thoughts) != thoughts:
+            raise ConfigError(
+                f"spec.num_thoughts={(spec or {})['num_thoughts']} does not fit the curriculum, which ends with {thoughts} "
+                "thoughts (stages x thoughts_per_step); leave it out"
+            )
+        options = {**(spec or {}), "num_thoughts": thoughts, "max_answer_tokens": max_answer_tokens}
+        super().__init__(start.build("coconut", options), start, lr, weight_decay, warmup, schedule)
         self.save_hyperparameters()
         self.curriculum = curriculum
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        last = curriculum.last
-        self.reasoner: LatentReasoner = new_reasoner(
-            "coconut", backbone, tokenizer.build(), last.num_thoughts, max_answer_tokens
-        )
-        self.accuracy = MeanMetric()
+        self.uniform_prob = uniform_prob
+        self.reset_optimizer = reset_optimizer
         self.stage: Stage = curriculum.stage_at(0)
-        self._encoded: dict[Problem, _Encoded] = {}
 
     # -- stages
 
+    @property
+    def num_thoughts(self) -> int:
+        """Those of the current stage."""
+        return self.stage.num_thoughts
+
     def on_fit_start(self) -> None:
-        """Says what will be trained: devices, effective batch and stages."""
-        trainer = self.trainer
-        batch = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-        rank_zero_info(f"effective batch {batch}, {trainer.estimated_stepping_batches} steps")
-        for epoch in range(trainer.max_epochs or 0):
-            stage = self.curriculum.stage_at(epoch)
-            if epoch == 0 or stage != self.curriculum.stage_at(epoch - 1):
+        """Says what will be trained, and refuses problems without the steps that the curriculum is about.
+
+        Raises:
+            DataError: such a problem.
+        """
+        super().on_fit_start()
+        epochs = self.trainer.max_epochs or 0
+        stages = [self.curriculum.stage_at(epoch) for epoch in range(epochs)]
+        if any(stage.skipped_steps is not None for stage in stages):
+            problems: list[Problem] = self.trainer.datamodule.problems["train"]  # type: ignore[attr-defined]
+            bare = [problem for problem in problems if not problem.steps]
+            if bare:
+                raise DataError(
+                    f"{bare[0].source} has no steps, which the curriculum is about ({len(bare)} of {len(problems)} have "
+                    "none); give problems with steps, or train with cot_epochs=0 and a single stage"
+                )
+        for epoch, stage in enumerate(stages):
+            if epoch == 0 or stage != stages[epoch - 1]:
                 rank_zero_info(f"from epoch {epoch}: {stage}")
 
     def on_train_epoch_start(self) -> None:
         """Sets the stage of this epoch."""
-        self.stage = self.curriculum.stage_at(self.current_epoch)
+        stage = self.curriculum.stage_at(self.current_epoch)
+        if self.reset_optimizer and stage != self.stage:
+            self.trainer.optimizers[0].state.clear()
+        self.stage = stage
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the reasoner's description, with the number of thoughts of the current stage."""
-        checkpoint[ENTRY] = describe("reasoner", self.reasoner, num_thoughts=self.stage.num_thoughts)
+        """Adds the stage."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint[ENTRY]["stage"] = self.stage.index
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the stage and refuses a checkpoint with another tokenizer.
+        """Restores the stage.
 
         Raises:
-            CheckpointError: it is not a reasoner's checkpoint, or its vocabulary is another.
+            CheckpointError: see `ReasonerModule`; or the curriculum has no such stage.
         """
-        entry = checkpoint.get(ENTRY, {})
-        if entry.get("kind") != "reasoner":
-            raise CheckpointError("the checkpoint given as ckpt_path is not a latent reasoner's")
-        if entry["spec"]["tokenizer"] != self.reasoner.spec.tokenizer:
-            raise CheckpointError("the checkpoint given as ckpt_path was trained with another tokenizer than this run's")
-        if entry["spec"]["backbone"] != self.reasoner.spec.backbone:
-            raise CheckpointError(
-                "the checkpoint given as ckpt_path has another backbone than this run's model.init_args.backbone"
-            )
-        keep_given_rates(self, checkpoint)
+        super().on_load_checkpoint(checkpoint)
         epochs = range(self.curriculum.total_epochs + 1)
         stages = {stage.index: stage for stage in map(self.curriculum.stage_at, epochs)}
-        if entry["stage"] not in stages:
-            raise CheckpointError(f"the checkpoint is of stage {entry['stage']}, which this run's curriculum does not have")
-        self.stage = stages[entry["stage"]]
+        stage = checkpoint[ENTRY].get("stage")
+        if stage not in stages:
+            raise CheckpointError(f"the checkpoint is of stage {stage}, which this run's curriculum does not have")
+        self.stage = stages[stage]
 
     # -- training
 
-    def training_step(self, batch: list[Problem], batch_idx: int) -> Tensor:
-        """Cross-entropy of the text after the thoughts."""
-        loss = self.loss(batch, self.stage)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+    def loss_of(self, batch: list[Problem]) -> Tensor:
+        """Cross-entropy of the text after the thoughts, in this epoch's stage or, by `uniform_prob`, in another."""
         self.log("train/stage", float(self.stage.index), batch_size=len(batch))
-        return loss
+        return self.loss(batch, self._stage_of_batch())
+
+    def _stage_of_batch(self) -> Stage:
+        if self.uniform_prob == 0:
+            return self.stage
+        # a function of the step, so that a resumed run draws what an uninterrupted one would
+        key = fold(torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]), _STAGE_STREAM)
+        chance, which = uniform(key, 2)[0].tolist()
+        if chance >= self.uniform_prob:
+            return self.stage
+        stages = sorted({self.curriculum.stage_at(e) for e in range(self.curriculum.total_epochs)}, key=lambda s: s.index)
+        return stages[int(which * len(stages))]
 
     def loss(self, problems: list[Problem], stage: Stage) -> Tensor:
         """Mean cross-entropy over the text tokens that follow the thoughts of `stage`.
@@ -115,9 +145,9 @@ class CoconutModule(pl.LightningModule):
         Prompts are padded on the left, so that the thoughts of a batch are aligned; text on the right.
         """
         reasoner, device = self.reasoner, self.device
-        encoded = [self._encode(problem) for problem in problems]
+        encoded = [self.encode(problem) for problem in problems]
         ids, mask = (x.to(device) for x in left_pad([e.prompt for e in encoded], reasoner.pad_id))
-        texts = [e.text(stage) for e in encoded]
+        texts = [text_of(e, stage) for e in encoded]
         width = max(map(len, texts))
         labels = torch.tensor([t + [-100] * (width - len(t)) for t in texts], device=device)
         text_ids = torch.tensor([[reasoner.end_id, *t[:-1], *[reasoner.pad_id] * (width - len(t))] for t in texts])
@@ -135,73 +165,25 @@ class CoconutModule(pl.LightningModule):
         hidden = reasoner.read(inputs, positions, cache, mask)
         return F.cross_entropy(reasoner.logits(hidden[:, -width:]).flatten(0, 1).float(), labels.flatten())
 
-    def _encode(self, problem: Problem) -> "_Encoded":
-        if problem not in self._encoded:
-            encoded = _Encoded(problem, self.reasoner)
-            stages = map(self.curriculum.stage_at, range(self.curriculum.total_epochs))
-            longest = len(encoded.prompt) + 1 + max(s.num_thoughts + len(encoded.text(s)) for s in stages)
-            if longest > self.reasoner.max_positions:
-                raise DataError(
-                    f"{problem.source}: question, thoughts and text take {longest} positions, but the backbone has "
-                    f"{self.reasoner.max_positions}; raise its number of positions or leave the problem out"
-                )
-            self._encoded[problem] = encoded
-        return self._encoded[problem]
+    def positions(self, encoded: Encoded) -> int:
+        """Of prompt, thoughts and text in the longest stage."""
+        stages = map(self.curriculum.stage_at, range(self.curriculum.total_epochs))
+        return len(encoded.prompt) + 1 + max(s.num_thoughts + len(text_of(encoded, s)) for s in stages)
 
     # -- validation by generation
 
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> None:
-        """Greedy accuracy with the thoughts of the current stage."""
-        self.accuracy.update(self.greedy_correct(batch))
+    def longest_text(self, encoded: Encoded) -> int:
+        """Of the current stage, whose remaining steps are written out."""
+        return len(text_of(encoded, self.stage))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the accuracy, and a score that also counts the stage, for choosing the best checkpoint."""
-        accuracy = self.accuracy.compute()
-        self.accuracy.reset()
         # a checkpoint of a later stage is always preferred: explicit steps are easier, but are not what is wanted
-        self.log_dict({"val/accuracy": accuracy, "val/stage_and_accuracy": self.stage.index + accuracy}, prog_bar=True)
-
-    def test_step(self, batch: list[Problem], batch_idx: int) -> None:
-        """Greedy accuracy on the test problems."""
-        self.accuracy.update(self.greedy_correct(batch))
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the test accuracy."""
-        self.log("test/accuracy", self.accuracy.compute())
-        self.accuracy.reset()
-
-    def greedy_correct(self, problems: list[Problem]) -> Tensor:
-        """(len(problems),) 1 where the greedy answer is right, else 0."""
-        encoded = [self._encode(problem) for problem in problems]
-        was_training = self.reasoner.training
-        longest_text = max(len(e.text(self.stage)) for e in encoded)
-        rollouts = RolloutEngine(self.reasoner).rollout(
-            *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
-            num_thoughts=self.stage.num_thoughts,
-            max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_text),
-        )
-        self.reasoner.train(was_training)
-        answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
-        right = [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]
-        return torch.tensor(right, dtype=torch.float, device=self.device)
-
-    # -- optimisation
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with a linear warm-up and a cosine over all steps."""
-        return cosine_adamw(self)
+        self.log("val/stage_and_accuracy", self.stage.index + self.accuracy.compute(), prog_bar=True)
+        super().on_validation_epoch_end()
 
 
-class _Encoded:
-    """Token ids of a problem's parts."""
-
-    def __init__(self, problem: Problem, reasoner: LatentReasoner):
-        self.prompt = reasoner.encode_prompt(problem.question, problem.source)
-        self.steps = [encode_text(reasoner.tokenizer, f"{step}\n", problem.source) for step in problem.steps]
-        answer = f"{reasoner.spec.answer_marker} {problem.answer}"
-        self.answer = [*encode_text(reasoner.tokenizer, answer, problem.source), reasoner.eos_id]
-
-    def text(self, stage: Stage) -> list[int]:
-        """What follows the thoughts: the remaining steps and the answer."""
-        steps = [] if stage.skipped_steps is None else self.steps[stage.skipped_steps :]
-        return [*(token for step in steps for token in step), *self.answer]
+def text_of(encoded: Encoded, stage: Stage) -> list[int]:
+    """What follows the thoughts: the remaining steps and the answer."""
+    steps = [] if stage.skipped_steps is None else encoded.steps[stage.skipped_steps :]
+    return [*(token for step in steps for token in step), *encoded.answer]

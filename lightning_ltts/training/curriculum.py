@@ -26,7 +26,8 @@ class Curriculum:
 
     Args:
         cot_epochs: epochs of stage 0.
-        stage_epochs: epochs of stages 1, 2, ...; the last number also covers whatever comes after.
+        stage_epochs: epochs of stages 1, 2, ...; the last number also covers whatever comes after. Without any, there is
+            nothing but stage 0.
         thoughts_per_step: c of the paper.
         drop_all_steps: in the last stage, problems with more steps lose all of them, so that nothing explicit is left.
     """
@@ -37,9 +38,9 @@ class Curriculum:
     drop_all_steps: bool = True
 
     def __post_init__(self) -> None:
-        if self.cot_epochs < 0 or not self.stage_epochs or min(self.stage_epochs) < 1 or self.thoughts_per_step < 1:
+        if self.cot_epochs < 0 or self.total_epochs < 1 or min(self.stage_epochs, default=1) < 1 or self.thoughts_per_step < 1:
             raise ConfigError(
-                "the curriculum needs cot_epochs >= 0, at least one stage with at least one epoch each and "
+                "the curriculum needs cot_epochs >= 0, stages of at least one epoch each, at least one epoch in all and "
                 f"thoughts_per_step >= 1, not {self}"
             )
 

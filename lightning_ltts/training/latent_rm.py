@@ -14,7 +14,7 @@ from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought_mask
 from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
-from lightning_ltts.training.optimization import cosine_adamw, keep_given_rates
+from lightning_ltts.training.optimization import adamw, keep_given_rates
 
 # what the temperature of the weighted vote is chosen from, on the validation store
 TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))
@@ -165,7 +165,7 @@ class LatentRMModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""
-        return cosine_adamw(self)
+        return adamw(self)
 
 
 def hard_negative_weights(votes: Tensor, correct: Tensor, weight: float) -> Tensor:

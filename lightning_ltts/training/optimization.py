@@ -1,10 +1,10 @@
 """The optimiser and schedule that all trainings share."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 
 class Optimized(Protocol):
@@ -15,15 +15,21 @@ class Optimized(Protocol):
     warmup: float
 
 
-def cosine_adamw(module: Any) -> dict[str, Any]:
-    """AdamW with a linear warm-up over a share of all steps and a cosine after it, for `configure_optimizers`."""
+def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> dict[str, Any]:
+    """AdamW with a linear warm-up over a share of all steps and a schedule after it, for `configure_optimizers`."""
     trainer: pl.Trainer = module.trainer
     # Lightning cannot clip gradients of a fused optimiser under mixed precision
     fused = "mixed" not in str(trainer.precision)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=module.lr, weight_decay=module.weight_decay, fused=fused)
+    optimizer = torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad], lr=module.lr, weight_decay=module.weight_decay, fused=fused
+    )
     steps = int(trainer.estimated_stepping_batches)
-    schedule = get_cosine_schedule_with_warmup(optimizer, int(module.warmup * steps), steps)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    warmup = int(module.warmup * steps)
+    if schedule == "cosine":
+        rates = get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+    else:
+        rates = get_constant_schedule_with_warmup(optimizer, warmup)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
 
 def keep_given_rates(module: Optimized, checkpoint: dict[str, Any]) -> None:

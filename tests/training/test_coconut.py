@@ -12,8 +12,9 @@ from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
-from lightning_ltts.training.coconut import CoconutModule
+from lightning_ltts.training.coconut import CoconutModule, text_of
 from lightning_ltts.training.curriculum import Curriculum
+from lightning_ltts.training.reasoner import Start
 from tests.conftest import BACKBONES
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -23,7 +24,7 @@ CURRICULUM = Curriculum(1, (1, 1))
 def make_module(family: str = "gpt2", max_number: int = 20) -> CoconutModule:
     torch.manual_seed(0)
     backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    return CoconutModule(WordTokenizer(max_number), backbone, CURRICULUM, max_answer_tokens=4)
+    return CoconutModule(Start(tokenizer=WordTokenizer(max_number), backbone=backbone), CURRICULUM, max_answer_tokens=4)
 
 
 def make_data(train: int = 64) -> ProblemData:
@@ -59,8 +60,8 @@ def test_loss_equals_one_unpadded_sequence_each(family: str, epoch: int) -> None
     problems = WordProblems("train", 6).load()
     losses = []
     for problem in problems:
-        encoded = module._encode(problem)
-        text = encoded.text(stage)
+        encoded = module.encode(problem)
+        text = text_of(encoded, stage)
         sequence = reasoner.embed(torch.tensor([encoded.prompt]))
         for _ in range(stage.num_thoughts):
             hidden = reasoner.backbone.base_model(inputs_embeds=sequence).last_hidden_state
@@ -74,7 +75,7 @@ def test_loss_equals_one_unpadded_sequence_each(family: str, epoch: int) -> None
 def test_text_of_each_stage() -> None:
     module = make_module()
     (problem,) = WordProblems("train", 1).load()
-    texts = [module.reasoner.decode(module._encode(problem).text(CURRICULUM.stage_at(e))) for e in range(3)]
+    texts = [module.reasoner.decode(text_of(module.encode(problem), CURRICULUM.stage_at(e))) for e in range(3)]
     spaced = [" ".join(step.replace("=", " = ").replace("+", " + ").replace("-", " - ").replace("*", " * ").split())
               for step in problem.steps]  # fmt: skip
     assert texts == [

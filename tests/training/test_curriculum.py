@@ -17,8 +17,15 @@ def test_last_stage_can_keep_steps() -> None:
     assert Curriculum(0, (1,)).stage_at(0).index == 1
 
 
+def test_without_thoughts() -> None:
+    """Explicit chain of thought, and an answer at once: the baselines."""
+    explicit, none = (Curriculum(3, (), drop_all_steps=drop).last for drop in (False, True))
+    assert (explicit.num_thoughts, explicit.skipped_steps) == (0, 0)
+    assert (none.num_thoughts, none.skipped_steps) == (0, None)
+
+
 @pytest.mark.parametrize(
-    "options", [{"cot_epochs": -1}, {"stage_epochs": ()}, {"stage_epochs": (0,)}, {"thoughts_per_step": 0}]
+    "options", [{"cot_epochs": -1}, {"cot_epochs": 0, "stage_epochs": ()}, {"stage_epochs": (0,)}, {"thoughts_per_step": 0}]
 )
 def test_schedules_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ConfigError, match="curriculum"):
