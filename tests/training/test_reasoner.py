@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ltts.errors import ConfigError, DataError, TrainingError
+from lightning_ltts.training.coconut import CoconutModule
+from lightning_ltts.training.curriculum import Curriculum
+from lightning_ltts.training.reasoner import FlatAccuracy
+from tests.training.test_coconut import CURRICULUM, make_data, make_module, make_trainer
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        CoconutModule, "loss", lambda self, batch, stage: self.reasoner.embed(torch.tensor(1)).sum() * torch.nan
+    )
+    with pytest.raises(TrainingError, match=r"the loss is nan in step 0; lower model.init_args.lr \(now 0.002\)"):
+        make_trainer(tmp_path).fit(make_module(), datamodule=make_data())
+
+
+def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CoconutModule, "greedy_correct", lambda self, batch: torch.zeros(len(batch)))
+    trainer = make_trainer(tmp_path, callbacks=[FlatAccuracy(epochs=2)])
+    with pytest.raises(TrainingError, match="after 2 validations the best accuracy is 0.0%"):
+        trainer.fit(make_module(), datamodule=make_data())
+    assert trainer.current_epoch == 1
+
+
+def test_any_right_answer_keeps_it_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CoconutModule, "greedy_correct", lambda self, batch: torch.eye(len(batch))[0])
+    trainer = make_trainer(tmp_path, callbacks=[FlatAccuracy(epochs=2)])
+    trainer.fit(make_module(), datamodule=make_data())
+    assert trainer.current_epoch == 3
+
+
+def test_uniform_mixing_of_stages(tmp_path: Path) -> None:
+    """A share of the batches comes from any stage, the same ones for the same step."""
+    module = make_module()
+    module.trainer = make_trainer(tmp_path)
+    module.stage = CURRICULUM.stage_at(2)
+    assert module._stage_of_batch().index == 2
+    module.uniform_prob = 0.6
+    drawn = []
+    for step in range(300):
+        module.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+        drawn.append(module._stage_of_batch().index)
+    assert drawn.count(2) == pytest.approx(0.4 * 300 + 0.2 * 300, abs=25)
+    assert drawn.count(0) == pytest.approx(0.2 * 300, abs=25)
+
+
+def test_thoughts_that_do_not_fit_the_curriculum() -> None:
+    with pytest.raises(ConfigError, match=r"spec.num_thoughts=5 does not fit the curriculum, which ends with 2"):
+        CoconutModule(make_module().start, Curriculum(1, (1, 1)), spec={"num_thoughts": 5})
+
+
+def test_curriculum_needs_steps(tmp_path: Path) -> None:
+    data = make_data()
+    data.setup("fit")
+    data.problems["train"] = [type(p)(p.id, p.question, (), p.answer, f"row {i}") for i, p in enumerate(data.problems["train"])]
+    with pytest.raises(DataError, match=r"row 0 has no steps, which the curriculum is about \(64 of 64 have none\)"):
+        make_trainer(tmp_path).fit(make_module(), datamodule=data)
+
+
+def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
+    """Moments are forgotten when a stage begins, so the two runs part ways then."""
+    seen = {}
+    for reset in (False, True):
+        torch.manual_seed(0)
+        module = make_module()
+        module.reset_optimizer = reset
+        make_trainer(tmp_path / str(reset)).fit(module, datamodule=make_data())
+        seen[reset] = [state["step"] for state in module.trainer.optimizers[0].state.values()][0]
+    assert seen[False] == 12
+    assert seen[True] == 4
