@@ -21,7 +21,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path, monkeypatch: p
 def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CoconutModule, "greedy_correct", lambda self, batch: torch.zeros(len(batch)))
     trainer = make_trainer(tmp_path, callbacks=[FlatAccuracy(epochs=2)])
-    with pytest.raises(TrainingError, match="after 2 validations the best accuracy is 0.0%"):
+    with pytest.raises(TrainingError, match=r"after 2 validations the best accuracy is 0.0%"):
         trainer.fit(make_module(), datamodule=make_data())
     assert trainer.current_epoch == 1
 
@@ -69,6 +69,6 @@ def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
         module = make_module()
         module.reset_optimizer = reset
         make_trainer(tmp_path / str(reset)).fit(module, datamodule=make_data())
-        seen[reset] = [state["step"] for state in module.trainer.optimizers[0].state.values()][0]
+        seen[reset] = next(state["step"] for state in module.trainer.optimizers[0].state.values())
     assert seen[False] == 12
     assert seen[True] == 4
