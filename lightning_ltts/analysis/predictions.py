@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ltts.data.answers import Answer
 from lightning_ltts.engine.grading import vote_numbers
 from lightning_ltts.errors import DataError
 from lightning_ltts.search.scoring import RULES
@@ -63,9 +64,9 @@ def sample_pool(rows: list[dict[str, Any]], rule: str = "sum") -> SamplePool:
         raise DataError(f"the rule '{rule}' for scores is not known; use one of {', '.join((*RULES, 'answer'))}")
     if len({len(row["samples"]) for row in rows}) != 1:
         raise DataError("the questions of the prediction file have different numbers of samples; report each run by itself")
-    answers = [[_fraction(sample["answer"]) for sample in row["samples"]] for row in rows]
+    answers = [[stored_answer(sample["answer"]) for sample in row["samples"]] for row in rows]
     votes = torch.tensor([vote_numbers(given) for given in answers])
-    truths = [Fraction(row["answer"]) for row in rows]
+    truths = [stored_answer(row["answer"]) for row in rows]
     correct = torch.tensor([[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]).float()
     scored = all("scores" in sample for row in rows for sample in row["samples"])
     return SamplePool(votes, correct, _trajectory_scores([row["samples"] for row in rows], rule) if scored else None)
@@ -87,5 +88,9 @@ def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor
     return RULES[rule](torch.tensor(padded, dtype=torch.float32), (torch.arange(longest) < counts[..., None]).float())
 
 
-def _fraction(text: str | None) -> Fraction | None:
-    return None if text is None else Fraction(text)
+def stored_answer(text: str | None) -> Answer | None:
+    """An answer as `format_answer` wrote it: a number where it is one, and otherwise the text."""
+    try:
+        return None if text is None else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return text

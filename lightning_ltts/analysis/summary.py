@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import sample_pool
+from lightning_ltts.analysis.predictions import sample_pool, stored_answer
 from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
 from lightning_ltts.errors import DataError
 from lightning_ltts.metrics.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
@@ -196,4 +195,4 @@ def _beam_values(rows: list[dict[str, Any]], temperature: float, rule: str) -> d
 
 
 def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
-    return float(given["answer"] is not None and Fraction(given["answer"]) == Fraction(row["answer"]))
+    return float(given["answer"] is not None and stored_answer(given["answer"]) == stored_answer(row["answer"]))

@@ -13,7 +13,8 @@ _DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|(?<![\d.])\.\d+)"
 _NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_DECIMAL})", re.ASCII)
 _ONLY = re.compile(rf"[-+\u2212]?(?:{_INTEGER}/\d+|{_DECIMAL}\.?)", re.ASCII)
 
-Which = Literal["first", "last", "only"]
+Which = Literal["first", "last", "only", "text"]
+Answer = Fraction | str  # a number, or a normalised text
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -26,7 +27,16 @@ def parse_number(text: str) -> Fraction | None:
     return None if match is None else _value(match)
 
 
-def extract_answer(text: str, marker: str = "###", which: Which = "first") -> Fraction | None:
+def normalize_text(text: str) -> str:
+    """A text answer as it is compared: lower case, single spaces, no punctuation at its ends.
+
+    >>> normalize_text("  Tom is a  Lempus. ")
+    'tom is a lempus'
+    """
+    return " ".join(text.lower().split()).strip(" .,;:!?#\"'")
+
+
+def extract_answer(text: str, marker: str = "###", which: Which = "first") -> Answer | None:
     """The answer in a generated text, by the rule of its method; `None` where there is none.
 
     Args:
@@ -34,9 +44,11 @@ def extract_answer(text: str, marker: str = "###", which: Which = "first") -> Fr
         marker: the answer follows its last occurrence; empty for the whole text.
         which: the `first` or the `last` number there (`None` without a marker), or `only`: what follows the marker, or the
             whole text where there is no marker, must be a number and nothing else (the rule of the published COCONUT and
-            CoLaR evaluations).
+            CoLaR evaluations); or `text`: all that follows the marker, normalised, for answers that are no numbers.
     """
     _, found, tail = text.rpartition(marker) if marker else ("", True, text)
+    if which == "text":
+        return (normalize_text(tail) or None) if found else None
     if which == "only":
         match = _ONLY.fullmatch(tail.strip().strip("#").strip())
         return None if match is None else _value(match)
@@ -57,6 +69,6 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
 
 
-def format_answer(answer: Fraction | None) -> str | None:
-    """A rational as it is written in prediction files: `"12"`, `"-7/2"`, or `None`."""
+def format_answer(answer: Answer | None) -> str | None:
+    """An answer as it is written in prediction files: `"12"`, `"-7/2"`, `"tom is a lempus"`, or `None`."""
     return None if answer is None else str(answer)

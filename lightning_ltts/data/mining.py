@@ -4,7 +4,6 @@ import platform
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
+from lightning_ltts.data.answers import Answer
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.trajectory_store import (
     Example,
@@ -74,7 +74,7 @@ def mine(
     input_ids: Tensor,
     attention_mask: Tensor,
     keys: Tensor,
-    truths: list[Fraction],
+    truths: list[Answer],
     rollouts: int,
 ) -> Mined:
     """Samples trajectories and labels every prefix h_1..h_t by `rollouts` completions of it.
@@ -171,7 +171,7 @@ def mine(
     )
 
 
-def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Fraction], owner: Tensor) -> Tensor:
+def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Answer], owner: Tensor) -> Tensor:
     """(R, A) answers of rows of these questions (R,) -> (R,) 1 where right, else 0."""
     answers = read_answers(engine.reasoner, answer_ids)
     return torch.tensor([answer == truths[q] for q, answer in zip(owner.tolist(), answers, strict=True)], dtype=torch.float)

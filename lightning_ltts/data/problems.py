@@ -5,27 +5,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lightning_ltts.data.answers import parse_number
+from lightning_ltts.data.answers import Answer, normalize_text, parse_number
 from lightning_ltts.errors import ConfigError, DataError
+
+AnswerIs = Literal["number", "text"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its reasoning steps and numeric answer. `id` is stable: randomness is keyed by it."""
+    """One question with its reasoning steps and answer. `id` is stable: randomness is keyed by it."""
 
     id: str
     question: str
     steps: tuple[str, ...]
     answer: str
     source: str = ""  # "file:row" or the generator, for error messages
+    answer_is: "AnswerIs" = "number"
 
     @property
-    def value(self) -> Fraction:
-        """The answer as an exact rational."""
+    def value(self) -> Answer:
+        """The answer as an exact rational, or as a normalised text."""
+        if self.answer_is == "text":
+            return normalize_text(self.answer)
         value = parse_number(self.answer)
         assert value is not None, "sources only make problems with numeric answers"
         return value
@@ -52,18 +56,21 @@ class ProblemFiles(ProblemSource):
     Args:
         paths: the files, read in this order.
         limit: keep only the first so many problems.
+        answers: `number`, or `text` for answers that are sentences (ProsQA, ProntoQA); the reasoner that is trained on them
+            needs `answer_which: text` in its specification.
     """
 
-    def __init__(self, paths: list[str], limit: int | None = None):
+    def __init__(self, paths: list[str], limit: int | None = None, answers: AnswerIs = "number"):
         if not paths:
             raise ConfigError("ProblemFiles got an empty list of paths; name at least one JSON or JSONL file")
         if limit is not None and limit < 1:
             raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
         self.paths = paths
+        self.answers = answers
         self.limit = limit
 
     def load(self) -> list[Problem]:  # noqa: D102
-        problems = [problem for path in self.paths for problem in _read_file(Path(path))]
+        problems = [problem for path in self.paths for problem in _read_file(Path(path), self.answers)]
         names: dict[str, Problem] = {}
         for problem in problems:
             if (other := names.setdefault(problem.id, problem)) is not problem:
@@ -83,6 +90,7 @@ class HubProblems(ProblemSource):
         columns: our field (question, answer, steps) -> the data set's, where they differ. Rows are then read as in files.
         revision: commit or tag of the data set.
         limit: keep only the first so many problems.
+        answers: see `ProblemFiles`.
     """
 
     def __init__(
@@ -93,10 +101,12 @@ class HubProblems(ProblemSource):
         columns: dict[str, str] | None = None,
         revision: str | None = None,
         limit: int | None = None,
+        answers: AnswerIs = "number",
     ):
         if limit is not None and limit < 1:
             raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
         self.path = path
+        self.answers: AnswerIs = answers
         self.name = name
         self.split = split
         self.columns = {"question": "question", "answer": "answer", "steps": "steps", **(columns or {})}
@@ -120,11 +130,11 @@ class HubProblems(ProblemSource):
             ours = {field: row[column] for field, column in self.columns.items() if column in row}
             if isinstance(ours["answer"], float):
                 ours["answer"] = f"{Decimal(str(ours['answer'])):f}"  # without an exponent
-            problems.append(_to_problem(f"{stem}-{number}", f"{self.path}, row {number}", ours))
+            problems.append(_to_problem(f"{stem}-{number}", f"{self.path}, row {number}", ours, self.answers))
         return problems[: self.limit]
 
 
-def _read_file(path: Path) -> list[Problem]:
+def _read_file(path: Path, answers: AnswerIs) -> list[Problem]:
     if not path.is_file():
         raise DataError(f"problem file {path} does not exist; check the path (it is relative to the working directory)")
     try:
@@ -132,7 +142,7 @@ def _read_file(path: Path) -> list[Problem]:
     except UnicodeDecodeError as error:
         raise DataError(f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     rows = _parse_json(path, text)
-    problems = [_to_problem(f"{path.stem}-{number}", f"{path}, row {number}", row) for number, row in rows]
+    problems = [_to_problem(f"{path.stem}-{number}", f"{path}, row {number}", row, answers) for number, row in rows]
     if not problems:
         raise DataError(f"problem file {path} is empty; it must hold at least one problem")
     return problems
@@ -155,7 +165,7 @@ def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
     return rows
 
 
-def _to_problem(name: str, where: str, row: Any) -> Problem:
+def _to_problem(name: str, where: str, row: Any, answers: AnswerIs) -> Problem:
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; each row must be an object with question and answer")
     for field in ("question", "answer"):
@@ -165,12 +175,14 @@ def _to_problem(name: str, where: str, row: Any) -> Problem:
             raise DataError(f"{where}, field '{field}' is {row[field]!r}; it must be a text or number that is not empty")
     steps = row.get("steps") or []
     answer = str(row["answer"])
-    if "####" in answer:  # GSM8K's own rows
+    if "####" in answer and answers == "number":  # GSM8K's own rows
         solution, _, answer = answer.rpartition("####")
         steps = [f"<<{part.split('>>')[0]}>>" for part in solution.split("<<")[1:]]
     if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
         raise DataError(f"{where}, field 'steps' must be a list of texts, not {steps!r}")
-    if parse_number(answer) is None:
-        raise DataError(f"{where}, field 'answer' is {answer.strip()!r}, which holds no number")
+    if answers == "number" and parse_number(answer) is None:
+        raise DataError(
+            f"{where}, field 'answer' is {answer.strip()!r}, which holds no number; set answers=text for answers that are texts"
+        )
     question = " ".join(str(row["question"]).split())
-    return Problem(name, question, tuple(steps), answer.strip(), source=where)
+    return Problem(name, question, tuple(steps), answer.strip(), where, answers)

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lightning_ltts.data.problems import ProblemFiles
+from lightning_ltts.data.problems import AnswerIs, ProblemFiles
 from lightning_ltts.data.word_problems import vocabulary
 from lightning_ltts.errors import ConfigError, DataError
 
@@ -54,10 +54,12 @@ class BPETokenizer(TokenizerSource):
     Args:
         paths: problem files whose questions and steps it is trained on.
         vocab_size: number of tokens, special tokens included.
+        answers: see `ProblemFiles`.
     """
 
     paths: list[str]
     vocab_size: int = 2048
+    answers: AnswerIs = "number"
 
     def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
         if self.vocab_size < 256 + len(SPECIALS):
@@ -73,7 +75,7 @@ class BPETokenizer(TokenizerSource):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        problems = ProblemFiles([str(Path(path)) for path in self.paths]).load()
+        problems = ProblemFiles([str(Path(path)) for path in self.paths], answers=self.answers).load()
         tokenizer.train_from_iterator(("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer)
         return wrap_tokenizer(tokenizer.to_str())
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
 from typing import Any, Literal, TypedDict, get_args
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import Cache
 
-from lightning_ltts.data.answers import Which, extract_answer
+from lightning_ltts.data.answers import Answer, Which, extract_answer
 from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_text, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
@@ -143,7 +142,7 @@ class LatentReasoner(nn.Module):
         kept = [i for i in (ids.tolist() if isinstance(ids, Tensor) else ids) if i not in self._hidden_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=True))
 
-    def read_answer(self, ids: Tensor | list[int]) -> Fraction | None:
+    def read_answer(self, ids: Tensor | list[int]) -> Answer | None:
         """The answer that answer tokens write, by the specification's rule."""
         return extract_answer(self.decode(ids), self.spec.answer_marker, self.spec.answer_which)
 

@@ -172,8 +172,18 @@ class ReasonerModule(pl.LightningModule):
     # -- training
 
     def on_fit_start(self) -> None:
-        """Says what will be trained: effective batch, steps, rates."""
+        """Says what will be trained: effective batch, steps, rates.
+
+        Raises:
+            ConfigError: the problems have answers that the reasoner's rule does not read.
+        """
         trainer = self.trainer
+        kind, rule = trainer.datamodule.problems["train"][0].answer_is, self.reasoner.spec.answer_which  # type: ignore[attr-defined]
+        if (kind == "text") != (rule == "text"):
+            raise ConfigError(
+                f"the problems' answers are read as {kind}, but the reasoner has answer_which={rule!r}; set "
+                f"model.init_args.spec.answer_which={'text' if kind == 'text' else 'first'}, or answers of the problem files"
+            )
         batch = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches  # type: ignore[attr-defined]
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         rank_zero_info(

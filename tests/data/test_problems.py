@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_ltts.data.answers import extract_answer
 from lightning_ltts.data.problems import HubProblems, ProblemFiles
 from lightning_ltts.errors import ConfigError, DataError
 
@@ -107,3 +108,18 @@ class TestHub:
             HubProblems(str(folder / "nowhere"), split="test").load()
         with pytest.raises(ConfigError, match="limit=0"):
             HubProblems("x/y", limit=0)
+
+
+def test_text_answers(tmp_path: Path) -> None:
+    """ProsQA: the answer is a sentence, compared by its words."""
+    path = tmp_path / "prosqa.json"
+    path.write_text(
+        '[{"question": "Is Tom a lempus or scrompus?", "steps": ["Tom is a terpus."], "answer": "Tom is a lempus."}]'
+    )
+    (problem,) = ProblemFiles([str(path)], answers="text").load()
+    assert problem.value == "tom is a lempus"
+    assert problem.value == extract_answer("### Tom is a  Lempus", "###", "text")
+    assert extract_answer("Tom is a lempus", "###", "text") is None
+    assert extract_answer("### .", "###", "text") is None
+    with pytest.raises(DataError, match="holds no number; set answers=text"):
+        ProblemFiles([str(path)]).load()

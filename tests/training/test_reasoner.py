@@ -1,12 +1,20 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.problem_data import ProblemData
+from lightning_ltts.data.problems import ProblemFiles
+from lightning_ltts.data.tokenization import BPETokenizer
 from lightning_ltts.errors import ConfigError, DataError, TrainingError
+from lightning_ltts.prediction import LatentSearch
+from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.curriculum import Curriculum
-from lightning_ltts.training.reasoner import FlatAccuracy
+from lightning_ltts.training.reasoner import FlatAccuracy, Start
+from tests.conftest import BACKBONES
 from tests.training.test_coconut import CURRICULUM, make_data, make_module, make_trainer
 
 
@@ -72,3 +80,31 @@ def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
         seen[reset] = next(state["step"] for state in module.trainer.optimizers[0].state.values())
     assert seen[False] == 12
     assert seen[True] == 4
+
+
+def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
+    """A task whose answers are sentences goes through the same parts: training, validation, search, summary."""
+    rows = [
+        {"question": f"Ann is a pen. Every pen is a {kind}. Is Ann a {kind} or a coin?", "steps": [f"pen is {kind}."],
+         "answer": f"Ann is a {kind}."}
+        for kind in [f"{a}{b}" for a in "abcdefgh" for b in "pqrs"]
+    ]  # fmt: skip
+    for name, part in (("train", rows[:24]), ("valid", rows[24:])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+    files = [ProblemFiles([str(tmp_path / f"{name}.json")], answers="text") for name in ("train", "valid")]
+    data = ProblemData(*files, batch_size=8, eval_batch_size=8)
+    tokenizer = BPETokenizer([str(tmp_path / "train.json")], 300, answers="text")
+    start = Start(tokenizer=tokenizer, backbone={**BACKBONES["gpt2"], "n_positions": 256})
+    with pytest.raises(ConfigError, match=r"set model\.init_args\.spec.answer_which=text"):
+        make_trainer(tmp_path).fit(CoconutModule(start, CURRICULUM), datamodule=data)
+    module = CoconutModule(start, CURRICULUM, max_answer_tokens=30, spec={"answer_which": "text"})
+    trainer = make_trainer(tmp_path / "run")
+    trainer.fit(module, datamodule=data)
+    (problem, *_) = data.problems["val"]
+    search = LatentSearch(str(tmp_path / "run" / "last.ckpt"), GaussianNoise(0.5), num_samples=3)
+    row = search.predict_step([problem], 0)[0]
+    assert row["answer"] == "ann is a gp"
+    row["samples"][1]["answer"] = row["greedy"]["answer"] = "ann is a gp"
+    row["samples"][0]["answer"] = row["samples"][2]["answer"] = "ann is a coin"
+    lines = {line.name: line.accuracy for line in summarize([row]).lines}
+    assert (lines["greedy"], lines["pass@1"], lines["coverage@3"], lines["majority@3"]) == (1, pytest.approx(1 / 3), 1, 0)
