@@ -48,7 +48,7 @@ VALUE_FLAGS = {"--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--
 HYDRA_FLAGS = {"-m", "--multirun", "--info", "-i", "--resolve", "--hydra-help", "--run", "-r", *VALUE_FLAGS}
 # keys of the composed tree that serve composing only; LightningCLI does not see them
 COMPOSE_KEYS = (
-    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "train_files", "paper",
+    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "model_dir", "train_files", "paper",
     "extra_argv",
 )  # fmt: skip
 TEXT_FIELDS = ("method", "prompt_template", "answer_marker", "answer_which")  # of a specification; taken as they are

@@ -5,15 +5,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 
-from lightning_ltts import cli
+from lightning_ltts import cli, load_reasoner
 from lightning_ltts.data.problems import HubProblems
 from lightning_ltts.models import checkpoints
 from lightning_ltts.models.checkpoints import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.training import reasoner as training
+from lightning_ltts.training.curriculum import Curriculum
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 
@@ -23,6 +26,7 @@ FOLDER = cli.config_folder()
 EXPERIMENTS = sorted(
     str(path.relative_to(FOLDER / "experiment").with_suffix("")) for path in FOLDER.rglob("experiment/**/*.yaml")
 )
+FITTED = ("methods", "recipes")
 COMMANDS = {"reasoner": ["fit"], "latent_rm": ["mine", "fit"], "search": ["predict"]}
 
 
@@ -31,7 +35,7 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     for split, names in (
         ("train", ["gsm8k_train_steps", "mawps_asdiv_train_steps"]),
-        ("eval", ["gsm_valid", "multiarith"]),
+        ("eval", ["gsm_valid", "gsm_test", "gsm_hard", "multiarith", "svamp_test"]),
     ):
         (tmp_path / split).mkdir()
         for name in names:
@@ -44,9 +48,17 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("sampler", ["gaussian_noise", "mc_dropout", "deterministic"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: list[str], monkeypatch) -> None:
+def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch) -> None:
     ran = []
-    for command in COMMANDS.get(Path(experiment).name, ["predict"]):
+
+    def pretrained(path: str, base: str | None, dtype: torch.dtype, **spec) -> LatentReasoner:
+        family = "llama" if "colar" in path or "colar" in experiment or "llama" in experiment else "gpt2"
+        return new_reasoner(spec.pop("method"), BACKBONES[family], tokenizer, **spec)
+
+    monkeypatch.setattr(training, "load_reasoner", pretrained)
+    monkeypatch.setattr(training, "_start_markers", lambda reasoner, token: None)
+    fitted = Path(experiment).parts[0] in FITTED
+    for command in ["fit"] if fitted else COMMANDS.get(Path(experiment).name, ["predict"]):
         monkeypatch.setattr(cli.Trainer, command, lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
         monkeypatch.setattr(sys, "argv", ["ltts", command, f"experiment={experiment}", f"sampler={sampler}", *overrides])
         cli.main()
@@ -117,3 +129,42 @@ def test_sampler_presets_are_the_papers(overrides: list[str], monkeypatch) -> No
     assert noise["init_args"] == {"std": 0.6}
     assert dropout["init_args"]["p"] == 0.2
     assert dropout["init_args"]["sites"] == ["residual"]
+
+
+RECIPES = {  # of the published scripts: lr, weight decay, warm-up, schedule, batch x accumulation on a device, epochs
+    "coconut": (1e-4, 0.01, 0.0, "constant", 32, 22),  # on each of four devices
+    "codi_gpt2": (3e-3, 0.1, 0.03, "cosine", 128, 40),
+    "codi_llama": (8e-4, 0.1, 0.03, "cosine", 128, 10),
+    "colar": (1e-4, 0.01, 0.0, "constant", 256, 50),
+}
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_recipes_are_the_papers(recipe: str) -> None:
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        cfg = hydra.compose("config", [f"experiment=recipes/{recipe}", "hydra.runtime.output_dir=x"], return_hydra_config=True)
+    model, trainer = cfg.model.init_args, cfg.trainer
+    lr, decay, warmup, schedule, batch, epochs = RECIPES[recipe]
+    assert (model.lr, model.warmup, model.get("schedule", "cosine")) == (lr, warmup, schedule)
+    assert model.get("weight_decay", 0.01) == decay
+    assert cfg.data.init_args.batch_size * trainer.get("accumulate_grad_batches", 1) == batch
+    assert trainer.max_epochs == epochs
+    if recipe == "coconut":
+        curriculum = Curriculum(**{**model.curriculum, "stage_epochs": tuple(model.curriculum.stage_epochs)})
+        assert (curriculum.total_epochs, curriculum.last.num_thoughts, curriculum.last.skipped_steps) == (22, 6, None)
+    else:
+        assert (model.start.lora.rank, model.start.lora.alpha) == (128, 32)
+
+
+def test_small_recipes_run(tmp_path: Path, monkeypatch) -> None:
+    """A few steps of each, one after the other: the chain of thought is what the others start from."""
+    monkeypatch.chdir(tmp_path)
+    few = ["data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8", "data.init_args.batch_size=32"]
+    few += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "callbacks.flat_accuracy=null"]
+    for recipe, kind in (("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar")):
+        monkeypatch.setattr(sys, "argv", ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few])
+        cli.main()
+        reasoner = load_reasoner(tmp_path / f"logs/recipes/{recipe}_small/checkpoints/best.ckpt")
+        assert reasoner.spec.method == kind
+        assert (reasoner.spec.num_thoughts == 0) == (recipe == "cot")
+        assert not any("lora" in name for name, _ in reasoner.named_parameters())

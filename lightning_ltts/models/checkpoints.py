@@ -123,7 +123,13 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     if "lora_alpha" in entry:
         merge_lora(state, entry["spec"]["backbone"]["model_type"], str(path), entry["lora_alpha"])
-    return Published("Lightning checkpoint", entry["kind"], _spec(entry, path, changes), state, {})
+    method = changes.get("method")
+    # a reasoner that goes on as one of another method starts with a new head, whose options are all given
+    new_head = entry["kind"] == "reasoner" and method is not None and method != entry["spec"]["method"]
+    if new_head:
+        entry = {**entry, "spec": {**entry["spec"], "thought_head": {}}}
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("thought_head.")}
+    return Published("Lightning checkpoint", entry["kind"], _spec(entry, path, changes), state, {}, new_head)
 
 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:

@@ -30,15 +30,23 @@ class Curriculum:
             nothing but stage 0.
         thoughts_per_step: c of the paper.
         drop_all_steps: in the last stage, problems with more steps lose all of them, so that nothing explicit is left.
+        final_epochs: epochs of one more stage with as many thoughts as the last, in which alone that happens (the published
+            recipe).
     """
 
     cot_epochs: int = 4
     stage_epochs: tuple[int, ...] = (2, 2, 3)
     thoughts_per_step: int = 1
     drop_all_steps: bool = True
+    final_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if self.cot_epochs < 0 or self.total_epochs < 1 or min(self.stage_epochs, default=1) < 1 or self.thoughts_per_step < 1:
+        if (
+            min(self.cot_epochs, self.final_epochs) < 0
+            or self.total_epochs < 1
+            or min(self.stage_epochs, default=1) < 1
+            or self.thoughts_per_step < 1
+        ):
             raise ConfigError(
                 "the curriculum needs cot_epochs >= 0, stages of at least one epoch each, at least one epoch in all and "
                 f"thoughts_per_step >= 1, not {self}"
@@ -47,7 +55,7 @@ class Curriculum:
     @property
     def total_epochs(self) -> int:
         """Epochs until the end of the last stage."""
-        return self.cot_epochs + sum(self.stage_epochs)
+        return self.cot_epochs + sum(self.stage_epochs) + self.final_epochs
 
     @property
     def last(self) -> Stage:
@@ -56,13 +64,13 @@ class Curriculum:
 
     def stage_at(self, epoch: int) -> Stage:
         """The stage of an epoch, counted from 0."""
+        lengths = [*self.stage_epochs, *([self.final_epochs] if self.final_epochs else [])]
         index, left = 0, epoch - self.cot_epochs
-        while left >= 0 and index < len(self.stage_epochs):
-            left -= self.stage_epochs[index]
+        while left >= 0 and index < len(lengths):
+            left -= lengths[index]
             index += 1
-        is_last = index == len(self.stage_epochs)
-        skipped = None if is_last and self.drop_all_steps else index
-        return Stage(index, index * self.thoughts_per_step, skipped)
+        skipped = None if index == len(lengths) and self.drop_all_steps else index
+        return Stage(index, min(index, len(self.stage_epochs)) * self.thoughts_per_step, skipped)
 
 
 # hyper-parameters in checkpoints hold it, and checkpoints are read in PyTorch's weights-only mode

@@ -17,6 +17,15 @@ def test_last_stage_can_keep_steps() -> None:
     assert Curriculum(0, (1,)).stage_at(0).index == 1
 
 
+def test_published_schedule() -> None:
+    """c = 2, three epochs a stage, resumed after the chain of thought; then 6 thoughts with all steps gone."""
+    curriculum = Curriculum(0, (3, 3, 3), thoughts_per_step=2, final_epochs=13)
+    table = [(s.index, s.num_thoughts, s.skipped_steps) for s in map(curriculum.stage_at, range(0, 13, 3))]
+    assert table == [(1, 2, 1), (2, 4, 2), (3, 6, 3), (4, 6, None), (4, 6, None)]
+    assert curriculum.total_epochs == 22
+    assert curriculum.last == curriculum.stage_at(9)
+
+
 def test_without_thoughts() -> None:
     """Explicit chain of thought, and an answer at once: the baselines."""
     explicit, none = (Curriculum(3, (), drop_all_steps=drop).last for drop in (False, True))
