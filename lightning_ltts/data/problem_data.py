@@ -44,15 +44,23 @@ class ProblemData(pl.LightningDataModule):
         """Loads what the stage needs.
 
         Raises:
-            DataError: a file cannot be used, or validation questions are among the training ones.
+            DataError: a file cannot be used, or validation questions are among the training ones, or are those of the test.
         """
-        for name in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+        for name in {"fit": ("train", "val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             source = self.sources[name]
             if source is None:
+                if stage == "fit":  # the test problems are only looked at
+                    continue
                 raise ConfigError(f"'ltts {stage}' needs data.init_args.{name}, which is not set")
             if name not in self.problems:
                 self.problems[name] = source.load()
         if stage == "fit":
+            held_out = {problem.question for problem in self.problems["val"]}
+            if held_out == {problem.question for problem in self.problems.get("test", [])}:
+                raise DataError(
+                    f"{self.problems['val'][0].source}: validation and test problems are the same, so that the best checkpoint "
+                    "would be chosen on the test set; give other problems for data.init_args.val"
+                )
             seen = {problem.question for problem in self.problems["train"]}
             for problem in self.problems["val"]:
                 if problem.question in seen:

@@ -8,6 +8,7 @@ from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problem_data import ProblemData
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.tokenization import BPETokenizer
+from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, TrainingError
 from lightning_ltts.prediction import LatentSearch
 from lightning_ltts.sampling import GaussianNoise
@@ -108,3 +109,9 @@ def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
     row["samples"][0]["answer"] = row["samples"][2]["answer"] = "ann is a coin"
     lines = {line.name: line.accuracy for line in summarize([row]).lines}
     assert (lines["greedy"], lines["pass@1"], lines["coverage@3"], lines["majority@3"]) == (1, pytest.approx(1 / 3), 1, 0)
+
+
+def test_validation_on_the_test_set(tmp_path: Path) -> None:
+    data = ProblemData(WordProblems("train", 32), WordProblems("test", 8), WordProblems("test", 8), batch_size=16)
+    with pytest.raises(DataError, match="validation and test problems are the same"):
+        make_trainer(tmp_path).fit(make_module(), datamodule=data)
