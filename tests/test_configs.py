@@ -53,6 +53,8 @@ def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: 
 
     def pretrained(path: str, base: str | None, dtype: torch.dtype, **spec) -> LatentReasoner:
         family = "llama" if "colar" in path or "colar" in experiment or "llama" in experiment else "gpt2"
+        if "grpo" in experiment:
+            spec |= {"num_thoughts": 4, "open_ended": True, "thought_head": {"embedding_std": 0.02, "spread": True}}
         return new_reasoner(spec.pop("method"), BACKBONES[family], tokenizer, **spec)
 
     monkeypatch.setattr(training, "load_reasoner", pretrained)
@@ -161,7 +163,8 @@ def test_small_recipes_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     few = ["data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8", "data.init_args.batch_size=32"]
     few += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "callbacks.flat_accuracy=null"]
-    for recipe, kind in (("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar")):
+    recipes = (("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar"), ("colar_grpo", "colar"))
+    for recipe, kind in recipes:
         monkeypatch.setattr(sys, "argv", ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few])
         cli.main()
         reasoner = load_reasoner(tmp_path / f"logs/recipes/{recipe}_small/checkpoints/best.ckpt")

@@ -39,7 +39,7 @@ class BetaStopping(StoppingRule):
     def settled(self, votes: Tensor) -> Tensor:  # noqa: D102
         first, second = _top_two(votes)
         pairs = zip(first.tolist(), second.tolist(), strict=True)
-        return torch.tensor([_beta_above_half(a + 1, b + 1) >= self.confidence for a, b in pairs])
+        return torch.tensor([_beta_above_half(a + 1, b + 1) >= self.confidence for a, b in pairs], dtype=torch.bool)
 
 
 class WindowStopping(StoppingRule):

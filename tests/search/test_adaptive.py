@@ -41,3 +41,8 @@ def test_settings_that_make_no_sense() -> None:
         BetaStopping(0.4)
     with pytest.raises(ConfigError, match="window"):
         WindowStopping(1)
+
+
+def test_all_settled_before_the_last_sample() -> None:
+    votes = torch.zeros(2, 64, dtype=torch.long)
+    assert Adaptive(Majority(), BetaStopping(0.95)).samples_used(votes).tolist() == [4, 4]

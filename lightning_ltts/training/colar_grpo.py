@@ -1,0 +1,210 @@
+"""The reinforcement stage of CoLaR: trajectories that were right are made likelier (arXiv 2505.16552, section 3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from lightning_ltts.data.problems import Problem
+from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.errors import ConfigError, TrainingError
+from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
+from lightning_ltts.models.thought_heads import ColarHead
+from lightning_ltts.sampling import LearnedSpread
+from lightning_ltts.training.reasoner import Encoded, ReasonerModule, Start
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Trajectories to learn from, one per row."""
+
+    prompts: list[list[int]]
+    thoughts: Tensor  # (R, T, d): what was fed back
+    counts: Tensor  # (R,): thoughts of each
+    answers: list[list[int]]  # without the end of sequence
+    advantages: Tensor  # (R,)
+
+    def part(self, rows: slice) -> "Experience":
+        """Some of the rows."""
+        return Experience(self.prompts[rows], self.thoughts[rows], self.counts[rows], self.answers[rows], self.advantages[rows])
+
+
+class ColarGrpoModule(ReasonerModule):
+    """A CoLaR reasoner with a learned spread, trained by group relative policy optimisation (GRPO, arXiv 2402.03300).
+
+    Each question is sampled `group_size` times with `LearnedSpread`. A trajectory's reward is 1 where its answer is right; its
+    advantage is the reward minus the group's mean, over the group's standard deviation. Its actions are the thoughts and the
+    tokens from the end of thinking on; the loss is the mean over actions, then over trajectories, of
+
+        -min(ratio x advantage, clip(ratio, 1 - clip, 1 + clip) x advantage),
+
+    where the ratio is that of an action's probability now and when it was sampled. A thought's log-probability is a mean over
+    its elements, since a sum over d of them leaves no ratio inside the clip. Answers are decoded greedily: their part is a
+    likelihood weighted by the advantage. Dropout is off. There is no penalty for leaving the first policy, as in the paper.
+
+    Args:
+        start: a CoLaR checkpoint with a learned spread.
+        group_size: trajectories per question.
+        update_size: trajectories per optimiser step.
+        clip: how far a ratio may be from 1.
+        scale: multiple of the learned spread that is sampled with.
+        punish_length: divide the reward by the number of thoughts.
+        spec: fields of the reasoner's specification to be changed.
+        seed: of the sampling.
+        max_grad_norm: gradients are clipped to it here, because the Trainer cannot where a batch makes several steps.
+        lr: learning rate of AdamW, constant.
+        weight_decay: of AdamW.
+
+    Raises:
+        ConfigError: the reasoner has no learned spread, or the numbers are too small.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        group_size: int = 8,
+        update_size: int = 8,
+        clip: float = 0.2,
+        scale: float = 1.0,
+        punish_length: bool = False,
+        spec: SpecChanges | None = None,
+        seed: int = 0,
+        max_grad_norm: float = 1.0,
+        lr: float = 1e-6,
+        weight_decay: float = 0.01,
+    ):
+        if group_size < 2 or update_size < 1 or clip <= 0:
+            raise ConfigError(
+                f"group_size={group_size} must be at least 2, update_size={update_size} at least 1 and clip={clip} above 0"
+            )
+        if start.pretrained is None:
+            raise ConfigError("reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained")
+        reasoner = start.build("colar", dict(spec or {}))
+        if getattr(reasoner.thought_head, "log_std", None) is None:
+            raise ConfigError("the reasoner to start from has no learned spread; train it as ColarModule with spread=true")
+        super().__init__(reasoner, start, lr, weight_decay, 0.0, "constant")
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.group_size = group_size
+        self.update_size = update_size
+        self.clip = clip
+        self.sampler = LearnedSpread(scale)
+        self.punish_length = punish_length
+        self.seed = seed
+        self.max_grad_norm = max_grad_norm
+
+    def positions(self, encoded: Encoded) -> int:
+        """Of prompt, all thoughts and the longest answer."""
+        spec = self.reasoner.spec
+        return len(encoded.prompt) + spec.num_thoughts + 1 + spec.max_answer_tokens
+
+    def training_step(self, batch: list[Problem], batch_idx: int) -> None:  # type: ignore[override]
+        """Samples the batch's groups and makes one optimiser step per `update_size` of their trajectories."""
+        self.reasoner.eval()
+        experience = self.explore(batch)
+        parts = [experience.part(slice(i, i + self.update_size)) for i in range(0, len(experience.prompts), self.update_size)]
+        with torch.no_grad():
+            before = [self.log_probs(part)[0] for part in parts]
+        optimizer = self.optimizers()
+        for part, old in zip(parts, before, strict=True):
+            loss = self.surrogate(part, old)
+            if not torch.isfinite(loss):
+                raise TrainingError(f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr")
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            self.manual_backward(loss)
+            self.clip_gradients(optimizer, self.max_grad_norm, "norm")  # type: ignore[arg-type]
+            optimizer.step()  # type: ignore[union-attr]
+            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(part.prompts))
+
+    @torch.no_grad()
+    def explore(self, problems: list[Problem]) -> Experience:
+        """Samples a group per problem and rewards it."""
+        reasoner = self.reasoner
+        prompts = [self.encode(problem).prompt for problem in problems]
+        rollouts = RolloutEngine(reasoner, self.sampler).rollout(
+            *left_pad(prompts, reasoner.pad_id),
+            self.group_size,
+            question_ids=[problem.id for problem in problems],
+            seed=self.seed * 1_000_003 + self.current_epoch,  # the same after a resume
+        )
+        texts = [[reasoner.read_answer(ids) for ids in group] for group in rollouts.answer_ids]
+        right = [[a == problem.value for a in group] for problem, group in zip(problems, texts, strict=True)]
+        reward = torch.tensor(right, dtype=torch.float, device=self.device)
+        mixed = (reward.mean(1) - 0.5).abs() < 0.5
+        self.log_dict(
+            {
+                "train/reward": reward.mean(),
+                "train/mixed_groups": mixed.float().mean(),
+                "train/thoughts": rollouts.thought_counts.float().mean(),
+            },
+            batch_size=len(problems),
+        )
+        if self.punish_length:
+            reward = reward / rollouts.thought_counts.clamp(min=1)
+        answers = [[int(i) for i in ids if i != reasoner.pad_id] for ids in rollouts.answer_ids.flatten(0, 1)]
+        return Experience(
+            [prompt for prompt in prompts for _ in range(self.group_size)],
+            rollouts.thoughts.flatten(0, 1),
+            rollouts.thought_counts.flatten(),
+            answers,
+            advantages(reward).flatten(),
+        )
+
+    def log_probs(self, part: Experience) -> tuple[Tensor, Tensor]:
+        """Log-probability of the action after each position (R, L), and where there is one (R, L).
+
+        Of a trajectory that was cut off at T thoughts, only the thoughts count.
+        """
+        reasoner, spec = self.reasoner, self.reasoner.spec
+        rows, labels = [], []
+        for prompt, count, answer in zip(part.prompts, part.counts.tolist(), part.answers, strict=True):
+            rows.append([*prompt, *[reasoner.pad_id] * count, reasoner.end_id, *answer])
+            ended = reasoner.eos_id if len(answer) < spec.max_answer_tokens else -100
+            text = [reasoner.end_id, *answer, ended]
+            labels.append([-100] * (len(prompt) - 1 + count) + (text if count < spec.num_thoughts else [-100] * len(text)))
+        ids, mask = (x.to(self.device) for x in left_pad(rows, reasoner.pad_id))
+        targets = left_pad(labels, -100)[0].to(self.device)
+        width = ids.shape[1]
+        first = torch.tensor([width - len(r) + len(p) for r, p in zip(rows, part.prompts, strict=True)], device=self.device)
+        index = torch.arange(width, device=self.device) - first[:, None]  # which thought a position holds
+        counts = part.counts[:, None]
+
+        def thoughts_at(number: Tensor) -> Tensor:
+            at = number.clamp(0, part.thoughts.shape[1] - 1)[..., None].expand(-1, -1, part.thoughts.shape[-1])
+            return part.thoughts.gather(1, at)
+
+        embedded = reasoner.embed(ids)
+        is_thought = ((index >= 0) & (index < counts))[..., None]
+        hidden = reasoner.backbone.base_model(
+            inputs_embeds=torch.where(is_thought, thoughts_at(index).to(embedded.dtype), embedded),
+            position_ids=position_ids(mask),
+            attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+        tokens = reasoner.logits(hidden).float().log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+        before_thought = (index >= -1) & (index < counts - 1)
+        head: ColarHead = reasoner.thought_head  # type: ignore[assignment]
+        spread = head.spread(hidden)
+        assert spread is not None, "checked when the module was made"
+        policy = Normal(head(hidden).float(), self.sampler.scale * spread.float())
+        thoughts = policy.log_prob(thoughts_at(index + 1).float()).mean(-1)
+        acts = before_thought | (targets >= 0)
+        return torch.where(before_thought, thoughts, tokens) * acts, acts
+
+    def surrogate(self, part: Experience, old: Tensor) -> Tensor:
+        """The clipped objective as a loss; `old` (R, L) are the log-probabilities at sampling."""
+        new, acts = self.log_probs(part)
+        return clipped_surrogate(new, old, acts, part.advantages, self.clip)
+
+
+def advantages(reward: Tensor) -> Tensor:
+    """Rewards of groups (Q, N) -> each minus its group's mean, over the group's standard deviation; 0 where all are equal."""
+    return (reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True) + 1e-6)
+
+
+def clipped_surrogate(new: Tensor, old: Tensor, acts: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """GRPO's loss for log-probabilities (R, L), of which `acts` (R, L) count, and advantages (R,)."""
+    ratio = (new - old).exp()
+    gain = torch.minimum(ratio * advantage[:, None], ratio.clamp(1 - clip, 1 + clip) * advantage[:, None])
+    return -((gain * acts).sum(1) / acts.sum(1).clamp(min=1)).mean()
