@@ -19,6 +19,7 @@ STAGES = (
 # what two cores can do: the short problems and few of GSM8K, fewer epochs, thoughts and questions
 _SMALL_FILES = "train_files=[${problems_dir}/train/mawps_asdiv_train_steps.json,${problems_dir}/train/gsm8k_train_steps.json]"
 _SMALL_FIT = ("data=problem_files", "data.init_args.train.init_args.limit=3000", _SMALL_FILES, "trainer.limit_val_batches=4")
+_SMALL_NOISE = "sampler.init_args.std=8"  # on gsm_valid: these thoughts vary by 2.4, and noise of 4 moves no answer
 SMALL = {
     "recipes/smollm2_cot": (
         *_SMALL_FIT,
@@ -38,11 +39,12 @@ SMALL = {
     ),
     "smollm2/latent_rm": (
         _SMALL_FILES,
-        "data.init_args.train.init_args.limit=300",
+        _SMALL_NOISE,
+        "data.init_args.train.init_args.limit=600",
         "data.init_args.val.init_args.limit=64",
         "trainer.max_epochs=3",
     ),
-    "smollm2/search": ("data.init_args.problems.init_args.limit=100",),
+    "smollm2/search": (_SMALL_NOISE, "data.init_args.problems.init_args.limit=100"),
 }
 TEST_SETS = ("gsm_test", "gsm_hard", "multiarith", "svamp_test")
 
