@@ -227,7 +227,7 @@ class ReasonerModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the accuracy."""
-        self.log("val/accuracy", self.accuracy.compute(), prog_bar=True)
+        self.log("val/accuracy", self.accuracy.compute(), prog_bar=True, sync_dist=True)
         self.accuracy.reset()
 
     def test_step(self, batch: list[Problem], batch_idx: int) -> None:
@@ -236,7 +236,7 @@ class ReasonerModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the test accuracy."""
-        self.log("test/accuracy", self.accuracy.compute())
+        self.log("test/accuracy", self.accuracy.compute(), sync_dist=True)
         self.accuracy.reset()
 
     def greedy_correct(self, problems: list[Problem]) -> Tensor:
