@@ -2,6 +2,7 @@
 
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
-from lightning_ltts.training.curriculum import Curriculum  # here too, so that any checkpoint can be read
+from lightning_ltts.training.curriculum import Curriculum
+from lightning_ltts.training.reasoner import Lora, Start  # with Curriculum what checkpoints of a training hold
 
-__all__ = ["Curriculum", "RolloutEngine", "load_latent_rm", "load_reasoner"]
+__all__ = ["Curriculum", "Lora", "RolloutEngine", "Start", "load_latent_rm", "load_reasoner"]

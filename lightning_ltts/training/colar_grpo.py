@@ -94,6 +94,15 @@ class ColarGrpoModule(ReasonerModule):
         self.seed = seed
         self.max_grad_norm = max_grad_norm
 
+    def configure_model(self) -> None:
+        """Refuses sharded weights, which several optimiser steps on one batch would leave scattered.
+
+        Raises:
+            ConfigError: the strategy is ModelParallelStrategy.
+        """
+        if self.device_mesh is not None:
+            raise ConfigError("reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory")
+
     def positions(self, encoded: Encoded) -> int:
         """Of prompt, all thoughts and the longest answer."""
         spec = self.reasoner.spec

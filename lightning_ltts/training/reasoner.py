@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from lightning_ltts.data.problems import Problem
@@ -18,6 +19,7 @@ from lightning_ltts.errors import CheckpointError, ConfigError, DataError, Train
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.sharding import gathered, shard
 
 # what adapters are put on by default, per backbone family: all matrices of a block
 LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
@@ -171,6 +173,11 @@ class ReasonerModule(pl.LightningModule):
 
     # -- training
 
+    def configure_model(self) -> None:
+        """Shards the weights where the strategy is Lightning's ModelParallelStrategy."""
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            shard(self, self.reasoner.blocks, self.device_mesh)
+
     def on_fit_start(self) -> None:
         """Says what will be trained: effective batch, steps, rates.
 
@@ -243,11 +250,12 @@ class ReasonerModule(pl.LightningModule):
         """(len(problems),) 1 where the greedy answer is right, else 0."""
         encoded = [self.encode(problem) for problem in problems]
         was_training = self.reasoner.training
-        rollouts = RolloutEngine(self.reasoner).rollout(
-            *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
-            num_thoughts=self.num_thoughts,
-            max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, *map(self.longest_text, encoded)),
-        )
+        with gathered(self):
+            rollouts = RolloutEngine(self.reasoner).rollout(
+                *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
+                num_thoughts=self.num_thoughts,
+                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, *map(self.longest_text, encoded)),
+            )
         self.reasoner.train(was_training)
         answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
         right = [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]

@@ -1,0 +1,40 @@
+"""Sharded training by FSDP2, with Lightning's ModelParallelStrategy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning.pytorch as pl
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+
+def shard(module: pl.LightningModule, blocks: list[nn.Module], mesh: DeviceMesh) -> None:
+    """Divides a module's weights over the data-parallel devices of a mesh.
+
+    Each block is gathered when it is used. What is outside of them, the embeddings above all, is gathered for a whole step.
+    """
+    for block in blocks:
+        fully_shard(block, mesh=mesh["data_parallel"])
+    fully_shard(module, mesh=mesh["data_parallel"])
+    for method in ("training_step", "validation_step", "test_step"):
+        register_fsdp_forward_method(module, method)
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """All weights on every device meanwhile.
+
+    Generation needs it: devices whose answers have different lengths make different numbers of passes, and a device that
+    gathered a block alone would wait for the others forever.
+    """
+    shards = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in shards:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in shards:
+            part.set_reshard_after_forward(part is not module, recurse=False)
+            part.reshard()

@@ -1,0 +1,55 @@
+"""A training that was killed goes on as if it had not been."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_ltts import load_reasoner
+
+SMALL = (
+    "experiment=methods/codi", "trainer.max_epochs=4", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+    "data.init_args.train.init_args.size=96", "data.init_args.val.init_args.size=8", "data.init_args.batch_size=16",
+    "callbacks.flat_accuracy=null", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+
+
+def fit(folder: Path, *overrides: str) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-W", "ignore", "-m", "lightning_ltts", "fit", *SMALL, "name=run", *overrides]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Step -> loss; where a run was begun again, what it says later counts."""
+    curve: dict[int, float] = {}
+    for version in sorted((folder / "logs/run/tensorboard").iterdir()):
+        events = EventAccumulator(str(version))
+        events.Reload()
+        if "train/loss" in events.Tags()["scalars"]:
+            curve |= {event.step: event.value for event in events.Scalars("train/loss")}
+    return curve
+
+
+def test_same_curve_and_weights_after_a_kill(tmp_path: Path) -> None:
+    """Killed (SIGKILL) in the epoch after the first checkpoint, then begun again from it."""
+    whole = fit(tmp_path / "whole")
+    killed = fit(tmp_path / "killed")
+    last = tmp_path / "killed/logs/run/checkpoints/last.ckpt"
+    for _ in range(6000):
+        if last.exists() or killed.poll() is not None:
+            break
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert fit(tmp_path / "killed", f"ckpt_path={last}").wait() == 0
+    assert whole.wait() == 0
+    one, other = losses(tmp_path / "whole"), losses(tmp_path / "killed")
+    assert len(one) == 24
+    assert one == other
+    ends = [load_reasoner(tmp_path / name / "logs/run/checkpoints/last.ckpt") for name in ("whole", "killed")]
+    assert all(torch.equal(a, b) for a, b in zip(*(end.parameters() for end in ends), strict=True))
