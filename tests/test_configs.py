@@ -41,6 +41,9 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
         for name in names:
             rows = [{"question": f"{name} {i} and {i}?", "answer": str(2 * i)} for i in range(3)]
             (tmp_path / split / f"{name}.json").write_text(json.dumps(rows))
+    for path in ("train/prosqa_train", "eval/prosqa_valid", "eval/prosqa_test"):
+        rows = [{"question": f"Is {path} {i} or not?", "steps": [], "answer": "It is."} for i in range(3)]
+        (tmp_path / f"{path}.json").write_text(json.dumps(rows))
     save_reasoner(gpt2, tmp_path / "r.ckpt")
     save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
     return ["reasoner=r.ckpt", "latent_rm=rm.ckpt", "problems_dir=.", "trainer.accelerator=cpu"]
@@ -135,6 +138,7 @@ def test_sampler_presets_are_the_papers(overrides: list[str], monkeypatch) -> No
 
 RECIPES = {  # of the published scripts: lr, weight decay, warm-up, schedule, batch x accumulation on a device, epochs
     "coconut": (1e-4, 0.01, 0.0, "constant", 32, 22),  # on each of four devices
+    "coconut_prosqa": (1e-4, 0.01, 0.0, "constant", 32, 50),
     "codi_gpt2": (3e-3, 0.1, 0.03, "cosine", 128, 40),
     "codi_llama": (8e-4, 0.1, 0.03, "cosine", 128, 10),
     "colar": (1e-4, 0.01, 0.0, "constant", 256, 50),
@@ -151,9 +155,9 @@ def test_recipes_are_the_papers(recipe: str) -> None:
     assert model.get("weight_decay", 0.01) == decay
     assert cfg.data.init_args.batch_size * trainer.get("accumulate_grad_batches", 1) == batch
     assert trainer.max_epochs == epochs
-    if recipe == "coconut":
+    if "coconut" in recipe:
         curriculum = Curriculum(**{**model.curriculum, "stage_epochs": tuple(model.curriculum.stage_epochs)})
-        assert (curriculum.total_epochs, curriculum.last.num_thoughts, curriculum.last.skipped_steps) == (22, 6, None)
+        assert (curriculum.total_epochs, curriculum.last.num_thoughts, curriculum.last.skipped_steps) == (epochs, 6, None)
     else:
         assert (model.start.lora.rank, model.start.lora.alpha) == (128, 32)
 
