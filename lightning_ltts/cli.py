@@ -33,8 +33,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.analysis.runs import load_runs
 from lightning_ltts.errors import LTTSError
 from lightning_ltts.models.checkpoints import PROVENANCE, import_model
 from lightning_ltts.models.weights import read_pickle
@@ -212,17 +211,23 @@ def _report(arguments: list[str]) -> None:
     parser.add_argument("--num-samples", type=int, help="use only this many samples of each problem")
     parser.add_argument("--confidence", type=float, default=0.95, help="at which adaptive voting stops drawing samples")
     parser.add_argument("--json", action="store_true", help="machine-readable output, curves included")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write an HTML page that needs no network")
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="write every figure as an image (needs kaleido and Chrome)")
+    parser.add_argument("--csv", type=Path, metavar="FOLDER", help="write tables of results, curves and questions")
     options = parser.parse_args(arguments)
-    for path in options.predictions:
-        summary = summarize(
-            read_rows(path),
-            options.temperature,
-            options.rule,
-            options.against,
-            BetaStopping(options.confidence),
-            options.num_samples,
-        )
-        print(json.dumps({"file": path, **summary.as_dict()}) if options.json else f"{path}: {summary.table()}\n")
+    stopping = BetaStopping(options.confidence)
+    runs = load_runs(options.predictions, options.temperature, options.rule, options.against, stopping, options.num_samples)
+    for path, run in zip(options.predictions, runs, strict=True):
+        print(json.dumps({"file": path, **run.summary.as_dict()}) if options.json else f"{path}: {run.summary.table()}\n")
+    if options.output or options.png or options.csv:
+        from lightning_ltts.analysis import report  # plotly and its scripts are read where they are needed
+
+        if options.output:
+            report.write_html(runs, options.output)
+        if options.csv:
+            report.write_csv(runs, options.csv)
+        if options.png:
+            report.write_png(runs, options.png)
 
 
 def _import(arguments: list[str]) -> None:

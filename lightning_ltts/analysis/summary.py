@@ -1,13 +1,13 @@
 """What the extra compute bought: accuracies with intervals, and curves over N, from prediction rows alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import sample_pool, stored_answer
+from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
 from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
 from lightning_ltts.errors import DataError
 from lightning_ltts.metrics.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
@@ -42,6 +42,8 @@ class Summary:
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
     by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
     survival: list[float]  # per step of the beam search, see `_survival`; empty where it was not traced
+    values: dict[str, Tensor] = field(repr=False)  # of each line, per question (Q,)
+    curve_values: dict[str, dict[int, Tensor]] = field(repr=False)  # of each point of a curve, likewise
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
@@ -104,17 +106,15 @@ def summarize(
         temperature = float(rows[0].get("temperature", 1.0))
     size = pool.correct.shape[1]
     sizes = [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
-    selections: list[Selection] = [Majority()]
-    if pool.scores is not None:
-        selections += [WeightedVote(temperature), BestOfN(), AgreeingBestOfN(float(rows[0].get("agreement", 0.0)))]
+    selections = selections_for(rows, pool, temperature)
     scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
 
-    curves: dict[str, dict[int, float]] = {"coverage": {}}
+    curves: dict[str, dict[int, Tensor]] = {"coverage": {}}
     values: dict[str, Tensor] = {"greedy": torch.tensor([_right(row, row["greedy"]) for row in rows]).double()}
     for k in sizes:
         pass_at_k = PassAtK(k)
         pass_at_k.update(pool.correct)
-        curves["coverage"][k] = float(pass_at_k.per_question().mean())
+        curves["coverage"][k] = pass_at_k.per_question()
         if k in (1, size):
             values["pass@1" if k == 1 else f"coverage@{k}"] = pass_at_k.per_question()
     for selection in selections:
@@ -122,7 +122,7 @@ def summarize(
         for k in sizes:
             accuracy = SelectedAccuracy(selection, k, shuffles=4)
             accuracy.update(pool.votes, pool.correct, scores)
-            curves[selection.name][k] = float(accuracy.per_question().mean())
+            curves[selection.name][k] = accuracy.per_question()
             if k == size:
                 values[f"{selection.name}@{size}"] = accuracy.per_question()
     adaptive = Adaptive(Majority(), stopping or BetaStopping())
@@ -158,7 +158,17 @@ def summarize(
             line = replace(line, samples_used=float(adaptive.samples_used(pool.votes).double().mean()))
         lines.append(line)
     by_rank = [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores)
-    return Summary(len(rows), against, lines, curves, by_rank, _survival(rows))
+    means = {name: {k: float(value.mean()) for k, value in curve.items()} for name, curve in curves.items()}
+    return Summary(len(rows), against, lines, means, by_rank, _survival(rows), values, curves)
+
+
+def selections_for(rows: Sequence[dict[str, Any]], pool: SamplePool, temperature: float | None = None) -> list[Selection]:
+    """The selections that stored samples allow, with the parameters that were fitted on validation where none are given."""
+    if pool.scores is None:
+        return [Majority()]
+    if temperature is None:
+        temperature = float(rows[0].get("temperature", 1.0))
+    return [Majority(), WeightedVote(temperature), BestOfN(), AgreeingBestOfN(float(rows[0].get("agreement", 0.0)))]
 
 
 def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
