@@ -213,6 +213,8 @@ def _bins(weight: Tensor, right: Tensor) -> tuple[list[float], list[float]]:
 def _figure(x: str, y: str, log: bool = False) -> go.Figure:
     figure = go.Figure(layout={"template": "plotly_white", "xaxis_title": x, "yaxis_title": y, "height": 460})
     figure.update_layout(margin={"l": 60, "r": 20, "t": 20, "b": 50}, legend={"groupclick": "togglegroup"})
+    if x.startswith(("step", "tenth")):
+        figure.update_xaxes(dtick=1)
     if log:
         figure.update_xaxes(type="log", dtick=0.30103, tickformat="~s")  # a tick for each doubling
     return figure
@@ -244,7 +246,7 @@ def _curve(run: Run, name: str, points: dict[int, Tensor] | dict[float, Tensor],
 
 
 def _level(run: Run, name: str, at: list[int], index: int, runs: Sequence[Run]) -> go.Scatter:
-    return _line(run, name, at, [run.summary[name]] * len(at), index, runs, "gray", dash="dot")
+    return _line(run, name, at, [run.summary[name]] * len(at), index, runs, _COLORS[name], dash="dot")
 
 
 def _line(
