@@ -1,7 +1,7 @@
 """The real run: SmolLM2-135M as a COCONUT reasoner, from the pretrained weights to the table of searches.
 
     python benchmarks/smollm2.py model_dir=SMOLLM2.gguf problems_dir=PATH          # a GPU; half an hour is the aim, unmeasured
-    python benchmarks/smollm2.py --small model_dir=SMOLLM2.gguf problems_dir=PATH  # two CPU cores; an hour
+    python benchmarks/smollm2.py --small model_dir=SMOLLM2.gguf problems_dir=PATH  # two CPU cores; two hours
 
 Chain of thought, latent stages, mining and LatentRM, then 64 samples and every search on four test sets. What is finished is
 kept, and what was begun goes on, so that the same command again resumes. Further overrides are given to every stage.
