@@ -64,13 +64,15 @@ class QuestionBar(TQDMProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
     ) -> None:
         """Counts finished questions and those that are right."""
-        for row in outputs or []:
+        rows = [row for row in outputs if "choices" in row] if isinstance(outputs, list) else []  # others' have no answers
+        for row in rows:
             given = {"greedy": row["greedy"]["answer"], "majority": None}
             if row["choices"]["majority"] >= 0:
                 given["majority"] = row["samples"][row["choices"]["majority"]]["answer"]
             self._seen += 1
             for name, answer in given.items():
                 self._right[name] += answer == row["answer"]
-        shares = {name: f"{right / max(self._seen, 1):.3f}" for name, right in self._right.items()}
-        self.predict_progress_bar.set_postfix(shares, refresh=False)
+        if rows:
+            shares = {name: f"{right / self._seen:.3f}" for name, right in self._right.items()}
+            self.predict_progress_bar.set_postfix(shares, refresh=False)
         self.predict_progress_bar.update()
