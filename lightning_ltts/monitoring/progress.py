@@ -56,6 +56,12 @@ class QuestionBar(TQDMProgressBar):
         items = super().get_metrics(trainer, pl_module).items()
         return {name: value for name, value in items if name != "v_num" and value == value}
 
+    def on_exception(self, *_: Any) -> None:
+        """Ends the line, so that the error begins one of its own."""
+        bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar, self._predict_progress_bar)
+        for bar in (bar for bar in bars if bar is not None):
+            bar.close()
+
     def on_predict_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Tells the bar how many questions there are; several start before the first is finished."""
         self.predict_progress_bar.total = trainer.num_predict_batches[0]
