@@ -11,11 +11,9 @@ Lightning starts again in the other processes of a distributed run.
 
 import argparse
 import json
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +27,7 @@ from hydra.errors import HydraException
 from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,6 +36,9 @@ from lightning_ltts.analysis.runs import load_runs
 from lightning_ltts.errors import LTTSError
 from lightning_ltts.models.checkpoints import PROVENANCE, import_model
 from lightning_ltts.models.weights import read_pickle
+from lightning_ltts.monitoring.run_record import RunRecord
+from lightning_ltts.monitoring.terminal import JSON_STREAM, QUIET, terminal
+from lightning_ltts.prediction import PREDICTIONS, PredictionWriter
 from lightning_ltts.search.adaptive import BetaStopping
 from lightning_ltts.search.scoring import RULES
 from lightning_ltts.trainer import Trainer
@@ -68,6 +70,8 @@ experiments:
   ltts COMMAND --model.help CLASS             every option of a model (likewise --data.help)
   ltts COMMAND experiment=NAME --print_config the composed configuration, without running it
   ltts COMMAND --config-dir DIR experiment=mine   finds DIR/experiment/mine.yaml too
+  ltts COMMAND ... --quiet                    errors and the result alone: no bars, no information, no warnings
+  ltts predict ... --json                     the summary as one line on stdout, all else on stderr; likewise report
 """
 
 
@@ -104,6 +108,23 @@ class LTTSCLI(LightningCLI):
         if given and given not in ("best", "last", "hpc", "registry"):
             read_pickle(Path(given))
 
+    def after_fit(self) -> None:
+        """Says where the result is."""
+        trainer = self.trainer
+        best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path), None)
+        if best is None or not trainer.is_global_zero:
+            return
+        score = "" if best.best_model_score is None else f", {best.monitor} {float(best.best_model_score):.4g}"
+        print(f"after {trainer.current_epoch} epochs and {trainer.global_step} steps: {best.best_model_path}{score}")
+
+    def after_predict(self) -> None:
+        """With `--json`, prints the summary as `ltts report --json` does."""
+        stream = JSON_STREAM.get()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if stream is not None and isinstance(callback, PredictionWriter) and callback.summary is not None:
+                line = {"file": str(callback.folder / PREDICTIONS), **callback.summary.as_dict()}
+                print(json.dumps(line), file=stream, flush=True)
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as given; Lightning would let the checkpoint's hyper-parameters win."""
 
@@ -116,6 +137,7 @@ def run_lightning() -> LTTSCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=Trainer,
+        save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
     )
@@ -303,11 +325,6 @@ def _tidy_parser(message: str) -> str:
 
 def main() -> None:
     """Runs `ltts`."""
-    # what a user of this program can do nothing about
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
     command, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if command in ("-h", "--help"):
         print(USAGE.format(experiments=_list_experiments()))
@@ -319,10 +336,29 @@ def main() -> None:
             _import(arguments)
         elif command not in SUBCOMMANDS:
             _fail(f"'{command}' is not a command; use one of {', '.join((*SUBCOMMANDS, 'report', 'import', 'export'))}")
-        elif _wants_hydra(arguments):
-            _run_hydra(command, arguments)
         else:
-            run_lightning()
+            _run(command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    """A command of LightningCLI, after taking out what is not for it: `--quiet` and `--json`."""
+    quiet, as_json = "--quiet" in arguments or QUIET in os.environ, "--json" in arguments
+    if as_json and command != "predict":
+        _fail(f"'ltts {command}' has no --json; it is for 'ltts predict' and 'ltts report'")
+    arguments = [argument for argument in arguments if argument not in ("--quiet", "--json")]
+    by_hydra = _wants_hydra(arguments)
+    if quiet and not {"--help", "-h"} & set(arguments):
+        arguments.append("trainer.enable_progress_bar=false" if by_hydra else "--trainer.enable_progress_bar=false")
+    argv = sys.argv
+    with terminal(quiet, as_json):
+        try:
+            if by_hydra:
+                _run_hydra(command, arguments)
+            else:
+                sys.argv = [argv[0], command, *arguments]
+                run_lightning()
+        finally:
+            sys.argv = argv
 
 
 if __name__ == "__main__":

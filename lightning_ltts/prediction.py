@@ -2,18 +2,17 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_ltts.analysis.figures import scaling_figure
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.data.answers import format_answer
@@ -26,6 +25,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, fingerprint, left_pad
 from lightning_ltts.models.latent_rm import Reference, Scores
+from lightning_ltts.monitoring.tensorboard import log_predictions, writers
 from lightning_ltts.sampling.keyed_random import question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch, Pruning
@@ -284,6 +284,7 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
+        self._made, self._began = 0, time.perf_counter()  # questions finished by this process, and since when
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds out what is done, and tells the DataModule.
@@ -317,10 +318,15 @@ class PredictionWriter(Callback):
         data.done = set(trainer.strategy.broadcast(done))  # also keeps others from writing before this is read
         self._file = (self.folder / f"predictions.rank{trainer.global_rank}.jsonl").open("a", encoding="utf-8")
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._made, self._began = 0, time.perf_counter()
+
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
     ) -> None:
         """Writes and flushes finished problems."""
+        self._made += len(outputs or [])
         for row in outputs or []:
             self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -331,12 +337,13 @@ class PredictionWriter(Callback):
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
-            self.summary = summarize(read_rows(self.folder), self.temperature)
+            rows = read_rows(self.folder)
+            self.summary = summarize(rows, self.temperature)
             _write(self.folder / "summary.json", json.dumps(self.summary.as_dict(), indent=2) + "\n")
             print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    _log_curves(logger, self.summary)
+            speed = self._made / (time.perf_counter() - self._began) if self._made else None
+            for board in writers(trainer.loggers):
+                log_predictions(board, self.summary, rows, speed)
         trainer.strategy.barrier()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -368,12 +375,3 @@ def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _log_curves(logger: TensorBoardLogger, summary: Summary) -> None:
-    """Accuracy against N as scalars (the step is N) and as one figure."""
-    for name, curve in summary.curves.items():
-        for n, accuracy in curve.items():
-            logger.experiment.add_scalar(f"predict/{name}", accuracy, n)
-    logger.experiment.add_figure("predict/accuracy_against_n", scaling_figure(summary))
-    logger.experiment.flush()

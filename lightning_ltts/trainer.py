@@ -3,12 +3,14 @@
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.trainer import call
 
 from lightning_ltts.data.mining import MiningData
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.monitoring.progress import QuestionBar
 
 
 class SearchLoop(_PredictionLoop):
@@ -58,10 +60,21 @@ class SearchLoop(_PredictionLoop):
 
 
 class Trainer(pl.Trainer):
-    """A Lightning Trainer whose prediction loop packs questions when the module asks for it; all else is Lightning's."""
+    """A Lightning Trainer whose prediction loop packs questions when the module asks for it, and whose bar counts questions.
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    Args:
+        callbacks: as Lightning's; a progress bar among them is used instead of `QuestionBar`.
+        enable_progress_bar: as Lightning's.
+        kwargs: all other options are Lightning's.
+    """
+
+    def __init__(
+        self, *, callbacks: list[Callback] | Callback | None = None, enable_progress_bar: bool | None = None, **kwargs: Any
+    ):
+        callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        if enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.append(QuestionBar())
+        super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
 
     def mine(self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None) -> None:
@@ -78,3 +91,5 @@ class Trainer(pl.Trainer):
         datamodule.mine_all = True
         self.limit_val_batches = 0
         self.validate(model, datamodule=datamodule, verbose=False)
+        if self.is_global_zero:
+            print("\n".join(datamodule.describe()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from lightning_ltts.search.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
 
 _SCORED = ("weighted_vote", "best_of_n", "agreeing_best_of_n", "beam")
+_NAME_WIDTH = 24  # of the table, so that all columns fit into 100
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,11 @@ class Summary:
 
     def table(self) -> str:
         """A text table, at most 100 columns wide."""
-        width = max(len(line.name) for line in self.lines)
-        rows = [f"{'':{width}}  accuracy  95 % interval  {f'against {self.against}, paired':25} McNemar  headroom"]
+        width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
+        rows = [f"{'':{width}}  accuracy  95 % interval  {f'against {_cut(self.against, 15)}, paired':25} McNemar  headroom"]
         for line in self.lines:
-            row = f"{line.name:{width}}   {line.accuracy:6.1%}  {f'{line.interval[0]:.1%} .. {line.interval[1]:.1%}':15}"
+            interval = f"{line.interval[0]:.1%} .. {line.interval[1]:.1%}"
+            row = f"{_cut(line.name, width):{width}}   {line.accuracy:6.1%}  {interval:15}"
             if line.gain is not None and line.gain_interval is not None:
                 gain, low, high = (f"{100 * x:+.1f}" for x in (line.gain, *line.gain_interval))
                 row += f"{f'{gain:>5} ({low} .. {high})':26}"
@@ -71,8 +74,12 @@ class Summary:
             rows.append(row.rstrip() if line.samples_used is None else f"{row}{line.samples_used:.1f} samples")
         if self.survival:
             shares = ", ".join(f"{share:.1%}" for share in self.survival)
-            rows.append(f"questions whose right branches survive each step of the beam search: {shares}")
+            rows += wrap(f"questions whose right branches survive each step of the beam search: {shares}", 100)
         return "\n".join([f"{self.num_problems} problems", *rows])
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def summarize(

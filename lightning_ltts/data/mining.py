@@ -31,8 +31,9 @@ from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import Cost, RolloutEngine, join_rows, sample_keys, set_aside_ended
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
-from lightning_ltts.models.latent_lm import fingerprint, left_pad
+from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, left_pad
 from lightning_ltts.models.latent_rm import Reference
+from lightning_ltts.monitoring.tensorboard import log_mining, log_store, log_thoughts, writers
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 
@@ -251,11 +252,14 @@ class MiningData(pl.LightningDataModule):
         both = stage == "fit" or self.mine_all
         for split in ("train", "val") if both else ("val",):
             if split not in self.stores:
-                self._mine(split)
-                self.stores[split] = TrajectoryStore(self.folder / split)
-        if both:
-            for split, store in self.stores.items():
-                rank_zero_info(_store_line(split, store))
+                self.stores[split] = self._open(split)
+        if both and not self.mine_all:
+            for line in self.describe():
+                rank_zero_info(line)
+
+    def describe(self) -> list[str]:
+        """A line on each store: questions, labels, speed and cost of mining."""
+        return [_store_line(split, store) for split, store in self.stores.items()]
 
     def train_dataloader(self) -> DataLoader:
         """Batches of questions, shuffled by (seed, epoch)."""
@@ -275,13 +279,24 @@ class MiningData(pl.LightningDataModule):
         """Validation questions in their order."""
         return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
 
-    def _mine(self, split: str) -> None:
-        trainer = self.trainer
-        assert trainer is not None, "mining runs on a Trainer's devices"
+    def _open(self, split: str) -> TrajectoryStore:
+        """The store, mined where anything is missing; TensorBoard gets its labels and some of its thoughts."""
+        assert self.trainer is not None, "mining runs on a Trainer's devices"
         reasoner = load_reasoner(self.reasoner_path)
         if reasoner.spec.num_thoughts == 0:
             raise ConfigError(f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further")
         problems = self.sources[split].load()
+        self._mine(split, reasoner, problems)
+        store = TrajectoryStore(self.folder / split)
+        for writer in writers(self.trainer.loggers) if self.trainer.is_global_zero else ():
+            log_store(writer, split, store)
+            if split == "train":
+                log_thoughts(writer, split, store, reasoner, problems)
+        return store
+
+    def _mine(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> None:
+        trainer = self.trainer
+        assert trainer is not None, "checked by the caller"
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
         order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))  # by length, so that little is padded
         settings = {
@@ -311,7 +326,9 @@ class MiningData(pl.LightningDataModule):
         )
         todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
         questions = sum(len(shards[n]) for n in todo)
-        bar = tqdm(total=questions, desc=f"mining {split}", unit=" questions", disable=trainer.global_rank > 0)
+        silent = trainer.global_rank > 0 or trainer.progress_bar_callback is None
+        bar = tqdm(total=questions, desc=f"mining {split}", unit=" questions", disable=silent)
+        so_far: dict[str, float] = {}
         with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
             written: list[Future[None]] = []
             for number in todo:
@@ -320,6 +337,9 @@ class MiningData(pl.LightningDataModule):
                 if written:
                     written[-1].result()  # an error of the last write, a full disk say, ends the run here
                 written.append(pool.submit(writer.write, number, shard, counts))
+                so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
+                for board in writers(trainer.loggers) if trainer.is_global_zero else ():
+                    log_mining(board, split, so_far)
             for write in written:
                 write.result()
         trainer.strategy.barrier()

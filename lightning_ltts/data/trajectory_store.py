@@ -161,6 +161,11 @@ class TrajectoryStore(Dataset[Example]):
         prompt = shard["prompt_ids"][start:stop].tolist()
         return Example(prompt, **{field.name: shard[field.name][row] for field in fields(Example)[1:]})
 
+    def question_index(self, i: int) -> int:
+        """Where the question of item i stands in the problem list."""
+        number, row, _ = self._index[i]
+        return int(self._shards[number]["question_index"][row])
+
 
 def shard_name(number: int) -> str:
     """The file name of a shard."""

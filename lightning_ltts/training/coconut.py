@@ -179,7 +179,7 @@ class CoconutModule(ReasonerModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the accuracy, and a score that also counts the stage, for choosing the best checkpoint."""
         # a checkpoint of a later stage is always preferred: explicit steps are easier, but are not what is wanted
-        self.log("val/stage_and_accuracy", self.stage.index + self.accuracy.compute(), prog_bar=True, sync_dist=True)
+        self.log("val/stage_and_accuracy", self.stage.index + self.accuracy.compute(), sync_dist=True)
         super().on_validation_epoch_end()
 
 

@@ -142,8 +142,7 @@ class LatentRMModule(pl.LightningModule):
         scores = self._judge(batch).trajectory.float()
         correct = batch["labels"][..., -1]
         mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
-        if bool(mixed.any()):
-            self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True))[mixed])
+        self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1), mixed.float())
         for metric in (*self.selected.values(), *self.weighted, *self.agreeing):
             metric.update(batch["votes"], correct, scores)
 
@@ -159,7 +158,9 @@ class LatentRMModule(pl.LightningModule):
             setattr(self, name, choices[best])
             values[f"val/{metrics[0].selection.name}"] = reached[best]  # type: ignore[union-attr]
             self.log(f"val/{name}", choices[best])
-        self.log_dict(values | {"val/recall@1": self.recall.compute()}, prog_bar=True)
+        shown = {"val/weighted_vote": values.pop("val/weighted_vote"), "val/recall@1": self.recall.compute()}
+        self.log_dict(values)
+        self.log_dict(shown, prog_bar=True)
         for metric in (self.recall, *self.selected.values(), *self.weighted, *self.agreeing):
             metric.reset()
 

@@ -1,0 +1,84 @@
+"""Progress bars that count questions."""
+
+import sys
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+
+class QuestionBar(TQDMProgressBar):
+    """Lightning's bar with questions/s, remaining time and running accuracy, on stderr.
+
+    In prediction, `greedy` and `majority` are the accuracies among the questions of this process so far.
+    """
+
+    def __init__(self) -> None:
+        # a log file gets every redrawing as a line of its own
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
+        self._seen, self._right = 0, {"greedy": 0, "majority": 0}
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Counts questions, a batch at a time."""
+        size = getattr(self.trainer.datamodule, "batch_size", 1) * self.trainer.world_size  # type: ignore[attr-defined]
+        return self._bar(self.train_description, " questions", leave=True, unit_scale=size if size > 1 else False)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Counts batches, below the bar of training where there is one."""
+        inside = self.trainer.state.fn == "fit"
+        return self._bar(self.validation_description, " batches", leave=not inside, position=int(inside))
+
+    def init_test_tqdm(self) -> Tqdm:
+        """Counts batches."""
+        return self._bar(self.test_description, " batches", leave=True)
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """Counts questions."""
+        return self._bar(self.predict_description, " questions", leave=True)
+
+    def _bar(self, description: str, unit: str, leave: bool, position: int = 0, unit_scale: float | bool = False) -> Tqdm:
+        return Tqdm(
+            desc=description,
+            position=position,
+            disable=self.is_disabled,
+            leave=leave,
+            unit=unit,
+            unit_scale=unit_scale,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+        )
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Those logged with `prog_bar`, without the run's version and what is not a number."""
+        items = super().get_metrics(trainer, pl_module).items()
+        return {name: value for name, value in items if name != "v_num" and value == value}
+
+    def on_exception(self, *_: Any) -> None:
+        """Ends the line, so that the error begins one of its own."""
+        bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar, self._predict_progress_bar)
+        for bar in (bar for bar in bars if bar is not None):
+            bar.close()
+
+    def on_predict_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Tells the bar how many questions there are; several start before the first is finished."""
+        self.predict_progress_bar.total = trainer.num_predict_batches[0]
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
+    ) -> None:
+        """Counts finished questions and those that are right."""
+        rows = [row for row in outputs if "choices" in row] if isinstance(outputs, list) else []  # others' have no answers
+        for row in rows:
+            given = {"greedy": row["greedy"]["answer"], "majority": None}
+            if row["choices"]["majority"] >= 0:
+                given["majority"] = row["samples"][row["choices"]["majority"]]["answer"]
+            self._seen += 1
+            for name, answer in given.items():
+                self._right[name] += answer == row["answer"]
+        if rows:
+            shares = {name: f"{right / self._seen:.3f}" for name, right in self._right.items()}
+            self.predict_progress_bar.set_postfix(shares, refresh=False)
+        self.predict_progress_bar.update()

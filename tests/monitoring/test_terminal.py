@@ -1,0 +1,75 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_ltts import cli
+from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.monitoring.terminal import JSON_STREAM, QUIET
+from tests.helpers import save_reasoner
+
+TINY = ["trainer.accelerator=cpu", "data.init_args.problems.init_args.size=4", "model.init_args.num_samples=2"]
+
+
+@pytest.fixture
+def search(gpt2: LatentReasoner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of a small prediction run."""
+    monkeypatch.chdir(tmp_path)
+    reasoner = save_reasoner(gpt2, tmp_path / "r.ckpt")
+    return ["experiment=demo/search", f"reasoner={reasoner}", "latent_rm=null", "model.init_args.beam=null", *TINY]
+
+
+def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["ltts", *arguments])
+    cli.main()
+    assert sys.argv == ["ltts", *arguments]
+
+
+def test_bar_shows_speed_and_accuracy_on_stderr(search: list[str], monkeypatch, capfd) -> None:
+    ltts(monkeypatch, "predict", *search)
+    out, err = capfd.readouterr()
+    assert "questions/s, greedy=" in err
+    assert "majority=" in err
+    assert "questions/s" not in out
+    assert "majority@2" in out
+
+
+def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
+    ltts(monkeypatch, "predict", *search, "--quiet")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert out.split()[:2] == ["4", "problems"]
+    assert QUIET not in os.environ
+
+
+def test_json_is_the_last_line_of_stdout(search: list[str], monkeypatch, capfd) -> None:
+    """By Hydra, quietly, and by LightningCLI; `ltts report` gives the same."""
+    ltts(monkeypatch, "predict", *search, "--json")
+    out, err = capfd.readouterr()
+    summary = json.loads(out)
+    assert summary["num_problems"] == 4
+    assert "majority@2" in err  # the table
+    assert JSON_STREAM.get() is None
+    ltts(monkeypatch, "predict", *search, "--json", "--quiet")
+    assert capfd.readouterr() == (out, "")
+    ltts(monkeypatch, "predict", "--config", "logs/demo/search/predict.yaml", "--json", "--quiet")
+    assert capfd.readouterr() == (out, "")
+    ltts(monkeypatch, "report", "logs/demo/search", "--json")
+    report = json.loads(capfd.readouterr().out)
+    assert report["results"] == summary["results"]
+
+
+def test_errors_remain(search: list[str], monkeypatch, capfd) -> None:
+    for arguments, expected in (
+        (["predict", *search, "model.init_args.num_samples=0", "--quiet", "--json"], "num_samples=0"),
+        (["fit", "experiment=demo/reasoner", "--json"], "'ltts fit' has no --json"),
+    ):
+        with pytest.raises(SystemExit):
+            ltts(monkeypatch, *arguments)
+        out, err = capfd.readouterr()
+        assert out == ""
+        (line,) = [x for x in err.splitlines() if x]
+        assert line.startswith("error: ")
+        assert expected in line
