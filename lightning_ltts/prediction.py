@@ -3,6 +3,9 @@
 import json
 import os
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, 
 
 MANIFEST = "predictions.manifest.json"
 PREDICTIONS = "predictions.jsonl"
+TIMING = "predictions.timing.json"
 
 
 class LatentSearch(pl.LightningModule):
@@ -93,6 +97,7 @@ class LatentSearch(pl.LightningModule):
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
         self.greedy = RolloutEngine(self.reasoner, Deterministic(), token_budget)
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # part of the search -> wall clock on this device
 
     @property
     def rows_per_question(self) -> int:
@@ -138,27 +143,32 @@ class LatentSearch(pl.LightningModule):
         cost: dict[str, Cost] = {}
 
         self.greedy.cost = Cost()
-        prompt = self.greedy.start(ids, mask, keys[:, None], sum(lengths) + 1)
+        with self._timed("prompt"):
+            prompt = self.greedy.start(ids, mask, keys[:, None], sum(lengths) + 1)
         cost["prompt"], self.greedy.cost = self.greedy.cost, Cost()
-        alone, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
+        with self._timed("greedy"):
+            alone, tokens = self.greedy.sample(prompt.take(everyone), keys[:, None], *lengths)
         greedy = read_answers(reasoner, tokens[:, 0])
         reference = Reference(alone.fed[:, 0], alone.counts[:, 0], tokens[:, 0])
         cost["greedy"], self.engine.cost = self.greedy.cost, Cost()
 
         shared = not self.sampler.perturbs_prompt
-        start = prompt.take(everyone) if shared else self.engine.start(ids, mask, names, sum(lengths) + 1)
-        made, tokens = self.engine.sample(start, names, *lengths)
+        with self._timed("sampling"):
+            start = prompt.take(everyone) if shared else self.engine.start(ids, mask, names, sum(lengths) + 1)
+            made, tokens = self.engine.sample(start, names, *lengths)
         cost["sampling"], self.engine.cost = self.engine.cost, Cost()
         counts, scores = made.counts if spec.open_ended else None, None
         if self.latent_rm is not None:
-            judge = self.latent_rm.start(ids, mask, reference)
-            scores = self.latent_rm.judge(ids, mask, made.fed, counts, tokens, read=judge, clean=made.clean)
+            with self._timed("scoring"):
+                judge = self.latent_rm.start(ids, mask, reference)
+                scores = self.latent_rm.judge(ids, mask, made.fed, counts, tokens, read=judge, clean=made.clean)
         samples = _rows_of(reasoner, tokens, scores, counts)
         choices = self._choose(samples, scores)
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
             read = (prompt, judge) if shared else None
-            found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, read, reference)
+            with self._timed("beam"):
+                found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, read, reference)
             beams = _rows_of(reasoner, found.answer_ids, found.scores)
             cost["beam"] = self.engine.cost
 
@@ -189,6 +199,15 @@ class LatentSearch(pl.LightningModule):
             }
             rows[chosen[i]] = row
         return rows
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Adds to the seconds of a part of the search, the accelerator's work included."""
+        began = time.perf_counter()
+        yield
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        self.seconds[part] += time.perf_counter() - began
 
     def _choose(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
@@ -341,6 +360,10 @@ class PredictionWriter(Callback):
             self.summary = summarize(rows, self.temperature)
             _write(self.folder / "summary.json", json.dumps(self.summary.as_dict(), indent=2) + "\n")
             print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
+            if self._made and isinstance(pl_module, LatentSearch):
+                timing = {"questions": self._made, "device": str(pl_module.device), "devices": trainer.world_size}
+                seconds = {part: value / self._made for part, value in pl_module.seconds.items()}
+                _write(self.folder / TIMING, json.dumps({**timing, "seconds_per_question": seconds}, indent=2) + "\n")
             speed = self._made / (time.perf_counter() - self._began) if self._made else None
             for board in writers(trainer.loggers):
                 log_predictions(board, self.summary, rows, speed)

@@ -16,7 +16,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
-from lightning_ltts.prediction import MANIFEST, LatentSearch, PredictionData, PredictionWriter
+from lightning_ltts.prediction import MANIFEST, TIMING, LatentSearch, PredictionData, PredictionWriter
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.trainer import Trainer
@@ -73,7 +73,10 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
-    assert sorted(x.name for x in (tmp_path / "p").iterdir()) == ["predictions.jsonl", MANIFEST, "summary.json"]
+    assert sorted(x.name for x in (tmp_path / "p").iterdir()) == ["predictions.jsonl", MANIFEST, TIMING, "summary.json"]
+    timing = json.loads((tmp_path / "p" / TIMING).read_text())
+    assert timing["questions"] == 10
+    assert set(timing["seconds_per_question"]) >= {"prompt", "greedy", "sampling"}
 
 
 def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path) -> None:

@@ -64,7 +64,35 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
                 budget,
             )
         )
+    clock = _clock(runs)
+    if clock.data:
+        figures.append(
+            (
+                "Accuracy against seconds",
+                "Wall clock per question on the machine that predicted, reading the prompt and, where it is used, scoring "
+                "included; runs are comparable where the machine was the same and did nothing else.",
+                clock,
+            )
+        )
     return figures
+
+
+def _clock(runs: Sequence[Run]) -> go.Figure:
+    figure = _figure("seconds per question", "accuracy")
+    parts = {
+        "greedy": ("greedy",),
+        "majority": ("sampling",),
+        "coverage": ("sampling",),
+        "beam": ("beam",),
+        "beam_vote": ("beam",),
+    }
+    for i, run in enumerate(runs):
+        for line, values in run.summary.values.items():
+            name = line.split("@")[0]
+            seconds = run.seconds("prompt", *parts.get(name, ("sampling", "scoring")))
+            if name in _COLORS and name != "adaptive_majority" and seconds is not None:  # drawing stopped early is not timed
+                figure.add_trace(_curve(run, name, {seconds: values}, i, runs))
+    return figure
 
 
 def _budget(runs: Sequence[Run]) -> go.Figure:
@@ -229,7 +257,7 @@ def _curve(run: Run, name: str, points: dict[int, Tensor] | dict[float, Tensor],
     means = [float(values.mean()) for values in points.values()]
     bounds = [bootstrap_interval(values) for values in points.values()]
     return go.Scatter(
-        x=[round(x, 1) for x in points],
+        x=[round(x, 5) for x in points],
         y=_rounded(means),
         name=_label(run, name, runs),
         legendgroup=run.name if len(runs) > 1 else None,

@@ -52,6 +52,12 @@ class Run:
             return None
         return sum(row["cost"][part]["token_forwards"] for row in self.rows for part in parts) / len(self.rows)
 
+    def seconds(self, *parts: str) -> float | None:
+        """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
+        timing = self.folder / "predictions.timing.json"
+        measured = json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+        return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
+
 
 def load_runs(
     paths: Sequence[str], temperature: float | None, rule: str, against: str, stopping: StoppingRule, num_samples: int | None

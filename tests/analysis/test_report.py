@@ -45,6 +45,8 @@ def write(
             "seed": 0,
         }
         lines.append(json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs}))
+    seconds = {"prompt": 0.1, "greedy": 0.1, "sampling": 1.0, "scoring": 0.5}
+    (folder / "predictions.timing.json").write_text(json.dumps({"seconds_per_question": seconds}))
     (folder / "predictions.jsonl").write_text("\n".join(lines) + ("\n" if not torn else '\n{"id": "q-9", "ans'))
     return folder
 
@@ -105,6 +107,17 @@ def test_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert dict(zip(table["selections"], choices, strict=True))["majority@4"] == 1
     assert right[table["methods"].index("greedy")] == 1
+
+
+def test_seconds_and_token_forwards_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Majority costs prompt and sampling, 1.1 s; scores 0.5 s more; 10 token forwards each for prompt and samples."""
+    assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
+    figures = embedded(tmp_path / "r.html", "figure-data")
+    by_axis = {figure["layout"]["xaxis"]["title"]["text"]: figure for figure in figures}
+    clock = {trace["name"]: trace["x"] for trace in by_axis["seconds per question"]["data"]}
+    assert (clock["majority"], clock["weighted_vote"], clock["greedy"]) == ([1.1], [1.6], [0.2])
+    budget = {trace["name"]: trace["x"] for trace in by_axis["token forwards per question"]["data"]}
+    assert (budget["majority"], budget["greedy"]) == ([12.5, 15, 20], [20])
 
 
 def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
