@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
+from lightning_ltts.analysis.thoughts import Thoughts, write_thoughts
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.trajectory_store import check_same_settings, hash_problems
@@ -37,6 +38,7 @@ from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, 
 MANIFEST = "predictions.manifest.json"
 PREDICTIONS = "predictions.jsonl"
 TIMING = "predictions.timing.json"
+LENS_SAMPLES, LENS_TOKENS = 3, 5  # trajectories besides the deterministic one that are decoded, and tokens of each thought
 
 
 class LatentSearch(pl.LightningModule):
@@ -97,6 +99,8 @@ class LatentSearch(pl.LightningModule):
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
         self.greedy = RolloutEngine(self.reasoner, Deterministic(), token_budget)
+        self.keep_thoughts: set[str] = set()  # of these problems; the writer says which
+        self.kept: list[Thoughts] = []  # until the writer has them
         self.seconds: defaultdict[str, float] = defaultdict(float)  # part of the search -> wall clock on this device
 
     @property
@@ -163,6 +167,8 @@ class LatentSearch(pl.LightningModule):
                 judge = self.latent_rm.start(ids, mask, reference)
                 scores = self.latent_rm.judge(ids, mask, made.fed, counts, tokens, read=judge, clean=made.clean)
         samples = _rows_of(reasoner, tokens, scores, counts)
+        for i in [i for i, problem in enumerate(batch) if problem.id in self.keep_thoughts]:
+            self.kept.append(self._keep(batch[i].id, made.fed[i], made.counts[i], alone.fed[i, 0, : alone.counts[i, 0]]))
         choices = self._choose(samples, scores)
         beams: list[list[dict[str, Any]]] | None = None
         if self.beam is not None and self.latent_rm is not None:
@@ -180,6 +186,7 @@ class LatentSearch(pl.LightningModule):
                 "answer": format_answer(problem.value),
                 "sampler": repr(self.sampler),
                 "seed": self.seed,
+                "steps": len(problem.steps),
                 "prompt_tokens": len(prompts[chosen[i]]),
                 "greedy": {"answer": format_answer(greedy[i])},
                 "samples": samples[i],
@@ -208,6 +215,21 @@ class LatentSearch(pl.LightningModule):
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         self.seconds[part] += time.perf_counter() - began
+
+    def _keep(self, name: str, samples: Tensor, counts: Tensor, deterministic: Tensor) -> Thoughts:
+        """Thoughts (N, T, d) and (T, d) of a problem, and what those of some trajectories say by the logit lens.
+
+        That is the output embedding applied to the thought as it is fed back. For COCONUT it is the hidden state that would
+        have been decoded; CODI's and CoLaR's thoughts are inputs, and this finds the tokens whose embeddings they are like.
+        """
+        lens = []
+        for number in (None, *range(min(LENS_SAMPLES, len(samples)))):
+            made = deterministic if number is None else samples[number, : counts[number]]
+            likely, ids = self.reasoner.logits(made.to(self.reasoner.backbone.dtype)).float().softmax(-1).topk(LENS_TOKENS)
+            for t, (row, tokens) in enumerate(zip(likely.tolist(), ids.tolist(), strict=True)):
+                texts = [self.reasoner.tokenizer.decode([token]) for token in tokens]
+                lens.append({"sample": number, "step": t, "tokens": texts, "probabilities": [round(x, 4) for x in row]})
+        return Thoughts(name, samples, counts, deterministic, lens)
 
     def _choose(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
@@ -297,9 +319,12 @@ class PredictionWriter(Callback):
     Args:
         folder: where the files go; a run with other settings must have another folder.
         temperature: of the weighted vote in the summary; by default the one fitted when the LatentRM was trained.
+        keep_thoughts: of how many problems, the first ones, the thoughts are stored, for the report (half a megabyte each for
+            64 samples of 6 thoughts of size 768).
     """
 
-    def __init__(self, folder: str, temperature: float | None = None):
+    def __init__(self, folder: str, temperature: float | None = None, keep_thoughts: int = 0):
+        self.keep_thoughts = keep_thoughts
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
@@ -334,6 +359,8 @@ class PredictionWriter(Callback):
                 done += [json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()]
             if done:
                 rank_zero_info(f"{len(set(done))} problems were predicted before and are kept")
+        self._numbers = {p.id: n for n, p in enumerate((data.problems or data.source.load())[: self.keep_thoughts])}
+        pl_module.keep_thoughts = set(self._numbers)
         data.done = set(trainer.strategy.broadcast(done))  # also keeps others from writing before this is read
         self._file = (self.folder / f"predictions.rank{trainer.global_rank}.jsonl").open("a", encoding="utf-8")
 
@@ -345,6 +372,10 @@ class PredictionWriter(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
     ) -> None:
         """Writes and flushes finished problems."""
+        assert isinstance(pl_module, LatentSearch)
+        while pl_module.kept:  # before the rows, so that a kill never leaves a row without them
+            thoughts = pl_module.kept.pop()
+            write_thoughts(self.folder, self._numbers[thoughts.id], thoughts)
         self._made += len(outputs or [])
         for row in outputs or []:
             self._file.write(json.dumps(row) + "\n")

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.thoughts import read_thoughts
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, StoreError
@@ -29,14 +30,19 @@ def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tu
 
 
 def predict(
-    checkpoints: tuple[str, str], folder: Path, size: int = 10, trainer: dict | None = None, **options: Any
+    checkpoints: tuple[str, str],
+    folder: Path,
+    size: int = 10,
+    trainer: dict | None = None,
+    keep_thoughts: int = 0,
+    **options: Any,
 ) -> list[dict]:
     defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "token_budget": 160, "latent_rm": checkpoints[1]}
     module = LatentSearch(checkpoints[0], **{"sampler": GaussianNoise(0.5)} | defaults | options)
     runner = Trainer(
         accelerator="cpu",
         logger=False,
-        callbacks=[PredictionWriter(str(folder))],
+        callbacks=[PredictionWriter(str(folder), keep_thoughts=keep_thoughts)],
         enable_progress_bar=False,
         **trainer or {},
     )
@@ -234,3 +240,19 @@ def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_pa
     runner = Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))])
     runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
     assert len(read_rows(tmp_path / "p")) == 1
+
+
+def test_thoughts_of_the_first_problems_are_kept(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    """The same whatever the packing; rows do not change by it, and the thoughts are those that a rollout makes."""
+    plain = predict(checkpoints, tmp_path / "plain")
+    for name, budget in (("one", 160), ("other", 120)):
+        rows = predict(checkpoints, tmp_path / name, token_budget=budget, keep_thoughts=3)
+        assert list(map(essence, rows)) == list(map(essence, plain))
+    one, other = (read_thoughts(tmp_path / name) for name in ("one", "other"))
+    assert [t.id for t in one] == [row["id"] for row in plain][:3]
+    assert not (tmp_path / "plain/thoughts").exists()
+    for a, b in zip(one, other, strict=True):
+        assert torch.allclose(a.samples, b.samples, atol=1e-2)
+        assert a.samples.shape[:2] == (len(plain[0]["samples"]), 3)
+        assert {row["sample"] for row in a.lens} == {None, 0, 1, 2}
+        assert all(len(row["tokens"]) == 5 for row in a.lens)

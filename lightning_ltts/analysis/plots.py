@@ -64,6 +64,14 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
                 budget,
             )
         )
+    if any(row.get("steps") for run in runs for row in run.rows):
+        figures.append(
+            (
+                "Accuracy by difficulty",
+                "Questions by the number of steps of their reference solution, with 95 % intervals over the questions of each.",
+                _difficulty(runs),
+            )
+        )
     clock = _clock(runs)
     if clock.data:
         figures.append(
@@ -75,6 +83,19 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
             )
         )
     return figures
+
+
+def _difficulty(runs: Sequence[Run]) -> go.Figure:
+    figure = _figure("steps of the reference solution", "accuracy")
+    figure.update_xaxes(dtick=1)
+    for i, run in enumerate(runs):
+        steps = torch.tensor([row.get("steps", 0) for row in run.rows])
+        for line, values in run.summary.values.items():
+            name = line.split("@")[0]
+            if name in _COLORS and name != "adaptive_majority":
+                points = {int(n): values[steps == n] for n in steps.unique() if n > 0}
+                figure.add_trace(_curve(run, name, points, i, runs))
+    return figure
 
 
 def _clock(runs: Sequence[Run]) -> go.Figure:

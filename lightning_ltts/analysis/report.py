@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from lightning_ltts.analysis.plots import Titled, accuracy_figures, score_figures, survival_figure
 from lightning_ltts.analysis.runs import Run, same_problems
 from lightning_ltts.analysis.statistics import mcnemar
+from lightning_ltts.analysis.thought_figures import lens_tables, thought_figures
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.metrics.per_question import bootstrap_interval
 
@@ -31,12 +32,13 @@ def write_html(runs: Sequence[Run], path: Path) -> None:
     tabs = {
         "Accuracy": accuracy_figures(runs),
         "LatentRM": [*score_figures(runs), *survival_figure(runs)],
+        "Thoughts": thought_figures(runs),
     }
     figures = [(tab, *titled) for tab, made in tabs.items() for titled in made]
-    tables, left = [], DETAIL_BYTES
+    questions, left = [], DETAIL_BYTES
     for run in runs:
         table, used = question_table(run, left)
-        tables.append(table)
+        questions.append(table)
         left -= used
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files(__package__).joinpath("report.html").read_text("utf-8")
@@ -46,9 +48,10 @@ def write_html(runs: Sequence[Run], path: Path) -> None:
         runs=runs,
         notes=notes(runs),
         between=between_runs(runs),
+        lens={run.name: tables for run in runs if (tables := lens_tables(run))},
         plotly=get_plotlyjs(),
         figures=_json([json.loads(figure.to_json()) for *_, figure in figures]),
-        questions=_json(tables),
+        questions=_json(questions),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -165,7 +168,7 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
     Raises:
         ConfigError: kaleido, which draws them, or the browser that it needs is not there.
     """
-    made: list[Titled] = [*accuracy_figures(runs), *score_figures(runs), *survival_figure(runs)]
+    made: list[Titled] = [*accuracy_figures(runs), *score_figures(runs), *survival_figure(runs), *thought_figures(runs)]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for title, _, figure in made:
