@@ -27,8 +27,8 @@ def fit(folder: Path, *overrides: str) -> subprocess.Popen:
 def losses(folder: Path) -> dict[int, float]:
     """Step -> loss; where a run was begun again, what it says later counts."""
     curve: dict[int, float] = {}
-    for version in sorted((folder / "logs/run/tensorboard").iterdir()):
-        events = EventAccumulator(str(version))
+    for run in sorted((folder / "logs/run/tensorboard/fit").iterdir()):  # names sort by time
+        events = EventAccumulator(str(run))
         events.Reload()
         if "train/loss" in events.Tags()["scalars"]:
             curve |= {event.step: event.value for event in events.Scalars("train/loss")}
