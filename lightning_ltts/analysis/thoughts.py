@@ -92,7 +92,7 @@ def diversity(thoughts: Thoughts) -> float:
     """Mean over steps of 1 - mean pairwise cosine of the samples' thoughts: 0 where all samples think alike.
 
     The formula of arXiv 2510.07745 is not published; this is the pairwise cosine distance that is usual for sets of
-    embeddings (Tevet and Berant 2021, section 4.2), and every figure of this project uses it.
+    embeddings (Tevet and Berant 2021), and every figure of this project uses it.
     """
     steps = [1 - cosine_similarity(made) for _, made in steps_of(thoughts)]
     return sum(steps) / len(steps) if steps else 0.0
