@@ -20,7 +20,8 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.metrics.per_question import bootstrap_interval
 
 _REST = ("p_value", "headroom", "samples_used")
-DETAIL_BYTES = 7_000_000  # of samples in a page; with the plotting library it stays under 15 MB
+DETAIL_BYTES = 9_000_000  # of questions and samples in a page; with plotting library and figures it stays under 15 MB
+_ROW_BYTES = 150  # of a question beside its text and samples
 
 
 def write_html(runs: Sequence[Run], path: Path) -> None:
@@ -35,7 +36,8 @@ def write_html(runs: Sequence[Run], path: Path) -> None:
         "Thoughts": thought_figures(runs),
     }
     figures = [(tab, *titled) for tab, made in tabs.items() for titled in made]
-    questions, left = [], DETAIL_BYTES
+    texts = sum(len(row.get("question", "").encode()) + _ROW_BYTES for run in runs for row in run.rows)
+    questions, left = [], max(DETAIL_BYTES - texts, 0)
     for run in runs:
         table, used = question_table(run, left)
         questions.append(table)

@@ -144,7 +144,7 @@ def test_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The samples of the questions that come last are left out, and the page says of how many."""
-    monkeypatch.setattr(report, "DETAIL_BYTES", 600)
+    monkeypatch.setattr(report, "DETAIL_BYTES", 600 + 6 * (len("What is 0? </script><b>") + 150))
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     (table,) = embedded(tmp_path / "r.html", "question-data")
     kept = [row[6] is not None for row in table["rows"]]
