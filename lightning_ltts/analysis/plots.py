@@ -1,6 +1,7 @@
 """The figures of a report, with plotly: what the extra compute bought, and what the LatentRM's scores are worth."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 import torch
@@ -64,14 +65,21 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
                 budget,
             )
         )
-    if any(row.get("steps") for run in runs for row in run.rows):
+    if any(len({row.get("steps", 0) for row in run.rows}) > 1 for run in runs):
         figures.append(
             (
-                "Accuracy by difficulty",
-                "Questions by the number of steps of their reference solution, with 95 % intervals over the questions of each.",
-                _difficulty(runs),
+                "Accuracy by steps",
+                "Questions by the number of steps of their reference solution, with 95 % intervals over each part.",
+                _strata(runs, "steps of the reference solution", lambda run: [row.get("steps", 0) for row in run.rows]),
             )
         )
+    figures.append(
+        (
+            "Accuracy by difficulty",
+            "Questions by the share of their samples that are right, in quarters: selection can help where it is neither 0 nor 1.",
+            _strata(runs, "right samples, up to (%)", lambda run: _quarters(run.pool.correct.mean(1))),
+        )
+    )
     clock = _clock(runs)
     if clock.data:
         figures.append(
@@ -85,17 +93,22 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
     return figures
 
 
-def _difficulty(runs: Sequence[Run]) -> go.Figure:
-    figure = _figure("steps of the reference solution", "accuracy")
-    figure.update_xaxes(dtick=1)
+def _strata(runs: Sequence[Run], title: str, of: Callable[[Run], Sequence[int]]) -> go.Figure:
+    """Accuracy of each part of the questions; a part is what `of` gives its questions."""
+    figure = _figure(title, "accuracy")
     for i, run in enumerate(runs):
-        steps = torch.tensor([row.get("steps", 0) for row in run.rows])
+        parts = torch.tensor(of(run))
         for line, values in run.summary.values.items():
             name = line.split("@")[0]
             if name in _COLORS and name != "adaptive_majority":
-                points = {int(n): values[steps == n] for n in steps.unique() if n > 0}
+                points = {int(part): values[parts == part] for part in parts.unique()}
                 figure.add_trace(_curve(run, name, points, i, runs))
     return figure
+
+
+def _quarters(shares: Tensor) -> list[int]:
+    """Shares (Q,) -> 0 for none, then the quarter's upper end in percent."""
+    return [25 * math.ceil(4 * share - 1e-9) for share in shares.tolist()]
 
 
 def _clock(runs: Sequence[Run]) -> go.Figure:
@@ -264,6 +277,8 @@ def _figure(x: str, y: str, log: bool = False) -> go.Figure:
     figure.update_layout(margin={"l": 60, "r": 20, "t": 20, "b": 50}, legend={"groupclick": "togglegroup"})
     if x.startswith(("step", "tenth")):
         figure.update_xaxes(dtick=1)
+    if x.startswith("right samples"):
+        figure.update_xaxes(dtick=25)
     if log:
         figure.update_xaxes(type="log", dtick=0.30103, tickformat="~s")  # a tick for each doubling
     return figure

@@ -120,6 +120,15 @@ def test_seconds_and_token_forwards_by_hand(tmp_path: Path, monkeypatch: pytest.
     assert (budget["majority"], budget["greedy"]) == ([12.5, 15, 20], [20])
 
 
+def test_difficulty_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four samples, questions 0 and 3 have two right, the others three: parts of up to 50 and 75 %, coverage 1 in both."""
+    assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
+    figures = embedded(tmp_path / "r.html", "figure-data")
+    (figure,) = (f for f in figures if f["layout"]["xaxis"]["title"]["text"].startswith("right samples"))
+    coverage = next(trace for trace in figure["data"] if trace["name"] == "coverage")
+    assert (coverage["x"], coverage["y"]) == ([50, 75], [1, 1])
+
+
 def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = write(tmp_path / "a/search"), write(tmp_path / "b/search", kind="right")
     assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
