@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_ltts.analysis.runs import load_runs
-from lightning_ltts.errors import LTTSError
+from lightning_ltts.errors import ConfigError, LTTSError
 from lightning_ltts.models.checkpoints import PROVENANCE, import_model
 from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.monitoring.run_record import RunRecord
@@ -244,12 +244,15 @@ def _report(arguments: list[str]) -> None:
     if options.output or options.png or options.csv:
         from lightning_ltts.analysis import report  # plotly and its scripts are read where they are needed
 
-        if options.output:
-            report.write_html(runs, options.output)
-        if options.csv:
-            report.write_csv(runs, options.csv)
-        if options.png:
-            report.write_png(runs, options.png)
+        for kind, path in (("html", options.output), ("csv", options.csv), ("png", options.png)):
+            if path:
+                try:
+                    getattr(report, f"write_{kind}")(runs, path)
+                except OSError as error:
+                    raise ConfigError(
+                        f"{path} cannot be written ({error.strerror}); give another path for the {kind}"
+                    ) from error
+                print(f"{kind}: {path}", file=sys.stderr if options.json else sys.stdout)
 
 
 def _import(arguments: list[str]) -> None:

@@ -76,7 +76,7 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
     figures.append(
         (
             "Accuracy by difficulty",
-            "Questions by the share of their samples that are right, in quarters: selection can help where it is neither 0 nor 1.",
+            "Questions by the share of right samples, in quarters: selection can help where it is neither 0 nor 1.",
             _strata(runs, "right samples, up to (%)", lambda run: _quarters(run.pool.correct.mean(1))),
         )
     )

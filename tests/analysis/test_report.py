@@ -160,6 +160,11 @@ def test_large_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert 0 < table["shown"] == sum(kept) < 6
 
 
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_names_are_short() -> None:
     assert short_names(["logs/a/search", "logs/b/search"]) == ["a", "b"]
     assert short_names(["logs/demo/search/predictions.jsonl"]) == ["demo/search"]
