@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from lightning_ltts.data.mining import mine
 from lightning_ltts.data.tokenization import WordTokenizer
-from lightning_ltts.engine.rollout import Branches, RolloutEngine, sample_keys
+from lightning_ltts.engine.rollout import Branches, RolloutEngine
+from lightning_ltts.mining.mine import mine
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import GaussianNoise
-from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
 from lightning_ltts.search.beam import BeamSearch
 
 SHAPES: dict[str, dict[str, Any]] = {

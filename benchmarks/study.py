@@ -27,12 +27,12 @@ from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.grading import vote_numbers
 from lightning_ltts.engine.rollout import deterministic
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
-from lightning_ltts.search.scoring import RULES
-from lightning_ltts.search.selection import Majority
+from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.selection import Majority
+from lightning_ltts.voting.votes import vote_numbers
 
 FOLDER = Path("logs/study")
 RM = "model.init_args."

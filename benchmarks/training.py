@@ -20,7 +20,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import left_pad, position_ids
 from lightning_ltts.training.coconut import CoconutModule, text_of
 from lightning_ltts.training.curriculum import Curriculum, Stage
-from lightning_ltts.training.reasoner import Start
+from lightning_ltts.training.start import Start
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "n_positions": 256}
 SHAPES = {

@@ -1,5 +1,5 @@
 """`python -m lightning_ltts` is `ltts`."""
 
-from lightning_ltts.cli import main
+from lightning_ltts.cli.main import main
 
 main()

@@ -11,8 +11,8 @@ from typing import Any
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
-from lightning_ltts.data.trajectory_store import read_manifest
 from lightning_ltts.engine.rollout import Cost
+from lightning_ltts.mining.store import read_manifest
 
 FOLDER = Path("logs/demo")
 COMMANDS = {

@@ -8,8 +8,8 @@ from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.trainer import call
 
-from lightning_ltts.data.mining import MiningData
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.mining.data import MiningData
 from lightning_ltts.monitoring.progress import QuestionBar
 
 

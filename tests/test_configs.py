@@ -10,19 +10,21 @@ import pytest
 import torch
 
 from lightning_ltts import cli, load_reasoner
+from lightning_ltts.cli.hydra_front import config_folder
 from lightning_ltts.data.problems import HubProblems
 from lightning_ltts.models import checkpoints
-from lightning_ltts.models.checkpoints import save_folder
+from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.training import reasoner as training
+from lightning_ltts.trainer import Trainer
+from lightning_ltts.training import start as training
 from lightning_ltts.training.curriculum import Curriculum
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 
 RULES = {"coconut": ("#", "only"), "codi": ("", "last"), "colar": ("Answer:", "only")}
 
-FOLDER = cli.config_folder()
+FOLDER = config_folder()
 EXPERIMENTS = sorted(
     str(path.relative_to(FOLDER / "experiment").with_suffix("")) for path in FOLDER.rglob("experiment/**/*.yaml")
 )
@@ -64,7 +66,7 @@ def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: 
     monkeypatch.setattr(training, "_start_markers", lambda reasoner, token: None)
     fitted = Path(experiment).parts[0] in FITTED
     for command in ["fit"] if fitted else COMMANDS.get(Path(experiment).name, ["predict"]):
-        monkeypatch.setattr(cli.Trainer, command, lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
+        monkeypatch.setattr(Trainer, command, lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
         monkeypatch.setattr(sys, "argv", ["ltts", command, f"experiment={experiment}", f"sampler={sampler}", *overrides])
         cli.main()
     assert ran
@@ -104,7 +106,7 @@ def test_presets_of_published_models(method: str, benchmark: str, sampler: str, 
 
     monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
     ran = []
-    monkeypatch.setattr(cli.Trainer, "predict", lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
+    monkeypatch.setattr(Trainer, "predict", lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
     arguments = [f"experiment=benchmark/{benchmark}", f"model=latent_tts_{method}", f"sampler={sampler}"]
     monkeypatch.setattr(sys, "argv", ["ltts", "predict", *arguments, "trainer.accelerator=cpu"])
     cli.main()

@@ -9,7 +9,7 @@ import torch
 
 from lightning_ltts import cli
 from lightning_ltts.models import checkpoints, published
-from lightning_ltts.models.checkpoints import save_folder
+from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from tests.conftest import BACKBONES

@@ -10,6 +10,7 @@ import pytest
 from lightning_ltts import cli
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from tests.helpers import save_latent_rm, save_reasoner
 
@@ -26,7 +27,7 @@ def test_rows(row: str, gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     made: list = []
     for command in ("fit", "predict"):
-        monkeypatch.setattr(cli.Trainer, command, lambda self, model, datamodule=None, **kw: made.append((model, datamodule)))
+        monkeypatch.setattr(Trainer, command, lambda self, model, datamodule=None, **kw: made.append((model, datamodule)))
     setting = study.Setting("hard", "large", 3)
     for folder, save, model in (("reasoner", save_reasoner, gpt2), (row, save_latent_rm, latent_rm)):
         path = tmp_path / setting.folder / folder / "checkpoints" / "best.ckpt"

@@ -1,1 +1,1 @@
-"""What was predicted, summed up: tables, intervals and figures, from stored files only."""
+"""Numbers from stored predictions: tables, intervals, measures of the thoughts."""

@@ -10,9 +10,17 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.data.answers import Answer
-from lightning_ltts.engine.grading import vote_numbers
 from lightning_ltts.errors import DataError
-from lightning_ltts.search.scoring import RULES
+from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.votes import vote_numbers
+
+MANIFEST = "predictions.manifest.json"
+
+
+PREDICTIONS = "predictions.jsonl"
+
+
+TIMING = "predictions.timing.json"
 
 
 @dataclass(frozen=True)

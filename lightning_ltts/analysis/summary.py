@@ -11,9 +11,9 @@ from torch import Tensor
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
 from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
 from lightning_ltts.errors import DataError
-from lightning_ltts.metrics.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
-from lightning_ltts.search.adaptive import Adaptive, BetaStopping, StoppingRule
-from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
+from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
+from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
 
 _SCORED = ("weighted_vote", "best_of_n", "agreeing_best_of_n", "beam")
 _NAME_WIDTH = 24  # of the table, so that all columns fit into 100

@@ -1,54 +1,11 @@
 """Stored thoughts of a prediction run, and measures of how samples explore the space around the deterministic trajectory."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-FOLDER = "thoughts"  # beside the prediction file, one file per question
-
-
-@dataclass(frozen=True)
-class Thoughts:
-    """The thoughts of one question."""
-
-    id: str
-    samples: Tensor  # (N, T, d): what was fed back
-    counts: Tensor  # (N,): thoughts of each sample
-    deterministic: Tensor  # (T', d)
-    lens: list[dict[str, Any]]  # what some thoughts say, see `LatentSearch`
-
-
-def write_thoughts(folder: Path, number: int, thoughts: Thoughts) -> None:
-    """Stores one question, in half precision; `number` is its place among the problems."""
-    path = folder / FOLDER / f"{number:05}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"samples": thoughts.samples.half(), "counts": thoughts.counts, "deterministic": thoughts.deterministic.half()}
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-        temporary,
-        {"id": thoughts.id, "lens": json.dumps(thoughts.lens)},
-    )
-    temporary.replace(path)
-
-
-def read_thoughts(folder: Path) -> list[Thoughts]:
-    """All stored questions of a run, in order; none where `keep_thoughts` was 0."""
-    read = []
-    for path in sorted((folder / FOLDER).glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-            about = file.metadata()
-        samples, deterministic = tensors["samples"].float(), tensors["deterministic"].float()
-        read.append(Thoughts(about["id"], samples, tensors["counts"], deterministic, json.loads(about["lens"])))
-    return read
+from lightning_ltts.analysis.thought_store import Thoughts
 
 
 def cosine_similarity(thoughts: Tensor) -> float:

@@ -1,1 +1,1 @@
-"""Problems, tokenizers, the built-in task, mining and the trajectory store."""
+"""Problems and their answers, tokenizers, the built-in task."""

@@ -1,5 +1,6 @@
 """Problems and where they come from."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -186,3 +187,8 @@ def _to_problem(name: str, where: str, row: Any, answers: AnswerIs) -> Problem:
         )
     question = " ".join(str(row["question"]).split())
     return Problem(name, question, tuple(steps), answer.strip(), where, answers)
+
+
+def hash_problems(problems: list[Problem]) -> str:
+    """A hash of questions, answers and ids, for settings."""
+    return hashlib.sha256("\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems).encode()).hexdigest()[:16]

@@ -1,7 +1,5 @@
 """From answer tokens to answers."""
 
-from collections.abc import Hashable, Sequence
-
 import torch
 from torch import Tensor
 
@@ -14,9 +12,3 @@ def read_answers(reasoner: LatentReasoner, answer_ids: Tensor) -> list[Answer | 
     distinct, inverse = torch.unique(answer_ids.cpu(), dim=0, return_inverse=True)
     answers = [reasoner.read_answer(ids) for ids in distinct]
     return [answers[i] for i in inverse.tolist()]
-
-
-def vote_numbers(answers: Sequence[Hashable | None]) -> list[int]:
-    """Answers -> small integers, equal where the answers are; -1 for none."""
-    numbers: dict[Hashable, int] = {}
-    return [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers]

@@ -17,7 +17,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.latent_rm import Reference
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
-from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
 
 
@@ -413,8 +413,3 @@ def join_rows(parts: list[tuple[Tensor, Branches]]) -> Branches:
     if len(parts) == 1:
         return parts[0][1]
     return Branches.join([part for _, part in parts]).take(torch.cat([rows for rows, _ in parts]).argsort())
-
-
-def sample_keys(keys: Tensor, num_samples: int) -> Tensor:
-    """Question keys (Q,) -> keys (Q, N) of their trajectories."""
-    return fold(keys[:, None], torch.arange(num_samples, device=keys.device))

@@ -5,34 +5,39 @@ Sources: the checkpoints that training writes, which describe their model by the
 source holds is executed.
 """
 
-import copy
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import lightning
 import torch
-import transformers
 from huggingface_hub import hf_hub_download, snapshot_download
-from safetensors.torch import save_file
-from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from lightning_ltts.errors import CheckpointError, LTTSError
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
 from lightning_ltts.models.published import Published, change_spec, merge_lora, read_published
-from lightning_ltts.models.weights import State, check_keys, fill_backbone, read_pickle, read_tensors, weight_files
+from lightning_ltts.models.weights import check_keys, fill_backbone, read_pickle, read_tensors
 
 ENTRY = "lightning_ltts"
+
+
 FOLDER_ENTRY = "lightning_ltts.json"
+
+
 PROVENANCE = "provenance.json"
+
+
 Kind = Literal["reasoner", "latent_rm"]
-_TITLES = {"reasoner": "latent reasoner", "latent_rm": "LatentRM"}
-_HEADS = {"coconut": "thought_head", "codi": "projector", "colar": "lt_head"}  # names in published folders
+
+
+TITLES = {"reasoner": "latent reasoner", "latent_rm": "LatentRM"}
+
+
 _LOCAL_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".gguf")
+
+
 _HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model"]
 
 
@@ -71,13 +76,17 @@ def load_latent_rm(path: str | Path, dtype: torch.dtype | None = None) -> Latent
 
 @overload
 def _load(path: Any, kind: Literal["reasoner"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentReasoner: ...
+
+
 @overload
 def _load(path: Any, kind: Literal["latent_rm"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentRM: ...
+
+
 def _load(path: Any, kind: Kind, base: Any, dtype: Any, changes: dict[str, Any]) -> Any:
-    found = _read(locate(path), None if base is None else locate(base), changes)
+    found = read_source(locate(path), None if base is None else locate(base), changes)
     if kind != found.kind:
-        raise CheckpointError(f"{path} holds a {_TITLES[found.kind]}, but a {_TITLES[kind]} is needed here")
-    return _build(found, str(path), dtype)
+        raise CheckpointError(f"{path} holds a {TITLES[found.kind]}, but a {TITLES[kind]} is needed here")
+    return build_model(found, str(path), dtype)
 
 
 def locate(name: str | Path) -> Path:
@@ -105,7 +114,8 @@ def locate(name: str | Path) -> Path:
         ) from None
 
 
-def _read(path: Path, base: Path | None, changes: dict[str, Any]) -> Published:
+def read_source(path: Path, base: Path | None, changes: dict[str, Any]) -> Published:
+    """A model of any known format as specification and weights; see `load_reasoner`."""
     if (path / FOLDER_ENTRY).is_file():
         return _read_folder(path, changes)
     if path.is_file() and path.suffix == ".ckpt":
@@ -117,7 +127,7 @@ def _read(path: Path, base: Path | None, changes: dict[str, Any]) -> Published:
 
 def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, Any]) -> Published:
     entry = checkpoint[ENTRY]
-    if not isinstance(entry, dict) or entry.get("kind") not in _TITLES or "state_dict" not in checkpoint:
+    if not isinstance(entry, dict) or entry.get("kind") not in TITLES or "state_dict" not in checkpoint:
         raise CheckpointError(f"the entry '{ENTRY}' of {path} does not describe a model; train it again")
     prefix = f"{entry['kind']}."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
@@ -163,7 +173,7 @@ def _spec(entry: dict[str, Any], path: Path, changes: dict[str, Any]) -> Reasone
         ) from None
 
 
-def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentReasoner | LatentRM:
+def build_model(found: Published, source: str, dtype: torch.dtype | None) -> LatentReasoner | LatentRM:
     """The model, using the tensors as they were read: weights in a file stay mapped to it and are not copied."""
     spec = found.spec
     model_class, body_class = (LatentReasoner, AutoModelForCausalLM) if found.kind == "reasoner" else (LatentRM, AutoModel)
@@ -200,135 +210,3 @@ def _build(found: Published, source: str, dtype: torch.dtype | None) -> LatentRe
         if name != "backbone":
             child.to(model.backbone.dtype)
     return model.eval()
-
-
-# -- folders
-
-
-def save_folder(
-    model: LatentReasoner | LatentRM,
-    folder: str | Path,
-    source: str | Path | None = None,
-    format: str | None = None,
-    base: str | Path | None = None,
-) -> Path:
-    """Writes a model as a folder from which it loads bit by bit the same.
-
-    The folder has the layout of the published ones: a Hugging Face configuration, safetensors, tokenizer. That of a COCONUT
-    reasoner loads with `AutoModelForCausalLM` and `AutoTokenizer`, too. `provenance.json` says what it is and where it is from.
-
-    Args:
-        model: what to save.
-        folder: a new or empty folder.
-        source: the checkpoint it came from, for the provenance.
-        format: what kind of checkpoint that was.
-        base: the model that gave configuration and tokenizer, and missing weights.
-
-    Raises:
-        CheckpointError: the folder holds something.
-    """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} is not an empty folder; give another target")
-    folder.mkdir(parents=True, exist_ok=True)
-    reasoner = model if isinstance(model, LatentReasoner) else None
-    body = {"gpt2": "transformer.", "other": "model."}["gpt2" if model.backbone.config.model_type == "gpt2" else "other"]
-    if reasoner is not None:
-        names = [["thought_head.", f"{_HEADS[reasoner.spec.method]}."], ["backbone.", ""]]
-        classes = [type(reasoner.backbone).__name__]
-    else:
-        names = [["thought_head.", "projector."], ["score_head.", "classifier."], ["input_projection.", "projecter."]]
-        names += [["answer_head.", "answer_head."], ["reference_mark", "reference_mark"]]  # not in published ones
-        names += [["backbone.", body]]
-        classes = [f"{type(model.backbone).__name__.removesuffix('Model')}ForTokenClassification"]
-    tied = reasoner is not None and reasoner.backbone.config.tie_word_embeddings
-    state: State = {}
-    for key, tensor in model.state_dict().items():
-        if not (tied and key == "backbone.lm_head.weight"):
-            ours, theirs = next(pair for pair in names if key.startswith(pair[0]))
-            state[theirs + key.removeprefix(ours)] = tensor.detach().cpu().contiguous()
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-    config, extras = copy.deepcopy(model.backbone.config), _extras(model)
-    config.architectures = classes
-    for name, value in extras.items():
-        setattr(config, name, value)
-    config.save_pretrained(folder)
-    spec = asdict(model.spec)
-    spec.pop("backbone")
-    if reasoner is not None:
-        GenerationConfig.from_model_config(model.backbone.config).save_pretrained(folder)
-        reasoner.tokenizer.save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(spec.pop("tokenizer"), encoding="utf-8")
-    entry = {"kind": "latent_rm" if reasoner is None else "reasoner", "spec": spec, "extras": list(extras), "names": names}
-    _write_json(folder / FOLDER_ENTRY, entry)
-    origin = {"source": None if source is None else str(source), "format": format, "base": None if base is None else str(base)}
-    _write_json(folder / PROVENANCE, {**origin, **_facts(model, source)})
-    return folder
-
-
-def _extras(model: nn.Module) -> dict[str, Any]:
-    """Entries that published configurations have beside the backbone's."""
-    if isinstance(model, LatentRM):
-        head, extras = model.spec.thought_head, {"latent_hidden_size": model.spec.thought_size}
-        return extras if head is None else {**extras, "projector": True, "projector_hidden_size": head.get("hidden_size")}
-    assert isinstance(model, LatentReasoner)
-    spec, vocabulary = model.spec, model.tokenizer.get_vocab()
-    roles = {"latent_start_id": "start", "latent_end_id": "end", "latent_id": "latent"}
-    extras = {name: vocabulary.get(spec.tokens.get(role) or "", -1) for name, role in roles.items()}
-    if spec.method == "codi":
-        extras |= {"projector": True, "projector_hidden_size": spec.thought_head.get("hidden_size", model.hidden_size)}
-        extras["projector_dropout"] = spec.thought_head.get("dropout", 0.0)
-    if spec.method == "colar":
-        extras["latent_intermediate_size"] = spec.thought_head.get("intermediate_size", model.hidden_size)
-        extras["latent_embedding_std"] = spec.thought_head["embedding_std"]
-    return extras
-
-
-def _facts(model: LatentReasoner | LatentRM, source: str | Path | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    if source is not None:
-        path = locate(source)
-        files = [path] if path.is_file() else [*path.glob("*.gguf")] or weight_files(path)
-        facts["files"] = {file.name: _sha256(file) for file in files}
-        below = path.parts[path.parts.index("snapshots") + 1 :] if "snapshots" in path.parts else ()
-        facts["revision"] = below[0] if below else None  # of a repository on the Hub
-    if isinstance(model, LatentReasoner):
-        spec, vocabulary = model.spec, model.tokenizer.get_vocab()
-        facts |= {
-            "kind": _TITLES["reasoner"],
-            "method": spec.method,
-            "tokens": {role: {"token": t, "id": vocabulary.get(t)} for role, t in spec.tokens.items() if t is not None},
-            "prompt_template": spec.prompt_template,
-            "answer_rule": {"marker": spec.answer_marker, "which": spec.answer_which},
-            "num_thoughts": spec.num_thoughts,
-            "open_ended": spec.open_ended,
-        }
-    else:
-        facts |= {"kind": _TITLES["latent_rm"], "thought_size": model.spec.thought_size, "reasoner": model.spec.reasoner}
-    facts["dtype"] = str(model.backbone.dtype).removeprefix("torch.")
-    modules = (torch, transformers, lightning)
-    return {**facts, "versions": {module.__name__: str(module.__version__) for module in modules}}
-
-
-def import_model(
-    source: str | Path,
-    target: str | Path,
-    base: str | Path | None = None,
-    dtype: torch.dtype | None = None,
-    **changes: Any,
-) -> LatentReasoner | LatentRM:
-    """Reads a model from any source and writes it as a folder; see `load_reasoner` and `save_folder`."""
-    found = _read(locate(source), None if base is None else locate(base), changes)
-    model = _build(found, str(source), dtype)
-    save_folder(model, target, source, found.format, base)
-    return model
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -80,3 +80,8 @@ def normal(keys: Tensor, n: int) -> Tensor:
     radius = (bits[..., 1] + 2.0**-32).log_().mul_(-2.0).sqrt_()
     angle = bits[..., 0] * (2.0 * math.pi)
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).view(len(keys), -1)[:, :n].float()
+
+
+def sample_keys(keys: Tensor, num_samples: int) -> Tensor:
+    """Question keys (Q,) -> keys (Q, N) of their trajectories."""
+    return fold(keys[:, None], torch.arange(num_samples, device=keys.device))

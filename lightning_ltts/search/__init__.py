@@ -1,1 +1,1 @@
-"""Choosing among samples, and searching for better ones."""
+"""Searches that walk the tree of prefixes, steered by a LatentRM."""

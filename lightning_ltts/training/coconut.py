@@ -14,7 +14,9 @@ from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.sampling.keyed_random import fold, uniform
 from lightning_ltts.training.curriculum import Curriculum, Stage
-from lightning_ltts.training.reasoner import Encoded, ReasonerModule, Start
+from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.start import Start
 
 _STAGE_STREAM = 5
 

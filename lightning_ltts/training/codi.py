@@ -10,7 +10,9 @@ from transformers import DynamicCache
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
-from lightning_ltts.training.reasoner import Encoded, ReasonerModule, Start
+from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.start import Start
 
 
 class CodiModule(ReasonerModule):

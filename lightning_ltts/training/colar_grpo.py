@@ -12,7 +12,9 @@ from lightning_ltts.errors import ConfigError, TrainingError
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.models.thought_heads import ColarHead
 from lightning_ltts.sampling import LearnedSpread
-from lightning_ltts.training.reasoner import Encoded, ReasonerModule, Start
+from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.start import Start
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from lightning_ltts.data.mining import RMBatch
 from lightning_ltts.errors import CheckpointError, ConfigError
-from lightning_ltts.metrics.per_question import SelectedAccuracy
+from lightning_ltts.mining.store import RMBatch
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought_mask
-from lightning_ltts.search.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.voting.per_question import SelectedAccuracy
+from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
 
 # what the temperature of the weighted vote is chosen from, on the validation store
 TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))

@@ -1,124 +1,24 @@
 """What training a reasoner has in common, whatever the method: where it starts, validation by generation, checkpoints."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.tokenization import TokenizerSource, encode_text
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
-from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
+from lightning_ltts.models.checkpoints import ENTRY, describe
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # for YAML files that name it here
 from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.sharding import gathered, shard
-
-# what adapters are put on by default, per backbone family: all matrices of a block
-LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
-_LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters (arXiv 2106.09685); only these and the thought head are trained, and loading merges them.
-
-    Args:
-        rank: r.
-        alpha: the adapters' change is scaled by alpha / r.
-        dropout: on the adapters' input.
-        targets: names of the matrices they are put on; by default all of every block.
-    """
-
-    rank: int = 128
-    alpha: float = 32.0
-    dropout: float = 0.1
-    targets: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a reasoner's training starts from: a model, or a tokenizer and a configuration for random weights.
-
-    Args:
-        pretrained: any source that `load_reasoner` takes: a causal language model, or a reasoner to go on from.
-        base: see `load_reasoner`.
-        tokenizer: how the tokenizer is made, where there is no pretrained model.
-        backbone: a Hugging Face configuration with its model_type, likewise; the vocabulary is the tokenizer's.
-        new_tokens_from: a token whose embedding the markers start from (`<<` in the COCONUT recipe); otherwise the mean of all.
-        lora: adapters to train instead of all weights.
-    """
-
-    pretrained: str | None = None
-    base: str | None = None
-    tokenizer: TokenizerSource | None = None
-    backbone: dict[str, Any] | None = None
-    new_tokens_from: str | None = None
-    lora: Lora | None = None
-
-    def build(self, method: str, spec: dict[str, Any]) -> LatentReasoner:
-        """The reasoner, with fields of its specification set as given.
-
-        Raises:
-            ConfigError: the parts do not fit together, or the adapters' targets match nothing.
-        """
-        if self.pretrained is not None:
-            if self.tokenizer is not None or self.backbone is not None:
-                raise ConfigError("give either a pretrained model, or a tokenizer and a backbone to start from random weights")
-            reasoner = load_reasoner(self.pretrained, self.base, torch.float32, method=method, **spec).train()
-        elif self.tokenizer is None or self.backbone is None:
-            raise ConfigError("nothing to start from: give pretrained, or both tokenizer and backbone for random weights")
-        else:
-            options = {key: spec[key] for key in ("num_thoughts", "max_answer_tokens") if key in spec}
-            rest = {key: value for key, value in spec.items() if key not in options}
-            reasoner = new_reasoner(method, self.backbone, self.tokenizer.build(), **options, **rest)
-        if self.new_tokens_from is not None:
-            _start_markers(reasoner, self.new_tokens_from)
-        if self.lora is not None:
-            _add_adapters(reasoner, self.lora)
-        return reasoner
-
-
-# hyper-parameters in checkpoints hold these, and checkpoints are read in PyTorch's weights-only mode
-torch.serialization.add_safe_globals([Lora, Start])
-
-
-def _start_markers(reasoner: LatentReasoner, token: str) -> None:
-    ids = reasoner.tokenizer.encode(token, add_special_tokens=False)
-    if len(ids) != 1 or ids[0] == reasoner.tokenizer.unk_token_id:
-        raise ConfigError(f"new_tokens_from={token!r} is not one token of the tokenizer, but {len(ids)}; choose another")
-    roles = (reasoner.spec.tokens.get(role) for role in ("start", "end", "latent"))
-    markers = [reasoner.tokenizer.get_vocab()[name] for name in roles if name is not None]
-    with torch.no_grad():
-        for module in (reasoner.backbone.get_input_embeddings(), reasoner.backbone.get_output_embeddings()):
-            table: Tensor = module.weight  # type: ignore[assignment]  # where both are tied, this is done twice
-            table[markers] = table[ids[0]].clone()
-
-
-def _add_adapters(reasoner: LatentReasoner, lora: Lora) -> None:
-    targets = list(lora.targets) if lora.targets is not None else LORA_TARGETS.get(reasoner.family, _LLAMA_TARGETS)
-    names = {name.rsplit(".", 1)[-1] for name, _ in reasoner.backbone.named_modules()}
-    missing = [target for target in targets if target not in names]
-    if missing or not targets:
-        raise ConfigError(
-            f"LoRA targets that match nothing in this {reasoner.family} backbone: {', '.join(missing) or '(none given)'}; "
-            f"choose among {', '.join(sorted(x for x in names if x.endswith(('proj', 'attn', 'fc'))))}"
-        )
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works as well
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        fan_in_fan_out=reasoner.family == "gpt2",
-    )
-    inject_adapter_in_model(config, reasoner.backbone)
+from lightning_ltts.training.start import Start
 
 
 class ReasonerModule(pl.LightningModule):
@@ -286,54 +186,3 @@ class ReasonerModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up, and a cosine or a constant rate after it."""
         return adamw(self, self.schedule)
-
-
-class Encoded:
-    """Token ids of a problem's parts."""
-
-    def __init__(self, problem: Problem, reasoner: LatentReasoner):
-        def encode(text: str) -> list[int]:
-            return encode_text(reasoner.tokenizer, text, problem.source)
-
-        self.prompt = reasoner.encode_prompt(problem.question, problem.source)
-        self.steps = [encode(f"{step}\n") for step in problem.steps]
-        self.marker = encode(reasoner.spec.answer_marker)
-        self.answer = [*self.marker, *encode(f" {problem.answer}"), reasoner.eos_id]
-
-
-class FlatAccuracy(Callback):
-    """Ends a training whose validation accuracy stays where it began.
-
-    Args:
-        epochs: after so many validations ...
-        above: ... the best accuracy must be above this.
-    """
-
-    def __init__(self, epochs: int = 10, above: float = 0.0):
-        self.epochs = epochs
-        self.above = above
-        self.best, self.seen = 0.0, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For an exact resume."""
-        return {"best": self.best, "seen": self.seen}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.best, self.seen = state_dict["best"], state_dict["seen"]
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Counts, and ends the run.
-
-        Raises:
-            TrainingError: the accuracy is flat.
-        """
-        accuracy = trainer.callback_metrics.get("val/accuracy")
-        if trainer.sanity_checking or accuracy is None:
-            return
-        self.best, self.seen = max(self.best, float(accuracy)), self.seen + 1
-        if self.seen >= self.epochs and self.best <= self.above:
-            raise TrainingError(
-                f"after {self.seen} validations the best accuracy is {self.best:.1%}, so that training leads nowhere; look at "
-                "train/loss, the learning rate and the answer format (callbacks.flat_accuracy=null turns this check off)"
-            )

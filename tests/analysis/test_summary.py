@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ltts.analysis.figures import scaling_figure
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import DataError
+from lightning_ltts.prediction.tensorboard import scaling_figure
 
 
 def row(number: int, answers: list[str | None], scores: list[float] | None, greedy: str | None = "1") -> dict:

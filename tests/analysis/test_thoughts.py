@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_ltts.analysis.thought_store import Thoughts, read_thoughts, write_thoughts
 from lightning_ltts.analysis.thoughts import (
-    Thoughts,
     cosine_similarity,
     diversity,
     drift,
@@ -14,9 +14,7 @@ from lightning_ltts.analysis.thoughts import (
     l2_distance,
     measures,
     project,
-    read_thoughts,
     spread,
-    write_thoughts,
 )
 
 

@@ -3,15 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ltts.data.tokenization import (
-    END,
-    LATENT,
-    START,
-    BPETokenizer,
-    WordTokenizer,
-    encode_text,
-    wrap_tokenizer,
-)
+from lightning_ltts.data.tokenization import END, LATENT, START, BPETokenizer, WordTokenizer, encode_text, wrap_tokenizer
 from lightning_ltts.errors import ConfigError, DataError
 
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from lightning_ltts.data.mining import mine
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.rollout import Cost, RolloutEngine, sample_keys
+from lightning_ltts.engine.rollout import Cost, RolloutEngine
+from lightning_ltts.mining.mine import mine
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
-from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
 from tests.conftest import BACKBONES
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_ltts.engine.rollout import sample_keys
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.sampling import Sampler
-from lightning_ltts.sampling.keyed_random import question_keys
+from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 
 
 def rows_of_keys(questions: int, samples: int, seed: int = 0) -> dict[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_reasoner
-from lightning_ltts.data.mining import mine
+from lightning_ltts.mining.mine import mine
 from lightning_ltts.sampling import Sampler
 from lightning_ltts.sampling.keyed_random import fold
 from tests.golden.conftest import read, read_json

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from lightning_ltts import load_latent_rm, load_reasoner
 from lightning_ltts.errors import CheckpointError
-from lightning_ltts.models.checkpoints import FOLDER_ENTRY, PROVENANCE, import_model, save_folder
+from lightning_ltts.models.checkpoints import FOLDER_ENTRY, PROVENANCE
+from lightning_ltts.models.folders import import_model, save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
 from tests.conftest import BACKBONES

@@ -479,7 +479,7 @@ def test_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_second_copy_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model uses the very memory that the file is mapped to."""
-    from lightning_ltts.models.checkpoints import save_folder
+    from lightning_ltts.models.folders import save_folder
 
     make_base(tmp_path / "base", "gpt2")
     save_folder(load_reasoner(tmp_path / "base"), tmp_path / "exported")

@@ -14,11 +14,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_ltts import cli
-from lightning_ltts.monitoring.tensorboard import MAX_THOUGHTS
+from lightning_ltts.mining.tensorboard import MAX_THOUGHTS
 from tests.conftest import make_reasoner
 from tests.helpers import save_reasoner
 
-GUIDE = Path(cli.__file__).parents[1] / "docs/monitoring.md"
+GUIDE = Path(cli.__file__).parents[2] / "docs/monitoring.md"
 TINY = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "--quiet"]
 FIT = [*TINY, "data.init_args.train.init_args.size=16", "data.init_args.val.init_args.size=4", "data.init_args.batch_size=8"]
 WIDTH = "model.init_args.start.backbone.n_embd=16"

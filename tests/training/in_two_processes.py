@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lightning_ltts.training.colar_grpo import ColarGrpoModule
-from lightning_ltts.training.reasoner import ReasonerModule, Start
+from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.start import Start
 from tests.training import test_coconut, test_codi, test_colar
 
 

@@ -14,7 +14,7 @@ from lightning_ltts.errors import CheckpointError, ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.coconut import CoconutModule, text_of
 from lightning_ltts.training.curriculum import Curriculum
-from lightning_ltts.training.reasoner import Start
+from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

@@ -11,7 +11,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.codi import CodiModule, distillation
-from lightning_ltts.training.reasoner import Lora, Start
+from lightning_ltts.training.start import Lora, Start
 from tests.conftest import BACKBONES
 from tests.training.test_coconut import NO_DROPOUT, make_data, make_trainer
 

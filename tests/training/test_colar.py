@@ -10,7 +10,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import left_pad
 from lightning_ltts.training.colar import ColarModule
-from lightning_ltts.training.reasoner import Start
+from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
 from tests.training.test_coconut import NO_DROPOUT, make_data, make_trainer
 

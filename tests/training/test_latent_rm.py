@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from lightning_ltts import load_latent_rm
-from lightning_ltts.data.mining import MiningData, RMBatch
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.store import RMBatch
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.sampling import GaussianNoise

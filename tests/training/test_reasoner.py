@@ -10,11 +10,12 @@ from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.tokenization import BPETokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, TrainingError
-from lightning_ltts.prediction import LatentSearch
+from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.curriculum import Curriculum
-from lightning_ltts.training.reasoner import FlatAccuracy, Start
+from lightning_ltts.training.flat_accuracy import FlatAccuracy
+from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
 from tests.training.test_coconut import CURRICULUM, make_data, make_module, make_trainer
 

@@ -1,1 +1,0 @@
-"""Metrics with one value per question."""

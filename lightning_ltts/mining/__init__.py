@@ -1,0 +1,1 @@
+"""Mining: rolling out from every prefix for thought labels, and the trajectory store."""

@@ -1,0 +1,7 @@
+"""Search over a problem set inside `ltts predict`: module, data, and the files it writes."""
+
+from lightning_ltts.prediction.data import PredictionData
+from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.writer import PredictionWriter
+
+__all__ = ["LatentSearch", "PredictionData", "PredictionWriter"]

@@ -1,0 +1,45 @@
+"""What a prediction run writes to TensorBoard."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from lightning_ltts.analysis.summary import Summary
+
+
+def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str, Any]], per_second: float | None) -> None:
+    """Accuracy against N as scalars (the step is N) and as a figure, the cost, and the speed.
+
+    Args:
+        writer: where to.
+        summary: of the run.
+        rows: its predictions.
+        per_second: questions per second and device; none where all had been predicted before.
+    """
+    sizes = next(iter(summary.curves.values()))
+    for name, curve in {"greedy": dict.fromkeys(sizes, summary["greedy"]), **summary.curves}.items():
+        for n, accuracy in curve.items():
+            writer.add_scalar(f"predict/{name}", accuracy, n)
+    for part in rows[0]["cost"]:
+        forwards, nodes = (sum(row["cost"][part][name] for row in rows) for name in ("token_forwards", "tree_nodes"))
+        writer.add_scalar(f"predict/token_forward_ratio/{part}", forwards / max(nodes, 1), 0)
+    if per_second is not None:
+        writer.add_scalar("predict/questions_per_second", per_second, 0)
+    writer.add_figure("predict/accuracy_against_n", scaling_figure(summary))
+    writer.flush()
+
+
+def scaling_figure(summary: Summary) -> Figure:
+    """Accuracy against the number of samples, one line per method; greedy as a level."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in summary.curves.items():
+        axes.plot(list(curve), list(curve.values()), marker="o", label=name)
+    axes.axhline(summary["greedy"], color="gray", linestyle=":", label="greedy")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("samples per problem, N")
+    axes.set_ylabel("accuracy")
+    axes.set_title(f"{summary.num_problems} problems")
+    axes.legend()
+    return figure

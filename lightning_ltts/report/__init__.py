@@ -1,0 +1,1 @@
+"""HTML page, images and tables from stored predictions."""

@@ -1,0 +1,90 @@
+"""A prediction run as a report reads it: rows, pool of samples, summary and what is known about how it was made."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_ltts.analysis.predictions import SamplePool, read_rows, sample_pool
+from lightning_ltts.analysis.summary import Summary, selections_for, summarize
+from lightning_ltts.voting.adaptive import StoppingRule
+
+
+@dataclass(frozen=True)
+class Run:
+    """One prediction file."""
+
+    name: str
+    folder: Path
+    rows: list[dict[str, Any]]
+    pool: SamplePool
+    summary: Summary
+    temperature: float | None
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self.pool.votes.shape[1]
+
+    @cached_property
+    def choices(self) -> dict[str, Tensor]:
+        """Name of each selection -> the sample that it chooses among all (Q,), -1 for none."""
+        scores = self.pool.scores if self.pool.scores is not None else torch.zeros_like(self.pool.correct)
+        chosen = selections_for(self.rows, self.pool, self.temperature)
+        return {f"{s.name}@{self.num_samples}": s.choose(self.pool.votes, scores) for s in chosen}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
+        first = self.rows[0]
+        settings = {key: first[key] for key in ("sampler", "seed", "temperature", "agreement") if key in first}
+        manifest = self.folder / "predictions.manifest.json"
+        return {**settings, **(json.loads(manifest.read_text()) if manifest.is_file() else {}), "folder": self.folder.name}
+
+    def cost(self, *parts: str) -> float | None:
+        """Token forwards per question, on average, of parts of the search; None where they were not stored."""
+        if any(part not in row.get("cost", {}) for row in self.rows for part in parts):
+            return None
+        return sum(row["cost"][part]["token_forwards"] for row in self.rows for part in parts) / len(self.rows)
+
+    def seconds(self, *parts: str) -> float | None:
+        """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
+        timing = self.folder / "predictions.timing.json"
+        measured = json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+        return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
+
+
+def load_runs(
+    paths: Sequence[str], temperature: float | None, rule: str, against: str, stopping: StoppingRule, num_samples: int | None
+) -> list[Run]:
+    """Reads prediction files; see `summarize` for the rest."""
+    runs = []
+    for path, name in zip(paths, short_names(paths), strict=True):
+        rows = read_rows(path)
+        summary = summarize(rows, temperature, rule, against, stopping, num_samples)
+        rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        runs.append(Run(name, folder, rows, sample_pool(rows, rule), summary, temperature))
+    return runs
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Paths without the folders that all have in common, at the front and at the end; numbered where they are equal."""
+    parts = [[x for x in Path(path).parts if x != "predictions.jsonl"] for path in paths]
+    while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]
+    while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    names = ["/".join(p[-2:] if len(parts) == 1 else p) for p in parts]
+    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
+
+
+def same_problems(runs: Sequence[Run]) -> bool:
+    """Whether all runs are of the same questions with the same reference answers, in whatever order."""
+    kinds = {frozenset((row["id"], row.get("question", ""), row["answer"]) for row in run.rows) for run in runs}
+    return len(kinds) == 1

@@ -1,0 +1,46 @@
+"""Ends a training that leads nowhere."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from lightning_ltts.errors import TrainingError
+
+
+class FlatAccuracy(Callback):
+    """Ends a training whose validation accuracy stays where it began.
+
+    Args:
+        epochs: after so many validations ...
+        above: ... the best accuracy must be above this.
+    """
+
+    def __init__(self, epochs: int = 10, above: float = 0.0):
+        self.epochs = epochs
+        self.above = above
+        self.best, self.seen = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For an exact resume."""
+        return {"best": self.best, "seen": self.seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.best, self.seen = state_dict["best"], state_dict["seen"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Counts, and ends the run.
+
+        Raises:
+            TrainingError: the accuracy is flat.
+        """
+        accuracy = trainer.callback_metrics.get("val/accuracy")
+        if trainer.sanity_checking or accuracy is None:
+            return
+        self.best, self.seen = max(self.best, float(accuracy)), self.seen + 1
+        if self.seen >= self.epochs and self.best <= self.above:
+            raise TrainingError(
+                f"after {self.seen} validations the best accuracy is {self.best:.1%}, so that training leads nowhere; look at "
+                "train/loss, the learning rate and the answer format (callbacks.flat_accuracy=null turns this check off)"
+            )

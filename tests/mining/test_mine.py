@@ -1,0 +1,261 @@
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.grading import read_answers
+from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.errors import ConfigError, StoreError
+from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.mine import mine
+from lightning_ltts.mining.store import TrajectoryStore, collate, shard_name
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.trainer import Trainer
+from lightning_ltts.training.latent_rm import LatentRMModule
+from lightning_ltts.voting.votes import vote_numbers
+from tests.helpers import save_reasoner
+
+SAMPLERS = [GaussianNoise(1.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+KEYS = sample_keys(question_keys(0, list(range(6))), 2)
+
+
+def answers_of(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler) -> list:
+    """Right answers that some trajectories give, so that labels vary: each question's first sampled answer."""
+    rollouts = RolloutEngine(reasoner, sampler).rollout(*prompts, 1, seed=0)
+    return read_answers(reasoner, rollouts.answer_ids[:, 0])
+
+
+@pytest.fixture
+def answering(gpt2: LatentReasoner, monkeypatch: pytest.MonkeyPatch) -> LatentReasoner:
+    """A random reasoner whose every answer can be read: the sum of its tokens."""
+    monkeypatch.setattr(gpt2, "decode", lambda ids: str(int(ids.sum())))
+    return gpt2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_labels_equal_completions_from_scratch(
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    """Every completion again, one by one, without forking: the trajectory's keys up to step t, the rollout's after it."""
+    truths = answers_of(answering, prompts, sampler)
+    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=3)
+    assert mined.labels.shape == (6, 2, 3)
+    assert 0 < mined.labels.mean() < 1, "the test should see right and wrong completions"
+    ids, mask = prompts
+    for q in (0, 4):
+        for n in range(2):
+            own = KEYS[q, n].view(1)
+            for t in (1, 2):
+                right = 0
+                for m in range(3):
+                    engine = RolloutEngine(answering, sampler)
+                    rollout = fold(own, 3, t, m)
+                    branches = engine.start(ids[q : q + 1], mask[q : q + 1], own[None], room=9)
+                    for step in range(3):
+                        branches = engine.step(branches, own if step < t else rollout)
+                    right += read_answers(answering, engine.answer(branches, 5))[0] == truths[q]
+                assert float(mined.labels[q, n, t - 1]) == pytest.approx(right / 3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_trajectories_are_those_of_sampling(
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    """Mining and prediction share one distribution; the last label is the trajectory's own correctness."""
+    truths = answers_of(answering, prompts, sampler)
+    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=2)
+    rollouts = RolloutEngine(answering, sampler).rollout(*prompts, 2, list(range(6)), seed=0)
+    assert torch.allclose(mined.thoughts, rollouts.thoughts, atol=1e-4)
+    for q in range(6):
+        answers = read_answers(answering, rollouts.answer_ids[q])
+        assert mined.labels[q, :, -1].tolist() == [float(answer == truths[q]) for answer in answers]
+        assert mined.votes[q].tolist() == vote_numbers(answers)
+
+
+def test_no_rollouts_label_all_steps_by_the_outcome(answering: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    sampler = GaussianNoise(0.5)
+    truths = answers_of(answering, prompts, sampler)
+    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=0)
+    assert (mined.labels == mined.labels[..., -1:]).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)
+def test_no_prefix_is_read_twice(
+    answering: LatentReasoner, problems: list, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q = 4 prompts of 14 tokens, N = 2, M = 3, T = 3, answers of A tokens of which the last that fits is not read.
+
+    Noise: Q*14 prompt; per trajectory h_1, h_2 (shared with the rollouts), h_3 and the end; per rollout from step 1 h_2, h_3
+    and the end, from step 2 h_3 and the end. Dropout: Q*13 prompt and the last token per trajectory; the pass that reads h_t
+    differs between a trajectory and its rollouts, so each has its own. The deterministic trajectory has h_1, h_2, h_3 and the
+    end, and with dropout the prompt's last token.
+    """
+    reads = []
+    handle = answering.backbone.base_model.register_forward_hook(
+        lambda module, args, kwargs, output: reads.append(output.last_hidden_state.shape[:2].numel()), with_kwargs=True
+    )
+    ids, mask = left_pad([answering.encode_prompt(p.question)[:14] for p in problems[:4]], answering.pad_id)
+    engine = RolloutEngine(answering, sampler)
+    answer_rows = []
+    decode = RolloutEngine.answer
+    monkeypatch.setattr(RolloutEngine, "answer", lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1])
+    keys = sample_keys(question_keys(0, list(range(4))), 2)
+    mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
+    handle.remove()
+    rows = 4 * 2
+    fed = sum(int((answers != answering.pad_id).sum(-1).clamp(max=4).sum()) for answers in answer_rows)
+    shared = isinstance(sampler, GaussianNoise)
+    trajectory, rollouts = 3 + 1, 3 * ((2 + 1) + (1 + 1)) if shared else 3 * ((3 + 1) + (2 + 1))
+    prompt = 4 * 14 if shared else 4 * 13 + rows
+    reference = 4 * (4 if shared else 5)
+    expected = prompt + rows * (trajectory + rollouts) + reference + fed
+    assert (sum(reads), engine.cost.token_forwards, engine.cost.tree_nodes) == (expected,) * 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_reference_is_the_deterministic_trajectory(
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, [0] * 6, rollouts=1)
+    alone = RolloutEngine(answering).rollout(*prompts)
+    assert torch.allclose(mined.reference.thoughts, alone.thoughts[:, 0], atol=1e-4)
+    assert torch.equal(mined.reference.answer_ids, alone.answer_ids[:, 0])
+    assert torch.equal(mined.reference.counts, alone.thought_counts[:, 0])
+    sampled = RolloutEngine(answering, sampler).rollout(*prompts, KEYS.shape[1], list(range(6)), seed=0)
+    assert torch.equal(mined.answer_ids, sampled.answer_ids)
+
+
+# -- the DataModule
+
+
+def make_data(folder: Path, reasoner: Path, **options) -> MiningData:
+    defaults = {
+        "sampler": GaussianNoise(0.8),
+        "train": WordProblems("train", 20),
+        "val": WordProblems("valid", 6),
+        "num_samples": 3,
+        "num_rollouts": 2,
+        "val_num_samples": 4,
+        "shard_size": 8,
+        "batch_size": 2,
+        "keep_uninformative": True,
+    }
+    return MiningData(str(reasoner), store=str(folder), **defaults | options)
+
+
+def run(data: MiningData, **options) -> MiningData:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **options)
+    trainer.mine(LatentRMModule(data.reasoner_path), data)
+    return data
+
+
+@pytest.fixture
+def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> Path:
+    return save_reasoner(gpt2, tmp_path / "reasoner.ckpt")
+
+
+def trajectories(folder: Path) -> dict[tuple, tuple]:
+    store = TrajectoryStore(folder)
+    return {
+        tuple(e.prompt): (e.thoughts, e.labels.tolist(), e.votes.tolist()) for e in map(store.__getitem__, range(len(store)))
+    }
+
+
+def same(one: dict, two: dict) -> bool:
+    return one.keys() == two.keys() and all(
+        torch.allclose(one[k][0], two[k][0], atol=1e-4) and one[k][1:] == two[k][1:] for k in one
+    )
+
+
+def test_chunks_and_shards_do_not_matter(checkpoint: Path, tmp_path: Path) -> None:
+    run(make_data(tmp_path / "a", checkpoint))
+    run(make_data(tmp_path / "b", checkpoint, token_budget=200, shard_size=3))
+    for split in ("train", "val"):
+        assert same(trajectories(tmp_path / "a" / split), trajectories(tmp_path / "b" / split))
+    manifest = TrajectoryStore(tmp_path / "a" / "train").manifest
+    assert manifest["counts"]["questions"] == 20
+    assert manifest["counts"]["trajectories"] == 60
+    assert manifest["settings"]["num_rollouts"] == 2
+    assert manifest["versions"].keys() >= {"torch", "lightning", "transformers"}
+
+
+def test_resume_after_a_kill(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(make_data(tmp_path / "whole", checkpoint))
+    from lightning_ltts.mining.store import StoreWriter
+
+    write, written = StoreWriter.write, []
+
+    def dies_at_the_third(self, number, shard, counts) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        write(self, number, shard, counts)
+
+    monkeypatch.setattr(StoreWriter, "write", dies_at_the_third)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(make_data(tmp_path / "killed", checkpoint))
+    assert [(tmp_path / "killed/train" / shard_name(n)).exists() for n in range(3)] == [True, True, False]
+    again: list[int] = []
+    monkeypatch.setattr(StoreWriter, "write", lambda *a: (again.append(a[1]), write(*a)))
+    run(make_data(tmp_path / "killed", checkpoint))
+    assert again == [2, 0]  # the missing training shard, and the validation store
+    for split in ("train", "val"):
+        assert same(trajectories(tmp_path / "whole" / split), trajectories(tmp_path / "killed" / split))
+
+
+def test_reuse_and_refusal(checkpoint: Path, gpt2: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
+    run(make_data(tmp_path / "s", checkpoint))
+    with monkeypatch.context() as patched:
+        patched.setattr("lightning_ltts.data.mining.mine", None)  # would fail if anything were mined
+        run(make_data(tmp_path / "s", checkpoint))
+    with pytest.raises(StoreError, match="num_samples=3, but this run has 5"):
+        run(make_data(tmp_path / "s", checkpoint, num_samples=5))
+    with pytest.raises(StoreError, match="was made with sampler="):
+        run(make_data(tmp_path / "s", checkpoint, sampler=MCDropout(0.2)))
+    with torch.no_grad():
+        gpt2.backbone.base_model.ln_f.weight.mul_(2)
+    other = save_reasoner(gpt2, tmp_path / "other.ckpt")
+    with pytest.raises(StoreError, match="was made with reasoner="):
+        run(make_data(tmp_path / "s", other))
+
+
+def test_questions_without_contrast_are_counted_and_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    """A deterministic sampler gives every question equal trajectories; validation keeps them all the same."""
+    run(make_data(tmp_path / "s", checkpoint, sampler=Deterministic(), keep_uninformative=False))
+    train, val = (TrajectoryStore(tmp_path / "s" / split) for split in ("train", "val"))
+    assert (len(train), train.manifest["counts"]["mixed"], train.manifest["counts"]["questions"]) == (0, 0, 20)
+    assert len(val) == 6
+    data = make_data(tmp_path / "s", checkpoint, sampler=Deterministic(), keep_uninformative=False)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
+    with pytest.raises(ConfigError, match="holds 0 questions with both right and wrong trajectories"):
+        trainer.fit(LatentRMModule(str(checkpoint)), datamodule=data)
+
+
+def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> None:
+    data = run(make_data(tmp_path / "s", checkpoint))
+    examples = [data.stores["train"][i] for i in range(3)]
+    batch = collate(examples)
+    assert batch["thoughts"].shape == (3, 3, 3, 32)
+    for row, example in enumerate(examples):
+        assert batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist() == example.prompt
+        assert batch["attention_mask"][row, -1] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_samples": 0}, {"num_samples": 1}, {"num_rollouts": -1}, {"token_budget": 0}, {"batch_size": 0}],
+    ids=str,
+)
+def test_options_that_make_no_sense(options: dict, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make_data(tmp_path, checkpoint, **options)
+
+
+def test_mine_needs_a_mining_datamodule(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="MiningData"):
+        Trainer(accelerator="cpu", logger=False).mine(LatentRMModule(str(checkpoint)), pl.LightningDataModule())

@@ -1,0 +1,65 @@
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
+from lightning_ltts.voting.selection import BestOfN, Majority
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_pass_at_k_is_the_mean_over_all_subsets(correct: list[bool], data) -> None:
+    k = data.draw(st.integers(1, len(correct)))
+    metric = PassAtK(k)
+    metric.update(torch.tensor([correct]).float())
+    subsets = list(combinations(correct, k))
+    assert float(metric.compute()) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_pass_at_k_over_batches() -> None:
+    """c = 1, 0, 4 of n = 4 and k = 2: 1 - C(3,2)/C(4,2) = 0.5, then 0, then 1."""
+    metric = PassAtK(2)
+    metric.update(torch.tensor([[1.0, 0, 0, 0]]))
+    metric.update(torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1]]))
+    assert metric.per_question().tolist() == [0.5, 0.0, 1.0]
+    assert float(metric.compute()) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="pass@5"):
+        PassAtK(5).update(torch.zeros(1, 4))
+
+
+def test_selected_accuracy_over_blocks() -> None:
+    """N = 2 of a pool of 4: blocks (0, 1) and (2, 3), each decided by itself."""
+    votes = torch.tensor([[0, 1, 1, 1], [-1, -1, 0, -1]])
+    correct = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0]])
+    metric = SelectedAccuracy(Majority(), 2)
+    metric.update(votes, correct, torch.zeros(2, 4))
+    assert metric.per_question().tolist() == [0.5, 0.5]
+    best = SelectedAccuracy(BestOfN())
+    best.update(votes, correct, torch.tensor([[3.0, 2, 1, 0], [9, 9, 1, 9]]))
+    assert best.per_question().tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="N = 8"):
+        SelectedAccuracy(Majority(), 8).update(votes, correct, torch.zeros(2, 4))
+
+
+def test_no_answer_is_wrong() -> None:
+    metric = SelectedAccuracy(Majority())
+    metric.update(torch.full((1, 3), -1), torch.ones(1, 3), torch.zeros(1, 3))
+    assert float(metric.compute()) == 0
+
+
+def test_interval_is_seeded_and_has_the_binomial_width() -> None:
+    values = torch.cat([torch.ones(700), torch.zeros(300)]).double()
+    low, high = bootstrap_interval(values)
+    assert (low, high) == bootstrap_interval(values)
+    assert low < 0.7 < high
+    assert high - low == pytest.approx(2 * 1.96 * (0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+
+
+def test_shuffles_estimate_the_same() -> None:
+    """Best of 2 of 4 samples with scores 1..4, the second best right: it is chosen of 2 of the 6 pairs."""
+    votes, correct = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0.0, 0, 1, 0]])
+    metric = SelectedAccuracy(BestOfN(), 2, shuffles=3000)
+    metric.update(votes, correct, torch.tensor([[1.0, 2, 3, 4]]))
+    assert float(metric.compute()) == pytest.approx(1 / 3, abs=0.02)
