@@ -17,7 +17,7 @@ from lightning_ltts import RolloutEngine, load_reasoner
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.models.latent_lm import left_pad
-from lightning_ltts.voting.per_question import bootstrap_interval
+from lightning_ltts.voting.bootstrap import bootstrap_interval
 
 METHODS = ("coconut", "codi", "colar", "chain_of_thought", "no_thoughts")
 LONGEST_TEXT = 40  # tokens, of all steps and the answer

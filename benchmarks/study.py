@@ -245,7 +245,7 @@ def beams(setting: Setting) -> None:
             *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),
         )  # fmt: skip
         rows = read_rows(folder)
-        accuracy = {line.name.split("@")[0]: 100 * line.accuracy for line in summarize(rows).lines}
+        accuracy = {line.method: 100 * line.accuracy for line in summarize(rows).lines}
         steps = range(len(rows[0]["beam"]["survival"]))
         alive = [
             [100 * sum(row["beam"]["survival"][t][when] > 0 for row in rows) / len(rows) for when in ("right", "kept")]
@@ -267,7 +267,7 @@ def rules(setting: Setting) -> None:
         for rule in (*RULES, "answer"):
             if rule == "answer" and "answer_score" not in rows[0]["samples"][0]:
                 continue
-            lines = {line.name.split("@")[0]: line for line in summarize(rows, rule=rule, num_samples=32).lines}
+            lines = {line.method: line for line in summarize(rows, rule=rule, num_samples=32).lines}
             cells = [f"{100 * lines[selection].accuracy:.1f}" for selection in ("weighted_vote", "best_of_n")]
             print(f"| {name} | {rule} | {' | '.join(cells)} |", flush=True)
 
@@ -280,7 +280,7 @@ def table(num_samples: int) -> None:
     for path in sorted(FOLDER.glob("*/*/search/summary.json")):
         rows = read_rows(path.parent)
         whole, summary = summarize(rows), summarize(rows, num_samples=num_samples)
-        lines = {line.name.split("@")[0]: line for line in summary.lines}
+        lines = {line.method: line for line in summary.lines}
 
         def gained(name: str, lines: dict = lines) -> str:
             line = lines[name]

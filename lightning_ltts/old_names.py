@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {  # old module -> the modules that hold its names now
-    "lightning_ltts.analysis.plots": ("lightning_ltts.report.figures",),
+    "lightning_ltts.analysis.plots": ("lightning_ltts.report.accuracy_figures", "lightning_ltts.report.score_figures"),
     "lightning_ltts.analysis.report": ("lightning_ltts.report.page",),
     "lightning_ltts.analysis.runs": ("lightning_ltts.report.runs",),
     "lightning_ltts.data.mining": ("lightning_ltts.mining.data", "lightning_ltts.mining.mine", "lightning_ltts.mining.store"),

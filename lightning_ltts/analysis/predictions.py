@@ -40,7 +40,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "predictions.jsonl"
+        path = path / PREDICTIONS
     if not path.is_file():
         raise DataError(f"prediction file {path} does not exist; make it with 'ltts predict'")
     rows, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)

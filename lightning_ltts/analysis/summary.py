@@ -12,18 +12,38 @@ from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_
 from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
-from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
-from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.voting.bootstrap import bootstrap_interval
+from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
+from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote, selections
+from lightning_ltts.voting.votes import mixed_questions
 
-_SCORED = ("weighted_vote", "best_of_n", "agreeing_best_of_n", "beam")
+GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
+BEAM, BEAM_VOTE = "beam", "beam_vote"
 _NAME_WIDTH = 24  # of the table, so that all columns fit into 100
+
+
+@dataclass(frozen=True)
+class Method:
+    """What answered the questions, with how many samples or candidates, and how well."""
+
+    name: str  # greedy, pass, coverage, beam, or a selection's
+    n: int | None  # samples per question; None where there is one trajectory without noise
+    values: Tensor = field(repr=False)  # (Q,) float64: accuracy on each question
+    chooses: bool = True  # whether it gives one answer a question, which pass@1 and coverage do not
+    scored: bool = False  # whether it reads the LatentRM's scores
+
+    @property
+    def title(self) -> str:
+        """The name in tables, such as `majority@32`."""
+        return self.name if self.n is None else f"{self.name}@{self.n}"
 
 
 @dataclass(frozen=True)
 class Line:
     """One line of the table: a method's accuracy, and its paired difference to another's on the same questions."""
 
-    name: str
+    method: str
+    n: int | None
     accuracy: float
     interval: tuple[float, float]
     gain: float | None = None  # over the method it is compared with
@@ -32,6 +52,11 @@ class Line:
     headroom: float | None = None  # share of the way from majority to the oracle
     headroom_interval: tuple[float, float] | None = None
     samples_used: float | None = None  # on average, where that is not the same for all questions
+
+    @property
+    def name(self) -> str:
+        """The method with its N, such as `majority@32`."""
+        return self.method if self.n is None else f"{self.method}@{self.n}"
 
 
 @dataclass(frozen=True)
@@ -44,18 +69,19 @@ class Summary:
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
     by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
     survival: list[float]  # per step of the beam search, see `_survival`; empty where it was not traced
-    values: dict[str, Tensor] = field(repr=False)  # of each line, per question (Q,)
-    curve_values: dict[str, dict[int, Tensor]] = field(repr=False)  # of each point of a curve, likewise
+    methods: list[Method] = field(repr=False)  # what the lines sum up, question by question
+    curve_values: dict[str, dict[int, Tensor]] = field(repr=False)  # method -> N -> accuracy on each question (Q,)
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
 
+    def method(self, name: str) -> Method | None:
+        """The method of this name, `@N` left out; None where the run has none."""
+        return next((method for method in self.methods if method.name == name), None)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        lines = {
-            line.name: {name: value for name, value in vars(line).items() if name != "name" and value is not None}
-            for line in self.lines
-        }
+        lines = {line.name: {name: value for name, value in vars(line).items() if value is not None} for line in self.lines}
         fixed = {"num_problems": self.num_problems, "against": self.against}
         return {**fixed, "results": lines, "curves": self.curves, "by_rank": self.by_rank, "survival": self.survival}
 
@@ -90,92 +116,101 @@ def summarize(
     stopping: StoppingRule | None = None,
     num_samples: int | None = None,
 ) -> Summary:
-    """Greedy, pass@1, coverage, every selection and the beams of prediction rows.
+    """Sums up prediction rows: greedy, pass@1, coverage, every selection and the beams.
 
     Coverage (the oracle) and pass@1 are the unbiased pass@k; a selection at N below the number of samples is averaged over
-    disjoint blocks of N samples.
+    disjoint blocks, in several orders of the samples.
 
     Args:
-        rows: lines of one prediction file.
-        temperature: of the weighted vote; by default the one the rows name, which was fitted on validation.
+        rows: lines of a prediction file.
+        temperature: divides scores in the weighted vote; by default the one that predictions were made with.
         rule: how step scores make a trajectory's score, see `sample_pool`.
-        against: the method that others are compared with, as the table names it, `@N` left out.
+        against: the method that others are compared with, named without its `@N`.
         stopping: when adaptive majority voting stops drawing.
         num_samples: use only this many samples of each question, the first ones.
 
     Raises:
         DataError: the rows do not belong together, or there is no such method.
     """
-    # the means are taken here, not by `compute`, which would wait for other processes that have no part in this
     rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
     pool = sample_pool(rows, rule)
-    if temperature is None:
-        temperature = float(rows[0].get("temperature", 1.0))
     size = pool.correct.shape[1]
-    sizes = [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
-    selections = selections_for(rows, pool, temperature)
-    scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
+    scored = pool.scores is not None
+    chosen_by = selections_for(rows, pool, temperature)
 
-    curves: dict[str, dict[int, Tensor]] = {"coverage": {}}
-    values: dict[str, Tensor] = {"greedy": torch.tensor([_right(row, row["greedy"]) for row in rows]).double()}
-    for k in sizes:
-        pass_at_k = PassAtK(k)
-        pass_at_k.update(pool.correct)
-        curves["coverage"][k] = pass_at_k.per_question()
-        if k in (1, size):
-            values["pass@1" if k == 1 else f"coverage@{k}"] = pass_at_k.per_question()
-    for selection in selections:
-        curves[selection.name] = {}
-        for k in sizes:
-            accuracy = SelectedAccuracy(selection, k, shuffles=4)
-            accuracy.update(pool.votes, pool.correct, scores)
-            curves[selection.name][k] = accuracy.per_question()
-            if k == size:
-                values[f"{selection.name}@{size}"] = accuracy.per_question()
+    # accuracy on every question, for each method at every N: all that follows is taken from these
+    curves = _curves(pool, chosen_by, [2**i for i in range(size.bit_length()) if 2**i < size] + [size])
     adaptive = Adaptive(Majority(), stopping or BetaStopping())
-    accuracy = SelectedAccuracy(adaptive)
-    accuracy.update(pool.votes, pool.correct, scores)
-    values[f"{adaptive.name}@{size}"] = accuracy.per_question()
-    if "beam" in rows[0]:
-        values |= _beam_values(rows, temperature, rule)
+    methods = [Method(GREEDY, None, torch.tensor([_right(row, row["greedy"]) for row in rows]).double())]
+    methods += [Method(PASS, 1, curves[COVERAGE][1], chooses=False)]
+    methods += [Method(COVERAGE, size, curves[COVERAGE][size], chooses=False)] if size > 1 else []
+    methods += [Method(s.name, size, curves[s.name][size], scored=s.needs_scores) for s in chosen_by]
+    methods += [Method(adaptive.name, size, _accuracy(adaptive, pool))]
+    methods += _beam_methods(rows, chosen_by, rule) if BEAM in rows[0] else []
 
-    other = next((value for name, value in values.items() if name.split("@")[0] == against), None)
-    if other is None:
-        known = ", ".join(dict.fromkeys(name.split("@")[0] for name in values))
+    # comparisons on the same questions
+    compared = next((method for method in methods if method.name == against), None)
+    if compared is None:
+        known = ", ".join(method.name for method in methods)
         raise DataError(f"there is no method '{against}' to compare with; there are {known}")
-    majority, oracle = values[f"majority@{size}"], values["pass@1" if size == 1 else f"coverage@{size}"]
-    lines = []
-    for name, value in values.items():
-        line = Line(name, float(value.mean()), bootstrap_interval(value))
-        if name.split("@")[0] not in (against, "pass", "coverage"):
-            gain = value - other
-            line = replace(
-                line,
-                gain=float(gain.mean()),
-                gain_interval=bootstrap_interval(gain),
-                p_value=mcnemar(value, other),
-            )
-        if name.startswith(_SCORED) and oracle.mean() > majority.mean():
-            line = replace(
-                line,
-                headroom=headroom_closed(value, majority, oracle),
-                headroom_interval=headroom_interval(value, majority, oracle),
-            )
-        if name.startswith(adaptive.name):
-            line = replace(line, samples_used=float(adaptive.samples_used(pool.votes).double().mean()))
-        lines.append(line)
-    by_rank = [] if pool.scores is None else _accuracy_by_rank(pool.correct, pool.scores)
+    majority, oracle = curves[Majority.name][size], curves[COVERAGE][size]
+    lines = [_line(method, compared, majority, oracle) for method in methods]
+    used = float(adaptive.samples_used(pool.votes).double().mean())
+    lines = [replace(line, samples_used=used) if line.method == adaptive.name else line for line in lines]
+
+    by_rank = _accuracy_by_rank(pool.correct, pool.scores) if scored and pool.scores is not None else []
     means = {name: {k: float(value.mean()) for k, value in curve.items()} for name, curve in curves.items()}
-    return Summary(len(rows), against, lines, means, by_rank, _survival(rows), values, curves)
+    return Summary(len(rows), against, lines, means, by_rank, _survival(rows), methods, curves)
 
 
 def selections_for(rows: Sequence[dict[str, Any]], pool: SamplePool, temperature: float | None = None) -> list[Selection]:
-    """The selections that stored samples allow, with the parameters that were fitted on validation where none are given."""
-    if pool.scores is None:
-        return [Majority()]
-    if temperature is None:
-        temperature = float(rows[0].get("temperature", 1.0))
-    return [Majority(), WeightedVote(temperature), BestOfN(), AgreeingBestOfN(float(rows[0].get("agreement", 0.0)))]
+    """The selections that stored samples allow, with parameters fitted on validation where none are given."""
+    given = {} if temperature is None else {WeightedVote.parameter: temperature}
+    return selections({**rows[0], **given}, scored=pool.scores is not None)
+
+
+def _curves(pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int]) -> dict[str, dict[int, Tensor]]:
+    """Coverage and each selection -> N -> accuracy on each question."""
+    # the metrics are asked per question, not for `compute`, which would wait for other processes
+    curves: dict[str, dict[int, Tensor]] = {COVERAGE: {}}
+    for k in sizes:
+        pass_at_k = PassAtK(k)
+        pass_at_k.update(pool.correct)
+        curves[COVERAGE][k] = pass_at_k.per_question()
+    for selection in chosen_by:
+        curves[selection.name] = {k: _accuracy(selection, pool, k, shuffles=4) for k in sizes}
+    return curves
+
+
+def _accuracy(selection: Selection, pool: SamplePool, num_samples: int | None = None, shuffles: int = 1) -> Tensor:
+    scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
+    accuracy = SelectedAccuracy(selection, num_samples, shuffles)
+    accuracy.update(pool.votes, pool.correct, scores)
+    return accuracy.per_question()
+
+
+def _beam_methods(rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str) -> list[Method]:
+    """The best final beam, and a weighted vote over the final beams."""
+    budget = rows[0][BEAM]["budget"]
+    pool = sample_pool([{**row, "samples": row[BEAM]["beams"]} for row in rows], rule)
+    assert pool.scores is not None, "beams are always scored"
+    vote = next((s for s in chosen_by if isinstance(s, WeightedVote)), WeightedVote())
+    chosen: list[tuple[str, Selection]] = [(BEAM, BestOfN()), (BEAM_VOTE, vote)]
+    return [Method(name, budget, _accuracy(selection, pool), scored=True) for name, selection in chosen]
+
+
+def _line(method: Method, compared: Method, majority: Tensor, oracle: Tensor) -> Line:
+    """A method's accuracy, its difference to the one it is compared with, and the headroom it closes."""
+    values = method.values
+    line = Line(method.name, method.n, float(values.mean()), bootstrap_interval(values))
+    if method.chooses and method.name != compared.name:
+        gain = values - compared.values
+        p_value = mcnemar(values, compared.values)
+        line = replace(line, gain=float(gain.mean()), gain_interval=bootstrap_interval(gain), p_value=p_value)
+    if method.scored and oracle.mean() > majority.mean():
+        interval = headroom_interval(values, majority, oracle)
+        line = replace(line, headroom=headroom_closed(values, majority, oracle), headroom_interval=interval)
+    return line
 
 
 def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
@@ -183,32 +218,19 @@ def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
 
     It falls from left to right where the score means what it should; a low start shows that outliers are scored too high.
     """
-    mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+    mixed = mixed_questions(correct)
     ranked = correct.gather(1, scores.argsort(dim=1, descending=True, stable=True))
     return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
 
 
 def _survival(rows: list[dict[str, Any]]) -> list[float]:
     """At each step of the beam search, among questions with candidates that lead to the right answer, those that keep one."""
-    steps = [row["beam"]["survival"] for row in rows if "survival" in row.get("beam", {})]
+    steps = [row[BEAM]["survival"] for row in rows if "survival" in row.get(BEAM, {})]
     shares = []
     for pruned in zip(*steps, strict=True):
         had = [question for question in pruned if question["right"]]
         shares.append(sum(question["kept"] > 0 for question in had) / max(len(had), 1))
     return shares
-
-
-def _beam_values(rows: list[dict[str, Any]], temperature: float, rule: str) -> dict[str, Tensor]:
-    """The best final beam, and a weighted vote over the final beams."""
-    budget = rows[0]["beam"]["budget"]
-    pool = sample_pool([{**row, "samples": row["beam"]["beams"]} for row in rows], rule)
-    assert pool.scores is not None, "beams are always scored"
-    values = {}
-    for name, selection in ((f"beam@{budget}", BestOfN()), (f"beam_vote@{budget}", WeightedVote(temperature))):
-        accuracy = SelectedAccuracy(selection)
-        accuracy.update(pool.votes, pool.correct, pool.scores)
-        values[name] = accuracy.per_question()
-    return values
 
 
 def _right(row: dict[str, Any], given: dict[str, Any]) -> float:

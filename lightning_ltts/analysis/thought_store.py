@@ -13,7 +13,7 @@ FOLDER = "thoughts"  # beside the prediction file, one file per question
 
 
 @dataclass(frozen=True)
-class Thoughts:
+class StoredThoughts:
     """The thoughts of one question."""
 
     id: str
@@ -23,7 +23,7 @@ class Thoughts:
     lens: list[dict[str, Any]]  # what some thoughts say, see `LatentSearch`
 
 
-def write_thoughts(folder: Path, number: int, thoughts: Thoughts) -> None:
+def write_thoughts(folder: Path, number: int, thoughts: StoredThoughts) -> None:
     """Stores one question, in half precision; `number` is its place among the problems."""
     path = folder / FOLDER / f"{number:05}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_thoughts(folder: Path, number: int, thoughts: Thoughts) -> None:
     temporary.replace(path)
 
 
-def read_thoughts(folder: Path) -> list[Thoughts]:
+def read_thoughts(folder: Path) -> list[StoredThoughts]:
     """All stored questions of a run, in order; none where `keep_thoughts` was 0."""
     read = []
     for path in sorted((folder / FOLDER).glob("*.safetensors")):
@@ -45,5 +45,5 @@ def read_thoughts(folder: Path) -> list[Thoughts]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
             about = file.metadata()
         samples, deterministic = tensors["samples"].float(), tensors["deterministic"].float()
-        read.append(Thoughts(about["id"], samples, tensors["counts"], deterministic, json.loads(about["lens"])))
+        read.append(StoredThoughts(about["id"], samples, tensors["counts"], deterministic, json.loads(about["lens"])))
     return read

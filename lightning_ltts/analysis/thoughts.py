@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.thought_store import Thoughts
+from lightning_ltts.analysis.thought_store import StoredThoughts
 
 
 def cosine_similarity(thoughts: Tensor) -> float:
@@ -45,7 +45,7 @@ def isotropy(thoughts: Tensor) -> float:
     return total**2 / float(values.square().sum()) / rank if total > 1e-12 else 0.0
 
 
-def diversity(thoughts: Thoughts) -> float:
+def diversity(thoughts: StoredThoughts) -> float:
     """Mean over steps of 1 - mean pairwise cosine of the samples' thoughts: 0 where all samples think alike.
 
     The formula of arXiv 2510.07745 is not published; this is the pairwise cosine distance that is usual for sets of
@@ -55,7 +55,7 @@ def diversity(thoughts: Thoughts) -> float:
     return sum(steps) / len(steps) if steps else 0.0
 
 
-def steps_of(thoughts: Thoughts) -> list[tuple[int, Tensor]]:
+def steps_of(thoughts: StoredThoughts) -> list[tuple[int, Tensor]]:
     """Step (from 0) and the thoughts (n, d) of the n samples that had not ended, where there are at least two of them."""
     steps = []
     for t in range(thoughts.samples.shape[1]):
@@ -65,7 +65,7 @@ def steps_of(thoughts: Thoughts) -> list[tuple[int, Tensor]]:
     return steps
 
 
-def measures(run: Sequence[Thoughts]) -> dict[str, list[float]]:
+def measures(run: Sequence[StoredThoughts]) -> dict[str, list[float]]:
     """Measure -> its mean over questions for each step, while the deterministic trajectory goes on."""
     longest = max((len(thoughts.deterministic) for thoughts in run), default=0)
     columns: dict[str, list[list[float]]] = {}

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.thought_store import Thoughts
+from lightning_ltts.analysis.thought_store import StoredThoughts
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.grading import read_answers
@@ -24,7 +24,7 @@ from lightning_ltts.prediction.rows import LENS_SAMPLES, LENS_TOKENS, sample_row
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 from lightning_ltts.search.beam import BeamSearch
-from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
+from lightning_ltts.voting.selection import selections
 from lightning_ltts.voting.votes import vote_numbers
 
 
@@ -87,7 +87,7 @@ class LatentSearch(pl.LightningModule):
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
         self.greedy = RolloutEngine(self.reasoner, Deterministic(), token_budget)
         self.keep_thoughts: set[str] = set()  # of these problems; the writer says which
-        self.kept: list[Thoughts] = []  # until the writer has them
+        self.kept: list[StoredThoughts] = []  # until the writer has them
         self.seconds: defaultdict[str, float] = defaultdict(float)  # part of the search -> wall clock on this device
 
     @property
@@ -203,7 +203,7 @@ class LatentSearch(pl.LightningModule):
             torch.accelerator.synchronize(self.device)
         self.seconds[part] += time.perf_counter() - began
 
-    def _keep(self, name: str, samples: Tensor, counts: Tensor, deterministic: Tensor) -> Thoughts:
+    def _keep(self, name: str, samples: Tensor, counts: Tensor, deterministic: Tensor) -> StoredThoughts:
         """Thoughts (N, T, d) and (T, d) of a problem, and what those of some trajectories say by the logit lens.
 
         That is the output embedding applied to the thought as it is fed back. For COCONUT it is the hidden state that would
@@ -216,14 +216,12 @@ class LatentSearch(pl.LightningModule):
             for t, (row, tokens) in enumerate(zip(likely.tolist(), ids.tolist(), strict=True)):
                 texts = [self.reasoner.tokenizer.decode([token]) for token in tokens]
                 lens.append({"sample": number, "step": t, "tokens": texts, "probabilities": [round(x, 4) for x in row]})
-        return Thoughts(name, samples, counts, deterministic, lens)
+        return StoredThoughts(name, samples, counts, deterministic, lens)
 
     def _choose(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
         votes = torch.tensor([vote_numbers([sample["answer"] for sample in question]) for question in samples])
-        if scores is None or self.latent_rm is None:
-            return {Majority.name: Majority().choose(votes, torch.zeros(votes.shape))}
-        spec = self.latent_rm.spec
-        selections = (Majority(), WeightedVote(spec.temperature), BestOfN(), AgreeingBestOfN(spec.agreement))
-        totals = scores.trajectory.float().cpu()
-        return {selection.name: selection.choose(votes, totals) for selection in selections}
+        totals = torch.zeros(votes.shape) if scores is None else scores.trajectory.float().cpu()
+        fitted = {} if self.latent_rm is None else vars(self.latent_rm.spec)
+        chosen_by = selections(fitted, scored=scores is not None)
+        return {selection.name: selection.choose(votes, totals) for selection in chosen_by}

@@ -14,10 +14,12 @@ from plotly.offline import get_plotlyjs
 
 from lightning_ltts.analysis.statistics import mcnemar
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.report.figures import Titled, accuracy_figures, score_figures, survival_figure
+from lightning_ltts.report.accuracy_figures import accuracy_figures
+from lightning_ltts.report.drawing import Titled
 from lightning_ltts.report.runs import Run, same_problems
+from lightning_ltts.report.score_figures import score_figures, survival_figure
 from lightning_ltts.report.thought_figures import lens_tables, thought_figures
-from lightning_ltts.voting.per_question import bootstrap_interval
+from lightning_ltts.voting.bootstrap import bootstrap_interval
 
 _REST = ("p_value", "headroom", "samples_used")
 DETAIL_BYTES = 9_000_000  # of questions and samples in a page; with plotting library and figures it stays under 15 MB
@@ -84,57 +86,67 @@ def between_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     places = {row["id"]: i for i, row in enumerate(first.rows)}
     for run in runs[1:]:
         order = torch.tensor([places[row["id"]] for row in run.rows])
-        for name, values in run.summary.values.items():
-            method = name.split("@")[0]
-            other = next((v for n, v in first.summary.values.items() if n.split("@")[0] == method), None)
+        for method in run.summary.methods:
+            other = first.summary.method(method.name)
             if other is None:
                 continue
-            gain = values - other[order]
+            gain = method.values - other.values[order]
             low, high = bootstrap_interval(gain)
-            p = mcnemar(values, other[order]) if method not in ("pass", "coverage") else None
-            line = {"run": run.name, "against": first.name, "method": name, "gain": float(gain.mean())}
+            p = mcnemar(method.values, other.values[order]) if method.chooses else None
+            line = {"run": run.name, "against": first.name, "method": method.title, "gain": float(gain.mean())}
             lines.append(line | {"low": low, "high": high, "p": p})
     return lines
 
 
 def question_table(run: Run, limit: int) -> tuple[dict[str, Any], int]:
-    """Every question, with which methods are right and, up to `limit` bytes, its samples; and the bytes used.
+    """Every question for the page's table, and the bytes that its samples take.
 
-    A question is [id, text, reference answer, share of right samples, right methods as 0 and 1, greedy answer, samples or
-    null, choices]; a sample is [answer, right, trajectory score, step scores]; a choice is a sample's index per selection.
+    Args:
+        run: whose questions.
+        limit: bytes of samples that there is room for; questions beyond are listed without theirs.
     """
-    methods = [name for name in run.summary.values if not name.startswith(("pass@", "coverage@"))]
-    right = torch.stack([run.summary.values[name] for name in methods]).T.tolist()
+    methods = [method for method in run.summary.methods if method.chooses]
+    right = torch.stack([method.values for method in methods]).T.tolist()
     choices = torch.stack(list(run.choices.values())).T.tolist()
-    scores = None if run.pool.scores is None else run.pool.scores.tolist()
-    rows: list[list[Any]] = []
+    questions: list[dict[str, Any]] = []
     used, shown = 0, 0
     for i, row in enumerate(run.rows):
-        correct = run.pool.correct[i].tolist()
-        samples: list[list[Any]] = []
-        for n, sample in enumerate(row["samples"]):
-            steps = [*sample.get("scores", []), *([sample["answer_score"]] if "answer_score" in sample else [])]
-            total = None if scores is None else round(scores[i][n], 3)
-            samples.append([sample["answer"], int(correct[n]), total, [round(x, 2) for x in steps]])
+        samples = _samples_of(run, i)
         size = len(json.dumps(samples, separators=(",", ":")))
         fits = used + size <= limit
         used, shown = used + size * fits, shown + fits
-        flags = [round(value, 3) for value in right[i]]
-        share = round(sum(correct) / len(correct), 3)
-        rows.append(
-            [
-                row["id"],
-                row.get("question", ""),
-                row["answer"],
-                share,
-                flags,
-                row["greedy"]["answer"],
-                samples if fits else None,
-                choices[i],
-            ]
+        questions.append(
+            {
+                "id": row["id"],
+                "text": row.get("question", ""),
+                "answer": row["answer"],
+                "greedy": row["greedy"]["answer"],
+                "share": round(float(run.pool.correct[i].mean()), 3),  # of right samples
+                "right": [round(value, 3) for value in right[i]],  # of each method
+                "chosen": choices[i],  # sample of each selection, -1 for none
+                "samples": samples if fits else None,
+            }
         )
-    table = {"name": run.name, "methods": methods, "selections": list(run.choices), "shown": shown, "rows": rows}
+    table = {
+        "run": run.name,
+        "methods": [{"name": method.name, "title": method.title} for method in methods],
+        "selections": list(run.choices),
+        "shown": shown,
+        "questions": questions,
+    }
     return table, used
+
+
+def _samples_of(run: Run, question: int) -> dict[str, list[Any]]:
+    """The samples of a question in columns, which take half the room of an object for each."""
+    samples, scores = run.rows[question]["samples"], run.pool.scores
+    steps = [[*s.get("scores", []), *([s["answer_score"]] if "answer_score" in s else [])] for s in samples]
+    return {
+        "answer": [sample["answer"] for sample in samples],
+        "right": [int(right) for right in run.pool.correct[question].tolist()],
+        "score": [] if scores is None else [round(score, 3) for score in scores[question].tolist()],
+        "steps": [[round(x, 2) for x in of_sample] for of_sample in steps],
+    }
 
 
 def write_csv(runs: Sequence[Run], folder: Path) -> None:
@@ -158,10 +170,9 @@ def write_csv(runs: Sequence[Run], folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(("run", "id", "method", "value"))
         for run in runs:
-            for name, values in run.summary.values.items():
-                writer.writerows(
-                    (run.name, row["id"], name, value) for row, value in zip(run.rows, values.tolist(), strict=True)
-                )
+            for method in run.summary.methods:
+                pairs = zip(run.rows, method.values.tolist(), strict=True)
+                writer.writerows((run.name, row["id"], method.title, value) for row, value in pairs)
 
 
 def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:

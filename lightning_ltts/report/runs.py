@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import SamplePool, read_rows, sample_pool
+from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS, TIMING, SamplePool, read_rows, sample_pool
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.voting.adaptive import StoppingRule
+from lightning_ltts.voting.selection import Selection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One prediction file."""
 
@@ -28,22 +29,26 @@ class Run:
 
     @property
     def num_samples(self) -> int:
-        """N."""
+        """N, samples of each question."""
         return self.pool.votes.shape[1]
+
+    @cached_property
+    def selections(self) -> list[Selection]:
+        """The selections that its samples allow, with the parameters that the summary used."""
+        return selections_for(self.rows, self.pool, self.temperature)
 
     @cached_property
     def choices(self) -> dict[str, Tensor]:
         """Name of each selection -> the sample that it chooses among all (Q,), -1 for none."""
         scores = self.pool.scores if self.pool.scores is not None else torch.zeros_like(self.pool.correct)
-        chosen = selections_for(self.rows, self.pool, self.temperature)
-        return {f"{s.name}@{self.num_samples}": s.choose(self.pool.votes, scores) for s in chosen}
+        return {s.name: s.choose(self.pool.votes, scores) for s in self.selections}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
         settings = {key: first[key] for key in ("sampler", "seed", "temperature", "agreement") if key in first}
-        manifest = self.folder / "predictions.manifest.json"
+        manifest = self.folder / MANIFEST
         return {**settings, **(json.loads(manifest.read_text()) if manifest.is_file() else {}), "folder": self.folder.name}
 
     def cost(self, *parts: str) -> float | None:
@@ -54,7 +59,7 @@ class Run:
 
     def seconds(self, *parts: str) -> float | None:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
-        timing = self.folder / "predictions.timing.json"
+        timing = self.folder / TIMING
         measured = json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
         return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
 
@@ -75,7 +80,7 @@ def load_runs(
 
 def short_names(paths: Sequence[str]) -> list[str]:
     """Paths without the folders that all have in common, at the front and at the end; numbered where they are equal."""
-    parts = [[x for x in Path(path).parts if x != "predictions.jsonl"] for path in paths]
+    parts = [[x for x in Path(path).parts if x != PREDICTIONS] for path in paths]
     while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
         parts = [p[1:] for p in parts]
     while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:

@@ -8,15 +8,16 @@ from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from lightning_ltts.analysis.thought_store import Thoughts, read_thoughts
+from lightning_ltts.analysis.summary import COVERAGE, PASS
+from lightning_ltts.analysis.thought_store import StoredThoughts, read_thoughts
 from lightning_ltts.analysis.thoughts import diversity, measures, project
+from lightning_ltts.report.drawing import RIGHT, WRONG, Titled
 from lightning_ltts.report.runs import Run
 
-Titled = tuple[str, str, go.Figure]
 _QUESTIONS = 3  # that are projected
 _POINTS = 400  # thoughts per run and question in a projection: t-SNE takes seconds for more
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "pentagon", "hexagon2", "star-triangle-up")
-_KINDS = {"right": "#2ca02c", "wrong": "#d62728", "deterministic": "black"}
+_KINDS = {"right": RIGHT, "wrong": WRONG, "deterministic": "black"}
 
 
 def thought_figures(runs: Sequence[Run]) -> list[Titled]:
@@ -70,7 +71,7 @@ def lens_tables(run: Run) -> dict[str, list[dict]]:
     }
 
 
-def _projection(name: str, runs: Sequence[tuple[Run, Thoughts]]) -> go.Figure:
+def _projection(name: str, runs: Sequence[tuple[Run, StoredThoughts]]) -> go.Figure:
     titles = [f"{method}, {run.name}: {run.rows[0].get('sampler', '')}" for method in ("PCA", "t-SNE") for run, _ in runs]
     figure = make_subplots(2, len(runs), subplot_titles=titles, vertical_spacing=0.1)
     points = [_points(run, thoughts) for run, thoughts in runs]
@@ -103,7 +104,7 @@ def _projection(name: str, runs: Sequence[tuple[Run, Thoughts]]) -> go.Figure:
     return figure
 
 
-def _points(run: Run, thoughts: Thoughts) -> tuple[Tensor, list[tuple[str, int, str]]]:
+def _points(run: Run, thoughts: StoredThoughts) -> tuple[Tensor, list[tuple[str, int, str]]]:
     """Thoughts (n, d), and of each its kind, step and text."""
     place = next(i for i, row in enumerate(run.rows) if row["id"] == thoughts.id)
     samples, correct = run.rows[place]["samples"], run.pool.correct[place].tolist()
@@ -119,7 +120,7 @@ def _points(run: Run, thoughts: Thoughts) -> tuple[Tensor, list[tuple[str, int, 
     return torch.stack(vectors), labels
 
 
-def _measures(stored: Sequence[tuple[Run, list[Thoughts]]]) -> go.Figure:
+def _measures(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure:
     made = [(run, measures(thoughts)) for run, thoughts in stored]
     names = list(dict.fromkeys(name for _, columns in made for name in columns)) or ["drift"]
     figure = make_subplots(2, 3, subplot_titles=names, vertical_spacing=0.14)
@@ -140,11 +141,11 @@ def _measures(stored: Sequence[tuple[Run, list[Thoughts]]]) -> go.Figure:
     return figure
 
 
-def _sweet_spot(stored: Sequence[tuple[Run, list[Thoughts]]]) -> go.Figure:
+def _sweet_spot(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure:
     figure = go.Figure()
     for i, (run, thoughts) in enumerate(stored):
-        oracle = "pass@1" if run.num_samples == 1 else f"coverage@{run.num_samples}"
-        line = next(x for x in run.summary.lines if x.name == oracle)
+        oracle = PASS if run.num_samples == 1 else COVERAGE
+        line = next(line for line in run.summary.lines if line.method == oracle)
         mean = sum(map(diversity, thoughts)) / len(thoughts)
         figure.add_trace(
             go.Scatter(

@@ -14,11 +14,8 @@ from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import adamw, keep_given_rates
 from lightning_ltts.voting.per_question import SelectedAccuracy
-from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, WeightedVote
-
-# what the temperature of the weighted vote is chosen from, on the validation store
-TEMPERATURES = tuple(2.0 ** (i / 2) for i in range(-4, 9))
-AGREEMENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # likewise for the vote's weight in best-of-N
+from lightning_ltts.voting.selection import SELECTIONS, Majority
+from lightning_ltts.voting.votes import mixed_questions
 
 
 class LatentRMModule(pl.LightningModule):
@@ -69,14 +66,13 @@ class LatentRMModule(pl.LightningModule):
         self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone, reference, reads_answer, noise_free)
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
-        self.selected = torch.nn.ModuleDict({s.name: SelectedAccuracy(s) for s in (Majority(), BestOfN())})
-        self.weighted = torch.nn.ModuleList([SelectedAccuracy(WeightedVote(t)) for t in TEMPERATURES])
-        self.agreeing = torch.nn.ModuleList([SelectedAccuracy(AgreeingBestOfN(w)) for w in AGREEMENTS])
-        self.temperature, self.agreement = 1.0, 0.0
+        # one metric for each selection, or for each candidate of the parameter that is fitted on validation
+        self.selected = torch.nn.ModuleList([SelectedAccuracy(s) for kind in SELECTIONS for s in kind.variants()])
+        self.fitted: dict[str, float] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the LatentRM's description and which reasoner it belongs to; the fitted temperature is part of it."""
-        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, temperature=self.temperature, agreement=self.agreement)
+        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, **self.fitted)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another kind or reasoner.
@@ -141,28 +137,29 @@ class LatentRMModule(pl.LightningModule):
         """Recall@1 among mixed questions, and what each selection gets among all."""
         scores = self._judge(batch).trajectory.float()
         correct = batch["labels"][..., -1]
-        mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
-        self.recall.update(correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1), mixed.float())
-        for metric in (*self.selected.values(), *self.weighted, *self.agreeing):
+        best = correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+        self.recall.update(best, mixed_questions(correct).float())
+        for metric in self._selection_metrics():
             metric.update(batch["votes"], correct, scores)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs and resets the metrics, and fits the temperature of the weighted vote and the vote's weight in best-of-N."""
-        values: dict[str, Any] = {f"val/{name}": self.selected[name].compute() for name in self.selected}  # type: ignore[operator]
-        for name, choices, metrics in (
-            ("temperature", TEMPERATURES, self.weighted),
-            ("agreement", AGREEMENTS, self.agreeing),
-        ):
-            reached = [float(metric.compute()) for metric in metrics]  # type: ignore[operator]
-            best = max(range(len(choices)), key=reached.__getitem__)
-            setattr(self, name, choices[best])
-            values[f"val/{metrics[0].selection.name}"] = reached[best]  # type: ignore[union-attr]
-            self.log(f"val/{name}", choices[best])
+        """Logs and resets the metrics, and fits the parameters of those selections that have one."""
+        values: dict[str, Any] = {}
+        for kind in SELECTIONS:
+            reached = [float(metric.compute()) for metric in self._selection_metrics() if type(metric.selection) is kind]
+            best = max(range(len(reached)), key=reached.__getitem__)
+            values[f"val/{kind.name}"] = reached[best]
+            if kind.parameter is not None:
+                self.fitted[kind.parameter] = kind.candidates[best]
+                self.log(f"val/{kind.parameter}", kind.candidates[best])
         shown = {"val/weighted_vote": values.pop("val/weighted_vote"), "val/recall@1": self.recall.compute()}
         self.log_dict(values)
         self.log_dict(shown, prog_bar=True)
-        for metric in (self.recall, *self.selected.values(), *self.weighted, *self.agreeing):
+        for metric in (self.recall, *self._selection_metrics()):
             metric.reset()
+
+    def _selection_metrics(self) -> list[SelectedAccuracy]:
+        return list(self.selected)  # type: ignore[arg-type]  # a ModuleList does not know what it holds
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine over all steps."""

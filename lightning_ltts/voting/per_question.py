@@ -84,15 +84,3 @@ class SelectedAccuracy(PerQuestion):
             right = correct[:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
             per_block.append(right.double() * (chosen >= 0))
         self.values.append(torch.stack(per_block).mean(0))
-
-
-def bootstrap_interval(values: Tensor, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` (questions,) under resampling of questions, seeded.
-
-    Of a paired difference between two methods, pass the per-question differences.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    n = len(values)
-    means = torch.stack([values[torch.randint(n, (n,), generator=generator)].mean() for _ in range(resamples)])
-    low, high = means.double().quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
-    return float(low), float(high)

@@ -1,9 +1,22 @@
-"""Answers as votes."""
+"""Answers as votes, and which questions a selection can win."""
 
 from collections.abc import Hashable, Sequence
 
+from torch import Tensor
+
 
 def vote_numbers(answers: Sequence[Hashable | None]) -> list[int]:
-    """Answers -> small integers, equal where the answers are; -1 for none."""
+    """Numbers answers from 0 on, equal ones alike; -1 stands for none."""
     numbers: dict[Hashable, int] = {}
     return [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers]
+
+
+def mixed_questions(correct: Tensor) -> Tensor:
+    """Finds the questions with right and wrong samples, the only ones where a choice matters.
+
+    Args:
+        correct: (Q, N), 1 where a sample is right.
+
+    Returns (Q,) bool.
+    """
+    return (correct.amax(1) > 0) & (correct.amin(1) < 1)

@@ -48,7 +48,7 @@ def test_table_fits_100_columns() -> None:
     """With the longest names, the widest numbers, and many steps of a traced beam search."""
     wide = [row(i, ["1"] * 1024 if i % 2 else ["2"] * 1024, [i] * 1024) for i in range(4)]
     summary = summarize(wide, against="agreeing_best_of_n")
-    lines = [replace(line, name=f"{line.name}_and_much_more", samples_used=1024.0) for line in summary.lines]
+    lines = [replace(line, method=f"{line.name}_and_much_more", samples_used=1024.0) for line in summary.lines]
     lines += [replace(line, headroom=-12.5) for line in summary.lines]
     widest = {"accuracy": 1.0, "interval": (1.0, 1.0), "gain": -1.0, "gain_interval": (-1.0, -1.0), "p_value": 1e-100}
     lines = [replace(line, **widest, headroom=line.headroom if line.samples_used is None else None) for line in lines]

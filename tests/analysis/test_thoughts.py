@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.analysis.thought_store import Thoughts, read_thoughts, write_thoughts
+from lightning_ltts.analysis.thought_store import StoredThoughts, read_thoughts, write_thoughts
 from lightning_ltts.analysis.thoughts import (
     cosine_similarity,
     diversity,
@@ -18,10 +18,10 @@ from lightning_ltts.analysis.thoughts import (
 )
 
 
-def make(samples: torch.Tensor, counts: list[int] | None = None, deterministic: torch.Tensor | None = None) -> Thoughts:
+def make(samples: torch.Tensor, counts: list[int] | None = None, deterministic: torch.Tensor | None = None) -> StoredThoughts:
     n, t, d = samples.shape
     given = torch.tensor(counts if counts is not None else [t] * n)
-    return Thoughts("q", samples, given, torch.zeros(t, d) if deterministic is None else deterministic, [])
+    return StoredThoughts("q", samples, given, torch.zeros(t, d) if deterministic is None else deterministic, [])
 
 
 def test_pairs_by_hand() -> None:
@@ -80,7 +80,7 @@ def test_measures_end_with_the_deterministic_trajectory() -> None:
 
 def test_stored_and_read(tmp_path: Path) -> None:
     lens = [{"sample": None, "step": 0, "tokens": [" 1"], "probabilities": [0.5]}]
-    thoughts = Thoughts("q-1", torch.randn(3, 2, 4), torch.tensor([2, 1, 2]), torch.randn(2, 4), lens)
+    thoughts = StoredThoughts("q-1", torch.randn(3, 2, 4), torch.tensor([2, 1, 2]), torch.randn(2, 4), lens)
     write_thoughts(tmp_path, 7, thoughts)
     (read,) = read_thoughts(tmp_path)
     assert (read.id, read.lens) == ("q-1", lens)

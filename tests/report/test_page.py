@@ -83,30 +83,32 @@ def test_unusual_runs_give_a_useful_page(case: str, tmp_path: Path, monkeypatch:
     assert ltts(monkeypatch, folder, "-o", tmp_path / "new/r.html", "--csv", tmp_path / "csv") == 0
     assert said in (tmp_path / "new/r.html").read_text("utf-8")
     (table,) = embedded(tmp_path / "new/r.html", "question-data")
-    assert len(table["rows"]) == options.get("questions", 6)
+    assert len(table["questions"]) == options.get("questions", 6)
 
 
 def test_no_script_in_a_question_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     assert "</script><b>" not in (tmp_path / "r.html").read_text("utf-8")
     (table,) = embedded(tmp_path / "r.html", "question-data")
-    assert table["rows"][2][1] == "What is 2? </script><b>"
+    assert table["questions"][2]["text"] == "What is 2? </script><b>"
 
 
 def test_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Question 0 has samples wrong, right, right, wrong; sample 3 gave no answer. Scores: 0.5, 0.7, 0.7, 0.5."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     (table,) = embedded(tmp_path / "r.html", "question-data")
-    name, _, answer, share, right, greedy, samples, choices = table["rows"][0]
-    assert (name, answer, share, greedy) == ("q-0", "0", 0.5, "0")
-    assert samples == [
-        ["999", 0, 0.5, [0, 0, 0.5]],
-        ["0", 1, 0.7, [0.1, 0.2, 0.4]],
-        ["0", 1, 0.7, [0.2, 0.2, 0.3]],
-        [None, 0, 0.5, [0.3, 0, 0.2]],
-    ]
-    assert dict(zip(table["selections"], choices, strict=True))["majority@4"] == 1
-    assert right[table["methods"].index("greedy")] == 1
+    question = table["questions"][0]
+    assert [question[field] for field in ("id", "answer", "share", "greedy")] == ["q-0", "0", 0.5, "0"]
+    assert question["samples"] == {
+        "answer": ["999", "0", "0", None],
+        "right": [0, 1, 1, 0],
+        "score": [0.5, 0.7, 0.7, 0.5],
+        "steps": [[0, 0, 0.5], [0.1, 0.2, 0.4], [0.2, 0.2, 0.3], [0.3, 0, 0.2]],
+    }
+    assert dict(zip(table["selections"], question["chosen"], strict=True))["majority"] == 1
+    titles = [method["title"] for method in table["methods"]]
+    assert question["right"][titles.index("greedy")] == 1
+    assert "majority@4" in titles
 
 
 def test_seconds_and_token_forwards_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_large_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(report, "DETAIL_BYTES", 600 + 6 * (len("What is 0? </script><b>") + 150))
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     (table,) = embedded(tmp_path / "r.html", "question-data")
-    kept = [row[6] is not None for row in table["rows"]]
+    kept = [question["samples"] is not None for question in table["questions"]]
     assert 0 < table["shown"] == sum(kept) < 6
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_ltts.analysis.thought_store import Thoughts, write_thoughts
+from lightning_ltts.analysis.thought_store import StoredThoughts, write_thoughts
 from lightning_ltts.report.runs import Run, load_runs
 from lightning_ltts.report.thought_figures import lens_tables, thought_figures
 from lightning_ltts.voting.adaptive import BetaStopping
@@ -16,11 +16,11 @@ def make_runs(folder: Path, names: tuple[str, ...], samples: int = 4, kind: str 
     for name in names:
         write(folder / name, samples=samples, kind=kind)
         for q in range(2):
-            alone = torch.randn(3, 8, generator=generator)
+            greedy = torch.randn(3, 8, generator=generator)
             noise = torch.randn(samples, 3, 8, generator=generator) * (0.0 if still else 1.0)
             counts = torch.tensor([3] * (samples - 1) + [2])
             lens = [{"sample": x, "step": 0, "tokens": [" 7", "<b>"], "probabilities": [0.75, 0.1]} for x in (None, 0)]
-            write_thoughts(folder / name, q, Thoughts(f"q-{q}", alone + noise, counts, alone, lens))
+            write_thoughts(folder / name, q, StoredThoughts(f"q-{q}", greedy + noise, counts, greedy, lens))
     return load_runs([str(folder / name) for name in names], None, "sum", "majority", BetaStopping(0.95), None)
 
 

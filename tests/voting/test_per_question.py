@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy, bootstrap_interval
+from lightning_ltts.voting.bootstrap import bootstrap_interval
+from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN, Majority
 
 
