@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_ltts.analysis.summary import Summary
+from lightning_ltts.report.picture import scaling_figure
 
 
 def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str, Any]], per_second: float | None) -> None:
@@ -28,18 +28,3 @@ def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str
         writer.add_scalar("predict/questions_per_second", per_second, 0)
     writer.add_figure("predict/accuracy_against_n", scaling_figure(summary))
     writer.flush()
-
-
-def scaling_figure(summary: Summary) -> Figure:
-    """Accuracy against the number of samples, one line per method; greedy as a level."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in summary.curves.items():
-        axes.plot(list(curve), list(curve.values()), marker="o", label=name)
-    axes.axhline(summary["greedy"], color="gray", linestyle=":", label="greedy")
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("samples per problem, N")
-    axes.set_ylabel("accuracy")
-    axes.set_title(f"{summary.num_problems} problems")
-    axes.legend()
-    return figure
