@@ -23,3 +23,9 @@ class StoreError(LTTSError):
 
 class TrainingError(LTTSError):
     """A training that cannot come to anything, found out early."""
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """A value as messages show it, in quotes where it is a text, cut so that a message stays one line."""
+    shown = repr(value[: limit + 1] if isinstance(value, str) else value)
+    return shown if len(shown) <= limit + 2 else f"{shown[: limit - 1]}..."

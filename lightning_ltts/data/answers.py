@@ -13,8 +13,16 @@ _DECIMAL = rf"(?:{_INTEGER}(?:\.\d+)?|(?<![\d.])\.\d+)"
 _NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_DECIMAL})", re.ASCII)
 _ONLY = re.compile(rf"[-+\u2212]?(?:{_INTEGER}/\d+|{_DECIMAL}\.?)", re.ASCII)
 
+# digits and signs as Chinese and Japanese text has them
+_FULL_WIDTH = {0xFF10 + i: str(i) for i in range(10)} | {0xFF0C: ",", 0xFF0E: ".", 0xFF0D: "-", 0xFF0B: "+", 0xFF0F: "/"}
+
 Which = Literal["first", "last", "only", "text"]
 Answer = Fraction | str  # a number, or a normalised text
+
+
+def plain_digits(text: str) -> str:
+    """The text with full-width digits and signs as plain ones."""
+    return text.translate(_FULL_WIDTH)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -23,7 +31,7 @@ def parse_number(text: str) -> Fraction | None:
     >>> parse_number("$1,250.50"), parse_number("-3/4"), parse_number("none")
     (Fraction(2501, 2), Fraction(-3, 4), None)
     """
-    match = _NUMBER.search(text)
+    match = _NUMBER.search(plain_digits(text))
     return None if match is None else _value(match)
 
 
@@ -46,6 +54,8 @@ def extract_answer(text: str, marker: str = "###", which: Which = "first") -> An
             whole text where there is no marker, must be a number and nothing else (the rule of the published COCONUT and
             CoLaR evaluations); or `text`: all that follows the marker, normalised, for answers that are no numbers.
     """
+    if which != "text":
+        text = plain_digits(text)
     _, found, tail = text.rpartition(marker) if marker else ("", True, text)
     if which == "text":
         return (normalize_text(tail) or None) if found else None

@@ -3,21 +3,29 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_ltts.data.answers import Answer, normalize_text, parse_number
-from lightning_ltts.errors import ConfigError, DataError
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_ltts.data.answers import Answer, normalize_text
+from lightning_ltts.data.truths import MAX_DIGITS, parse_truth
+from lightning_ltts.errors import ConfigError, DataError, shorten
 
 AnswerIs = Literal["number", "text"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its reasoning steps and answer. `id` is stable: randomness is keyed by it."""
+    """One question with its reasoning steps and answer.
+
+    Randomness is keyed by `id`. It is the row's own, or else comes from the question's text, so that neither the name of
+    a file nor the order of its rows changes a sample.
+    """
 
     id: str
     question: str
@@ -25,15 +33,14 @@ class Problem:
     answer: str
     source: str = ""  # "file:row" or the generator, for error messages
     answer_is: "AnswerIs" = "number"
+    named: bool = False  # whether the row gave its id
 
     @property
     def value(self) -> Answer:
         """The answer as an exact rational, or as a normalised text."""
         if self.answer_is == "text":
             return normalize_text(self.answer)
-        value = parse_number(self.answer)
-        assert value is not None, "sources only make problems with numeric answers"
-        return value
+        return parse_truth(self.answer)
 
 
 class ProblemSource(ABC):
@@ -72,13 +79,7 @@ class ProblemFiles(ProblemSource):
 
     def load(self) -> list[Problem]:  # noqa: D102
         problems = [problem for path in self.paths for problem in _read_file(Path(path), self.answers)]
-        names: dict[str, Problem] = {}
-        for problem in problems:
-            if (other := names.setdefault(problem.id, problem)) is not problem:
-                raise DataError(
-                    f"{problem.source} and {other.source} would both be called {problem.id}; rename one of the files"
-                )
-        return problems[: self.limit]
+        return with_distinct_names(problems)[: self.limit]
 
 
 class HubProblems(ProblemSource):
@@ -125,25 +126,25 @@ class HubProblems(ProblemSource):
         for field, column in self.columns.items():
             if column not in rows.column_names and field != "steps":
                 raise DataError(f"the data set {self.path} has no column '{column}'; it has {', '.join(rows.column_names)}")
-        stem = "-".join(part for part in (self.path.rstrip("/").split("/")[-1], self.name, self.split) if part)
+        columns = {**self.columns, "id": self.columns.get("id", "id")}
         problems = []
         for number, row in enumerate(rows, start=1):
-            ours = {field: row[column] for field, column in self.columns.items() if column in row}
-            if isinstance(ours["answer"], float):
-                ours["answer"] = f"{Decimal(str(ours['answer'])):f}"  # without an exponent
-            problems.append(_to_problem(f"{stem}-{number}", f"{self.path}, row {number}", ours, self.answers))
-        return problems[: self.limit]
+            ours = {field: row[column] for field, column in columns.items() if column in row}
+            problems.append(_to_problem(f"{self.path}, row {number}", ours, self.answers))
+        return with_distinct_names(problems)[: self.limit]
 
 
 def _read_file(path: Path, answers: AnswerIs) -> list[Problem]:
     if not path.is_file():
-        raise DataError(f"problem file {path} does not exist; check the path (it is relative to the working directory)")
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise DataError(f"problem file {path} {what}; check the path (it is relative to the working directory)")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no error
     except UnicodeDecodeError as error:
         raise DataError(f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    rows = _parse_json(path, text)
-    problems = [_to_problem(f"{path.stem}-{number}", f"{path}, row {number}", row, answers) for number, row in rows]
+    except OSError as error:
+        raise DataError(f"problem file {path} cannot be read ({error.strerror}); check its permissions") from None
+    problems = [_to_problem(f"{path}, row {number}", row, answers) for number, row in _parse_json(path, text)]
     if not problems:
         raise DataError(f"problem file {path} is empty; it must hold at least one problem")
     return problems
@@ -152,41 +153,109 @@ def _read_file(path: Path, answers: AnswerIs) -> list[Problem]:
 def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
     """Numbered rows (from 1) of a JSON list, or of JSON Lines (where the number is the line's)."""
     if text.lstrip().startswith("["):
-        try:
-            return list(enumerate(json.loads(text), start=1))
-        except json.JSONDecodeError as error:
-            raise DataError(f"problem file {path} is not valid JSON: {error.msg} at line {error.lineno}") from None
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise DataError(f"problem file {path}, line {number} is not valid JSON: {error.msg}") from None
-    return rows
+        return list(enumerate(_from_json(text, f"problem file {path}"), start=1))
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, _from_json(line, f"problem file {path}, line {number}")) for number, line in lines if line.strip()]
 
 
-def _to_problem(name: str, where: str, row: Any, answers: AnswerIs) -> Problem:
+def _from_json(text: str, where: str) -> Any:
+    """A JSON value whose numbers are exact: decimals and whole numbers as `Decimal`."""
+    try:
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    except json.JSONDecodeError as error:
+        line = f" at line {error.lineno}" if "\n" in text.strip() else ""
+        raise DataError(f"{where} is not valid JSON: {error.msg}{line}") from None
+    except RecursionError:
+        raise DataError(f"{where} is nested too deeply to be read; a row is one object with question and answer") from None
+
+
+def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
+    """The problem in a row; its name is its own `id`, or else comes from its question.
+
+    Raises:
+        DataError: a field is missing or cannot be used.
+    """
     if not isinstance(row, dict):
-        raise DataError(f"{where} is a {type(row).__name__}; each row must be an object with question and answer")
-    for field in ("question", "answer"):
-        if field not in row:
-            raise DataError(f"{where} has no field '{field}'")
-        if not isinstance(row[field], str | int | float) or not str(row[field]).strip():
-            raise DataError(f"{where}, field '{field}' is {row[field]!r}; it must be a text or number that is not empty")
+        raise DataError(f"{where} is {shorten(row)}; each row must be an object with question and answer")
+    question, answer = (_text_field(where, row, field) for field in ("question", "answer"))
     steps = row.get("steps") or []
-    answer = str(row["answer"])
     if "####" in answer and answers == "number":  # GSM8K's own rows
         solution, _, answer = answer.rpartition("####")
         steps = [f"<<{part.split('>>')[0]}>>" for part in solution.split("<<")[1:]]
     if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-        raise DataError(f"{where}, field 'steps' must be a list of texts, not {steps!r}")
-    if answers == "number" and parse_number(answer) is None:
+        raise DataError(f"{where}, field 'steps' must be a list of texts, not {shorten(steps)}")
+    _require_unicode(where, "steps", " ".join(steps))
+    if answers == "number":
+        try:
+            parse_truth(answer)
+        except ValueError as error:
+            raise DataError(
+                f"{where}, field 'answer' is {shorten(answer.strip())}, which cannot be read as a number exactly ({error}); "
+                "write the number alone, or set answers=text for answers that are texts"
+            ) from None
+    elif not normalize_text(answer):
+        raise DataError(f"{where}, field 'answer' is {shorten(answer)}, which holds no word; write the answer out")
+    question = " ".join(question.split())
+    name = str(row["id"]) if isinstance(row.get("id"), str | Decimal | int) and str(row["id"]).strip() else ""
+    _require_unicode(where, "id", name)
+    return Problem(name or _name_of(question), question, tuple(steps), answer.strip(), where, answers, bool(name))
+
+
+def _text_field(where: str, row: dict[str, Any], field: str) -> str:
+    """A field as text; numbers are written without exponent.
+
+    Raises:
+        DataError: it is missing, empty, or neither text nor number.
+    """
+    if field not in row:
+        raise DataError(f"{where} has no field '{field}'")
+    value = row[field]
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        # a number that would take more than a page is left as it is, for the reader of truths to refuse
+        small = abs(value.adjusted()) <= MAX_DIGITS and len(value.as_tuple().digits) <= MAX_DIGITS
+        value = f"{value:f}" if small else str(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise DataError(f"{where}, field '{field}' is {shorten(row[field])}; it must be a text or number that is not empty")
+    _require_unicode(where, field, str(value))
+    return str(value)
+
+
+def _require_unicode(where: str, field: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}, field 'answer' is {answer.strip()!r}, which holds no number; set answers=text for answers that are texts"
-        )
-    question = " ".join(str(row["question"]).split())
-    return Problem(name, question, tuple(steps), answer.strip(), where, answers)
+            f"{where}, field '{field}' holds half of a character (U+{ord(text[error.start]):04X}), which is "
+            "no text; write the character out"
+        ) from None
+
+
+def _name_of(question: str) -> str:
+    """A name that depends on the question alone, not on the file or the row it stands in."""
+    return hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
+
+
+def with_distinct_names(problems: list[Problem]) -> list[Problem]:
+    """The problems, where those that ask the same get a number after their name, and how many these are is said.
+
+    Raises:
+        DataError: two rows have the same `id` of their own.
+    """
+    first: dict[str, Problem] = {}
+    times: Counter[str] = Counter()
+    named = []
+    for problem in problems:
+        other = first.setdefault(problem.id, problem)
+        if other is not problem and (problem.named or other.named):
+            raise DataError(f"{problem.source} and {other.source} both have the id {shorten(problem.id)}; give each its own")
+        times[problem.id] += 1
+        repeated = times[problem.id] > 1
+        named.append(replace(problem, id=f"{problem.id}-{times[problem.id]}") if repeated else problem)
+    if repeats := len(problems) - len(first):
+        rank_zero_info(f"{repeats} of {len(problems)} problems repeat the question of another ({problems[0].source} and on)")
+    return named
 
 
 def hash_problems(problems: list[Problem]) -> str:
