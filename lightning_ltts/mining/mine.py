@@ -11,9 +11,8 @@ from lightning_ltts.engine.rollout import RolloutEngine, join_rows, set_aside_en
 from lightning_ltts.models.latent_rm import Reference
 from lightning_ltts.sampling.keyed_random import fold
 from lightning_ltts.sampling.samplers import Deterministic
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.voting.votes import vote_numbers
-
-_ROLLOUT_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def mine(
         if t == steps:
             ready.append((live, engine.close(branches)))
             break
-        names = fold(branches.keys[index, None], _ROLLOUT_STREAM, t, copies).flatten()
+        names = fold(branches.keys[index, None], Stream.COMPLETION, t, copies).flatten()
         rows = torch.cat([torch.arange(len(live)), own.repeat_interleave(rollouts)])
         new = torch.arange(len(names)) + len(owner)
         owner = torch.cat([owner, live[own].repeat_interleave(rollouts)])

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, Site
 from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
+from lightning_ltts.sampling.streams import Stream
 
 Phase = Literal["prompt", "thought", "answer"]
-
-_NOISE_STREAM, _DROPOUT_STREAM, _ANSWER_DROPOUT_STREAM, _HELD_DROPOUT_STREAM = 1, 2, 5, 6  # 3 and 4: mining, beam search
 
 
 class Sampler:
@@ -76,7 +75,7 @@ class GaussianNoise(Sampler):
         self.relative_std = relative_std
 
     def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:  # noqa: D102
-        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+        noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         if self.std is not None:
             return thought + self.std * noise
         rms = thought.pow(2).mean(-1, keepdim=True).sqrt()
@@ -103,7 +102,7 @@ class LearnedSpread(Sampler):
     def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:  # noqa: D102
         if spread is None:
             raise ConfigError("LearnedSpread needs a reasoner with a learned spread (some CoLaR ones); use GaussianNoise")
-        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+        noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         return thought + self.scale * spread * noise
 
 
@@ -149,9 +148,10 @@ class MCDropout(Sampler):
             yield
             return
         if self.held:
-            pass_keys = fold(keys, _HELD_DROPOUT_STREAM)
+            pass_keys = fold(keys, Stream.HELD_DROPOUT)
         else:
-            pass_keys = fold(keys, _ANSWER_DROPOUT_STREAM if phase == "answer" else _DROPOUT_STREAM, step)
+            stream = Stream.ANSWER_DROPOUT if phase == "answer" else Stream.DROPOUT
+            pass_keys = fold(keys, stream, step)
         sites: list[Site] = []
         for site in self.sites:
             sites += ["attention_output", "mlp_output"] if site == "residual" else [site]

@@ -10,8 +10,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_rm import LatentRM, Reference, RMState, Scores
 from lightning_ltts.sampling.keyed_random import fold
 from lightning_ltts.sampling.samplers import Deterministic
-
-_BEAM_STREAM = 4
+from lightning_ltts.sampling.streams import Stream
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class BeamSearch:
         slots = torch.arange(self.budget, device=device)
         offsets = torch.arange(questions, device=device)[:, None] * self.budget
         if read is None:
-            first = fold(keys[:, None], _BEAM_STREAM, 0, slots)
+            first = fold(keys[:, None], Stream.BEAM, 0, slots)
             read = (
                 engine.start(input_ids, attention_mask, first, steps + 1 + max_tokens),
                 latent_rm.start(input_ids, attention_mask, reference),
@@ -104,7 +103,7 @@ class BeamSearch:
         trace = []
         scores = torch.zeros(questions, 1, 0, dtype=torch.float32, device=device)  # (Q, beams, steps so far)
         for step in range(steps):
-            branches = engine.step(branches, fold(keys[:, None], _BEAM_STREAM, step, slots).flatten())
+            branches = engine.step(branches, fold(keys[:, None], Stream.BEAM, step, slots).flatten())
             grown = self.budget // scores.shape[1]
             parents = torch.arange(len(state.positions)).repeat_interleave(grown)
             clean = None if branches.clean is None else branches.clean[:, None]

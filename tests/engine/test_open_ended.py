@@ -17,6 +17,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reason
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
 from tests.conftest import BACKBONES
 
@@ -77,7 +78,7 @@ def test_equals_a_plain_loop(family: str) -> None:
     for q in range(6):
         for n in range(4):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
-            noise = torch.stack([0.5 * normal(fold(key, 1, t), 32)[0] for t in range(LIMIT)])
+            noise = torch.stack([0.5 * normal(fold(key, Stream.NOISE, t), 32)[0] for t in range(LIMIT)])
             thoughts, answer = plain(reasoner, ids[q][mask[q].bool()], noise)
             count = int(rollouts.thought_counts[q, n])
             assert count == len(thoughts)

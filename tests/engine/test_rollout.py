@@ -10,6 +10,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, normal
+from lightning_ltts.sampling.streams import Stream
 from tests.conftest import BACKBONES, make_reasoner
 
 SAMPLERS = [Deterministic(), GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True, answer=True)]
@@ -52,7 +53,7 @@ def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Te
     for q in range(len(ids)):
         for n in range(2):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
-            noise = [normal(fold(key, 1, t), 32)[0] * (std or 0) for t in range(3)]
+            noise = [normal(fold(key, Stream.NOISE, t), 32)[0] * (std or 0) for t in range(3)]
             thoughts, answer = plain_rollout(reasoner, ids[q][mask[q].bool()], torch.stack(noise), 5)
             assert torch.allclose(rollouts.thoughts[q, n], thoughts, atol=5e-5)
             assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (5 - len(answer))

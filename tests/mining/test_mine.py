@@ -15,6 +15,7 @@ from lightning_ltts.mining.store import TrajectoryStore, collate, shard_name
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
@@ -54,7 +55,7 @@ def test_labels_equal_completions_from_scratch(
                 right = 0
                 for m in range(3):
                     engine = RolloutEngine(answering, sampler)
-                    rollout = fold(own, 3, t, m)
+                    rollout = fold(own, Stream.COMPLETION, t, m)
                     branches = engine.start(ids[q : q + 1], mask[q : q + 1], own[None], room=9)
                     for step in range(3):
                         branches = engine.step(branches, own if step < t else rollout)

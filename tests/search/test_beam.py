@@ -8,6 +8,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
 
 KEYS = question_keys(0, list(range(6)))
@@ -38,10 +39,10 @@ def test_equals_a_search_without_caches(
 def score_path(reasoner, rm, sampler, ids, mask, key, slots: list[int]) -> Tensor:
     """Step scores (t,) of the trajectory that takes candidate slots[i] at step i."""
     engine = RolloutEngine(reasoner, sampler)
-    branches = engine.start(ids, mask, fold(key, 4, 0, torch.tensor([0]))[:, None], room=8)
+    branches = engine.start(ids, mask, fold(key, Stream.BEAM, 0, torch.tensor([0]))[:, None], room=8)
     thoughts = []
     for step, slot in enumerate(slots):
-        branches = engine.step(branches, fold(key, 4, step, slot))
+        branches = engine.step(branches, fold(key, Stream.BEAM, step, slot))
         thoughts.append(branches.pending)
     return rm.score(ids, mask, torch.stack(thoughts, 1)[None])[0, 0]
 
