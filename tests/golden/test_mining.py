@@ -57,7 +57,7 @@ def test_labels(golden: Path, run: str) -> None:
         engine = RolloutEngine(_with_tokens(reasoner, 24 - (STEPS - t) - 1), sampler)
         mined = mine(engine, base["padded_input_ids"], base["padded_attention_mask"], keys, truths, copies)
         labels[t] = mined.labels[..., t - 1]
-        assert torch.allclose(mined.thoughts, base["latent_thoughts"])
+        assert torch.allclose(mined.trajectories.thoughts, base["latent_thoughts"])
     assert torch.equal(torch.stack([labels[t] for t in range(1, STEPS + 1)], dim=-1), recorded["estimations"])
     assert 0 < float(recorded["estimations"].mean()) < 1
 
