@@ -28,6 +28,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -113,7 +114,7 @@ class Baseline:
         answers = []
         for t in range(1, self.reasoner.spec.num_thoughts + 1):
             prefix = torch.cat([prompts, thoughts[:, :t]], dim=1).repeat_interleave(rollouts, 0)
-            names = fold(keys.flatten()[:, None], 3, t, copies).flatten()
+            names = fold(keys.flatten()[:, None], Stream.COMPLETION, t, copies).flatten()
             answers.append(self.continue_from(prefix, names, t)[1])
         return thoughts, answers
 
@@ -128,7 +129,7 @@ class Baseline:
         for step in range(reasoner.spec.num_thoughts):
             grown = beams * candidates // thoughts.shape[1]
             rows = torch.arange(len(hidden), device=ids.device).repeat_interleave(grown)
-            new = self.thought(hidden[rows], fold(keys[:, None], 4, step, slots).flatten(), step)
+            new = self.thought(hidden[rows], fold(keys[:, None], Stream.BEAM, step, slots).flatten(), step)
             thoughts = torch.cat([thoughts.repeat_interleave(grown, 1), new.view(questions, -1, 1, new.shape[-1])], dim=2)
             whole = torch.cat(
                 [latent_rm.backbone.get_input_embeddings()(ids.repeat_interleave(len(slots), 0)), thoughts.flatten(0, 1)], 1

@@ -1,4 +1,4 @@
-"""`make demo`: the five commands of the README on the built-in task, then one summary of what the extra compute bought."""
+"""`make demo`: the five commands of the README on the built-in task, then one summary."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
-from lightning_ltts.engine.rollout import Cost
+from lightning_ltts.engine.cost import Cost
 from lightning_ltts.mining.store import read_manifest
 
 FOLDER = Path("logs/demo")

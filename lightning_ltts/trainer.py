@@ -9,21 +9,25 @@ from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.trainer import call
 
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.data import MiningData, MiningOnly
 from lightning_ltts.monitoring.progress import QuestionBar
 
 
 class SearchLoop(_PredictionLoop):
-    """Packs questions into passes that fill the device, and reports each question as it is finished.
+    """Packs questions into passes that fill the device, and reports each question when finished.
 
-    The dataloader yields questions one by one; the module says how many fit into a pass (`questions_per_pass`) and predicts
-    them together, under the Trainer's precision. Callbacks see one "batch" per question, so that progress bars count
-    questions and predictions are streamed. Only `run` differs from Lightning's loop, whose private parts it uses.
+    The dataloader yields questions one by one; the module says how many fit into a pass
+    (`questions_per_pass`) and predicts them together, under the Trainer's precision. Callbacks see
+    one "batch" per question, so that progress bars count questions and predictions are streamed.
+    Only `run` differs from Lightning's loop, whose private parts it uses.
     """
 
     @_no_grad_context
     def run(self) -> list[Any] | None:
-        """Predicts all questions of this process; modules without `questions_per_pass` go through Lightning's loop."""
+        """Predicts all questions of this process.
+
+        Modules without `questions_per_pass` go through Lightning's loop.
+        """
         if not hasattr(self.trainer.lightning_module, "questions_per_pass"):
             return super().run()
         self.setup_data()
@@ -33,34 +37,35 @@ class SearchLoop(_PredictionLoop):
             return None
         self.reset()
         self.on_run_start()
-        fetcher = self._data_fetcher
         size: int = module.questions_per_pass  # type: ignore[assignment]
-        waiting: list[Any] = []
-        exhausted = False
-        while not exhausted or waiting:
-            while not exhausted and len(waiting) < size:
-                try:
-                    question, index, _ = next(fetcher)  # type: ignore[arg-type]
-                except StopIteration:
-                    exhausted = True
-                    break
-                self.batch_progress.increment_ready()
-                call._call_callback_hooks(trainer, "on_predict_batch_start", question, index)
-                self.batch_progress.increment_started()
-                waiting.append(question)
-            if waiting:
-                rows = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
-                for question, row in zip(waiting, rows, strict=True):
-                    self.batch_progress.increment_processed()
-                    self.batch_progress.increment_completed()
-                    number = self.batch_progress.current.completed - 1
-                    call._call_callback_hooks(trainer, "on_predict_batch_end", [row], question, number)
-                waiting = []
+        while waiting := self._next_questions(size):
+            predictions = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
+            for question, prediction in zip(waiting, predictions, strict=True):
+                self.batch_progress.increment_processed()
+                self.batch_progress.increment_completed()
+                number = self.batch_progress.current.completed - 1
+                hook = "on_predict_batch_end"
+                call._call_callback_hooks(trainer, hook, [prediction], question, number)
+            del predictions  # whose tensors would be held through the next pass
         return self.on_run_end()
+
+    def _next_questions(self, number: int) -> list[Any]:
+        """The next questions of the dataloader, fewer than `number` at its end."""
+        questions: list[Any] = []
+        while len(questions) < number:
+            try:
+                question, index, _ = next(self._data_fetcher)  # type: ignore[arg-type]
+            except StopIteration:
+                break
+            self.batch_progress.increment_ready()
+            call._call_callback_hooks(self.trainer, "on_predict_batch_start", question, index)
+            self.batch_progress.increment_started()
+            questions.append(question)
+        return questions
 
 
 class Trainer(pl.Trainer):
-    """A Lightning Trainer whose prediction loop packs questions when the module asks for it, and whose bar counts questions.
+    """A Lightning Trainer that packs questions in prediction, counts them in its bar, and mines.
 
     Args:
         callbacks: as Lightning's; a progress bar among them is used instead of `QuestionBar`.
@@ -69,18 +74,24 @@ class Trainer(pl.Trainer):
     """
 
     def __init__(
-        self, *, callbacks: list[Callback] | Callback | None = None, enable_progress_bar: bool | None = None, **kwargs: Any
+        self,
+        *,
+        callbacks: list[Callback] | Callback | None = None,
+        enable_progress_bar: bool | None = None,
+        **kwargs: Any,
     ):
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
-        if enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if enable_progress_bar is not False and not has_bar:
             callbacks.append(QuestionBar())
         super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
 
     def mine(self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None) -> None:
-        """Mines the trajectory stores of a `MiningData`, on this Trainer's devices and precision, and trains nothing.
+        """Mines the stores of a `MiningData`, on this Trainer's devices, and trains nothing.
 
-        Takes the configuration of the LatentRM's training, so that both always agree on reasoner and sampler.
+        Takes the configuration of the LatentRM's training, so that both always agree on reasoner
+        and sampler.
 
         Raises:
             ConfigError: the DataModule does not mine.
@@ -88,8 +99,6 @@ class Trainer(pl.Trainer):
         if not isinstance(datamodule, MiningData):
             raise ConfigError("'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm")
         # validation of no batches: sets up devices and DataModule, and needs no optimiser
-        datamodule.mine_all = True
-        self.limit_val_batches = 0
-        self.validate(model, datamodule=datamodule, verbose=False)
+        self.validate(model, datamodule=MiningOnly(datamodule), verbose=False)
         if self.is_global_zero:
             print("\n".join(datamodule.describe()))

@@ -1,4 +1,7 @@
-"""How much is read together: packs of questions by length and memory, and halving where memory runs out after all."""
+"""How much is read together: packs of questions by length and memory.
+
+Where memory runs out after all, a pack is halved.
+"""
 
 import gc
 import logging
@@ -17,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def automatic_budget(reasoner: LatentReasoner) -> int:
-    """Positions whose keys and values the free memory of the reasoner's device holds, with room to work."""
+    """Positions whose keys and values the device's free memory holds, with room to work."""
     config, device = reasoner.backbone.config, reasoner.device
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -35,7 +38,9 @@ def _free_memory() -> int:
 
 
 def pack(lengths: Sequence[int], rows: int, suffix: int, budget: int, shared: bool = True) -> list[list[int]]:
-    """Questions in packs that hold at most `budget` positions each, of neighbouring lengths, so that little is padded.
+    """Questions in packs that hold at most `budget` positions each.
+
+    A pack holds questions of neighbouring lengths, so that little is padded.
 
     Args:
         lengths: prompt length of each question.
@@ -56,7 +61,7 @@ def pack(lengths: Sequence[int], rows: int, suffix: int, budget: int, shared: bo
 
 
 def halve_if_needed(items: list[int], run: Callable[[list[int]], Result]) -> list[Result]:
-    """The results of `run` on all items together, or, where memory runs out, on halves of them, and so on.
+    """The results of `run` on all items together or, where memory runs out, on halves, and so on.
 
     Raises:
         RuntimeError: a single item does not fit.
@@ -71,7 +76,11 @@ def halve_if_needed(items: list[int], run: Callable[[list[int]], Result]) -> lis
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(items) // 2
-    _log.warning("out of memory with %d questions together; going on with %d, which changes no result", len(items), half)
+    _log.warning(
+        "out of memory with %d questions together; going on with %d, which changes no result",
+        len(items),
+        half,
+    )
     return halve_if_needed(items[:half], run) + halve_if_needed(items[half:], run)
 
 

@@ -1,4 +1,4 @@
-"""Mining: trajectories with step-wise thought labels, by rolling out from every prefix (arXiv 2510.07745, section 4)."""
+"""The mining DataModule: mines the trajectory stores that are missing, then serves them."""
 
 import platform
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,10 +26,11 @@ from lightning_ltts.sampling.samplers import Sampler
 
 
 class MiningData(pl.LightningDataModule):
-    """Mines what is missing, then serves it: training and validation stores of labelled trajectories.
+    """Mines what is missing, then serves it: labelled trajectories, for training and validation.
 
-    Every device mines its share of the shards. A killed run goes on where it stopped; a finished store is reused when
-    reasoner, sampler, problems and settings are the same, and refused otherwise.
+    Every device mines its share of the shards. A killed run goes on where it stopped; a finished
+    store is reused when reasoner, sampler, problems and settings are the same, and refused
+    otherwise. Batches are `MinedQuestions` as tensors.
 
     Args:
         reasoner: checkpoint of the reasoner to mine with.
@@ -39,14 +40,20 @@ class MiningData(pl.LightningDataModule):
         store: folder for the stores `train` and `val`.
         num_samples: N, trajectories per training question.
         num_rollouts: M, completions per prefix.
-        val_num_samples: trajectories per validation question; without rollouts, all questions kept.
-        seed: of the trajectories and of the training order.
-        token_budget: positions held at once while mining; by default as many as the free memory allows.
-        compile: see `RolloutEngine`.
+        val_num_samples: trajectories per validation question; without rollouts, all questions
+            kept.
+        seed: seed of the trajectories and of the training order.
+        token_budget: positions held at once while mining; by default as many as the free memory
+            allows.
+        compile: whether the MLPs are compiled; `RolloutEngine` says what of it.
         shard_size: questions per shard.
         batch_size: questions per device and training step.
         keep_uninformative: keep training questions whose trajectories are all right or all wrong.
-        keep_clean: also store thoughts as they were before noise, for a LatentRM with `noise_free`; twice the size.
+        keep_clean: also store thoughts as they were before noise, for a LatentRM with
+            `noise_free`; twice the size.
+
+    Raises:
+        ConfigError: a number is too small.
     """
 
     def __init__(
@@ -68,8 +75,14 @@ class MiningData(pl.LightningDataModule):
         keep_clean: bool = False,
     ):
         super().__init__()
-        positive = {"num_samples": num_samples, "val_num_samples": val_num_samples}
-        for name, value in {**positive, "shard_size": shard_size, "batch_size": batch_size}.items():
+        positive = {
+            "num_samples": num_samples,
+            "val_num_samples": val_num_samples,
+            "token_budget": 1 if token_budget is None else token_budget,
+            "shard_size": shard_size,
+            "batch_size": batch_size,
+        }
+        for name, value in positive.items():
             if value < 1:
                 raise ConfigError(f"data.init_args.{name}={value} must be at least 1")
         if num_samples < 2:
@@ -85,22 +98,21 @@ class MiningData(pl.LightningDataModule):
         self.keep_all = {"train": keep_uninformative, "val": True}
         self.keep_clean = keep_clean
         self.seed = seed
-        if token_budget is not None and token_budget < 1:
-            raise ConfigError(f"data.init_args.token_budget={token_budget} must be at least 1")
         self.token_budget = token_budget
         self.compile = compile
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
-        self.mine_all = False  # whatever the stage; set by `Trainer.mine`
 
     def setup(self, stage: str) -> None:
-        """Mines what is missing, on this process's device, together with the other processes."""
-        both = stage == "fit" or self.mine_all
-        for split in ("train", "val") if both else ("val",):
+        """Mines what is missing, on this process's device, together with the other processes.
+
+        In the stages `fit` and `mine` that is both stores, otherwise that for validation.
+        """
+        for split in ("train", "val") if stage in ("fit", "mine") else ("val",):
             if split not in self.stores:
                 self.stores[split] = self._open(split)
-        if both and not self.mine_all:
+        if stage == "fit":
             for line in self.describe():
                 rank_zero_info(line)
 
@@ -114,11 +126,16 @@ class MiningData(pl.LightningDataModule):
         assert trainer is not None, "dataloaders are asked for by a Trainer"
         if len(store) < self.batch_size * trainer.world_size:
             raise ConfigError(
-                f"the store {store.folder} holds {len(store)} questions with both right and wrong trajectories, fewer than "
-                f"one batch of {self.batch_size} x {trainer.world_size} devices; mine more or lower batch_size"
+                f"the store {store.folder} holds {len(store)} questions with both right and wrong "
+                f"trajectories, fewer than one batch of {self.batch_size} x {trainer.world_size} "
+                "devices; mine more or lower batch_size"
             )
         sampler: DistributedSampler = DistributedSampler(
-            store, num_replicas=trainer.world_size, rank=trainer.global_rank, seed=self.seed, drop_last=True
+            store,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            seed=self.seed,
+            drop_last=True,
         )
         return DataLoader(store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 
@@ -126,8 +143,23 @@ class MiningData(pl.LightningDataModule):
         """Validation questions in their order."""
         return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
 
+    def settings(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> dict[str, Any]:
+        """All that determines a store, except the precision."""
+        return {
+            "reasoner": fingerprint(reasoner),
+            "sampler": self.sampler.settings(),
+            "problems": hash_problems(problems),
+            "num_samples": self.samples[split],
+            "num_rollouts": self.rollouts[split],
+            "num_thoughts": reasoner.spec.num_thoughts,
+            "seed": self.seed,
+            "shard_size": self.shard_size,
+            "keep_uninformative": self.keep_all[split],
+            "keep_clean": self.keep_clean,
+        }
+
     def _open(self, split: str) -> TrajectoryStore:
-        """The store, mined where anything is missing; TensorBoard gets its labels and some of its thoughts."""
+        """The store, mined where anything is missing; TensorBoard gets some of what it holds."""
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         reasoner = load_reasoner(self.reasoner_path)
         if reasoner.spec.num_thoughts == 0:
@@ -142,67 +174,106 @@ class MiningData(pl.LightningDataModule):
         return store
 
     def _mine(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> None:
+        """Mines the shards that are missing, of which every process has its share."""
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
-        order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))  # by length, so that little is padded
-        settings = {
-            "reasoner": fingerprint(reasoner),
-            "sampler": repr(self.sampler),
-            "problems": hash_problems(problems),
-            "num_samples": self.samples[split],
-            "num_rollouts": self.rollouts[split],
-            "num_thoughts": reasoner.spec.num_thoughts,
-            "seed": self.seed,
-            "precision": str(trainer.precision),
-            "shard_size": self.shard_size,
-            "keep_uninformative": self.keep_all[split],
-            "keep_clean": self.keep_clean,
-        }
+        # by length, so that little is padded
+        order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
-        writer = StoreWriter(self.folder / split, settings, len(shards))
+        settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
+        older = {"sampler": repr(self.sampler)}
+        writer = StoreWriter(self.folder / split, settings, len(shards), older)
         if trainer.is_global_zero:
             writer.open()
         trainer.strategy.barrier()
-        if writer.complete:
+        if not writer.complete:
+            # after the settings: their fingerprint is that of the checkpoint
+            converted: Any = trainer.precision_plugin.convert_module(reasoner)
+            converted.to(trainer.strategy.root_device)
+            engine = RolloutEngine(converted, self.sampler, self.token_budget, self.compile)
+            mine_shard = ShardMiner(
+                engine,
+                problems,
+                prompts,
+                self.samples[split],
+                self.rollouts[split],
+                self.seed,
+                self.keep_all[split],
+                self.keep_clean,
+            )
+            self._write_shards(split, mine_shard, shards, writer)
             trainer.strategy.barrier()
-            return
-        engine = RolloutEngine(reasoner.to(trainer.strategy.root_device), self.sampler, self.token_budget, self.compile)
-        mine_shard = ShardMiner(
-            engine, problems, prompts, self.samples[split], self.rollouts[split], self.seed, self.keep_clean
+            if trainer.is_global_zero:
+                writer.close({"versions": _versions()})
+        trainer.strategy.barrier()
+
+    def _write_shards(self, split: str, mine_shard: ShardMiner, shards: list[list[int]], writer: StoreWriter) -> None:
+        """Mines and writes this process's share of the shards that are missing."""
+        trainer = self.trainer
+        assert trainer is not None, "checked by the caller"
+        share = range(trainer.global_rank, len(shards), trainer.world_size)
+        missing = [number for number in share if not writer.has(number)]
+        bar = tqdm(
+            total=sum(len(shards[number]) for number in missing),
+            desc=f"mining {split}",
+            unit=" questions",
+            disable=trainer.global_rank > 0 or trainer.progress_bar_callback is None,
         )
-        todo = [n for n in range(trainer.global_rank, len(shards), trainer.world_size) if not writer.has(n)]
-        questions = sum(len(shards[n]) for n in todo)
-        silent = trainer.global_rank > 0 or trainer.progress_bar_callback is None
-        bar = tqdm(total=questions, desc=f"mining {split}", unit=" questions", disable=silent)
         so_far: dict[str, float] = {}
         with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
             written: list[Future[None]] = []
-            for number in todo:
+            for number in missing:
                 with trainer.precision_plugin.predict_step_context():
-                    shard, counts = mine_shard(shards[number], self.keep_all[split], bar)
+                    questions, counts = mine_shard(shards[number], bar)
                 if written:
-                    written[-1].result()  # an error of the last write, a full disk say, ends the run here
-                written.append(pool.submit(writer.write, number, shard, counts))
+                    written[-1].result()  # an error of the last write, a full disk say, ends here
+                written.append(pool.submit(writer.write, number, questions, counts))
                 so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
                 for board in writers(trainer.loggers) if trainer.is_global_zero else ():
                     log_mining(board, split, so_far)
             for write in written:
                 write.result()
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            libraries = (("torch", torch), ("lightning", lightning), ("transformers", transformers))
-            versions = {name: library.__version__ for name, library in libraries}
-            writer.close({"versions": {"python": platform.python_version(), **versions}})
-        trainer.strategy.barrier()
+
+
+class MiningOnly(pl.LightningDataModule):
+    """Mines both stores of a `MiningData`, whatever the stage, and serves nothing.
+
+    A Trainer that validates with it sets up devices and mines, and needs no optimiser.
+
+    Args:
+        data: what is to be mined.
+    """
+
+    def __init__(self, data: MiningData):
+        super().__init__()
+        self.data = data
+
+    def setup(self, stage: str) -> None:
+        """Mines what is missing."""
+        self.data.trainer = self.trainer
+        self.data.setup("mine")
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """None at all."""
+        return []
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python and the libraries that a store's numbers can depend on."""
+    libraries = (("torch", torch), ("lightning", lightning), ("transformers", transformers))
+    versions = {name: library.__version__ for name, library in libraries}
+    return {"python": platform.python_version(), **versions}
 
 
 def _store_line(split: str, store: TrajectoryStore) -> str:
+    """What `describe` says of a store."""
     counts: dict[str, Any] = store.manifest["counts"]
+    right, label = counts["right"] / counts["trajectories"], counts["label_sum"]
     return (
-        f"{split} store {store.folder}: {counts['questions']} questions, {counts['mixed']} with both right and wrong "
-        f"trajectories, {counts['kept']} kept; {counts['right'] / counts['trajectories']:.1%} of trajectories right, mean "
-        f"label {counts['label_sum'] / max(counts['labels'], 1):.2f}; "
+        f"{split} store {store.folder}: {counts['questions']} questions, {counts['mixed']} with "
+        f"both right and wrong trajectories, {counts['kept']} kept; {right:.1%} of trajectories "
+        f"right, mean label {label / max(counts['labels'], 1):.2f}; "
         f"{counts['questions'] / counts['seconds']:.0f} questions/s per device, "
         f"token-forward ratio {counts['token_forwards'] / counts['tree_nodes']:.3f}"
     )

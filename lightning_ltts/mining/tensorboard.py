@@ -7,13 +7,12 @@ from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.mining.store import TrajectoryStore
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import thought_mask
 
 MAX_THOUGHTS = 2000  # in the embedding projector, which the browser has to hold
 
 
 def log_mining(writer: SummaryWriter, split: str, counts: dict[str, float]) -> None:
-    """How mining goes, from the counts over all questions that were mined so far; the step is their number."""
+    """How mining goes, from counts over all questions mined so far; the step is their number."""
     values = {
         "accuracy": counts["right"] / counts["trajectories"],
         "mixed_questions": counts["mixed"] / counts["questions"],
@@ -25,17 +24,22 @@ def log_mining(writer: SummaryWriter, split: str, counts: dict[str, float]) -> N
 
 
 def log_store(writer: SummaryWriter, split: str, store: TrajectoryStore) -> None:
-    """Statistics and a histogram of the thought labels in a finished store, each thought that a trajectory has once."""
+    """Statistics and a histogram of the thought labels in a finished store.
+
+    Every thought that a trajectory has counts once.
+    """
     writer.add_scalar(f"store/{split}/questions", len(store), 0)
     if not len(store):
         return
-    examples = [store[i] for i in range(len(store))]
-    labels = torch.cat([e.labels[thought_mask(e.thought_counts, e.labels.shape[1]) > 0] for e in examples])
-    correct = torch.stack([e.labels[:, -1] for e in examples])
-    values = {"mixed_questions": ((correct.amax(1) > 0) & (correct.amin(1) < 1)).float().mean()}
+    mined = [store[i] for i in range(len(store))]  # memory-mapped: thoughts are not read
+    labels = torch.cat([one.labels[one.trajectories.thought_mask > 0] for one in mined])
+    values = {"mixed_questions": torch.cat([one.mixed for one in mined]).float().mean()}
     if len(labels):
-        values |= {"positive_labels": (labels == 1).float().mean(), "negative_labels": (labels == 0).float().mean()}
-        values["mean_label"] = labels.mean()
+        values |= {
+            "positive_labels": (labels == 1).float().mean(),
+            "negative_labels": (labels == 0).float().mean(),
+            "mean_label": labels.mean(),
+        }
         writer.add_histogram(f"store/{split}/labels", labels, 0)
     for name, value in values.items():
         writer.add_scalar(f"store/{split}/{name}", value, 0)
@@ -43,7 +47,11 @@ def log_store(writer: SummaryWriter, split: str, store: TrajectoryStore) -> None
 
 
 def log_thoughts(
-    writer: SummaryWriter, split: str, store: TrajectoryStore, reasoner: LatentReasoner, problems: list[Problem]
+    writer: SummaryWriter,
+    split: str,
+    store: TrajectoryStore,
+    reasoner: LatentReasoner,
+    problems: list[Problem],
 ) -> None:
     """Thoughts of evenly spaced questions for the embedding projector, `MAX_THOUGHTS` at most.
 
@@ -56,20 +64,23 @@ def log_thoughts(
     """
     if not len(store):
         return
-    per_question = store[0].labels.numel()
-    number = min(len(store), max(MAX_THOUGHTS // per_question, 1))
+    number = min(len(store), max(MAX_THOUGHTS // store[0].labels.numel(), 1))
     vectors, metadata = [], []
     for i in [k * len(store) // number for k in range(number)]:
-        example, question = store[i], problems[store.question_index(i)].id
-        for sample, count in enumerate(example.thought_counts.tolist()):
-            answer = format_answer(reasoner.read_answer(example.answers[sample]))
-            right = "right" if example.labels[sample, -1] == 1 else "wrong"
+        mined = store[i]
+        question, samples = problems[int(mined.question_index)].id, mined.trajectories
+        for sample, count in enumerate(samples.thought_counts[0].tolist()):
+            answer = format_answer(reasoner.read_answer(samples.answer_ids[0, sample]))
+            right = "right" if mined.correct[0, sample] == 1 else "wrong"
             for step in range(count):
-                vectors.append(example.thoughts[sample, step])
+                vectors.append(samples.thoughts[0, sample, step])
+                row = (question, step + 1, sample, answer, right)
                 # the file is tab-separated, a line for each thought
-                metadata.append([" ".join(str(x).split()) for x in (question, step + 1, sample, answer, right)])
+                metadata.append([" ".join(str(x).split()) for x in row])
     if vectors:
-        header = ["question", "step", "sample", "answer", "right or wrong"]
         writer.add_embedding(
-            torch.stack(vectors[:MAX_THOUGHTS]), metadata[:MAX_THOUGHTS], tag=f"thoughts/{split}", metadata_header=header
+            torch.stack(vectors[:MAX_THOUGHTS]),
+            metadata[:MAX_THOUGHTS],
+            tag=f"thoughts/{split}",
+            metadata_header=["question", "step", "sample", "answer", "right or wrong"],
         )

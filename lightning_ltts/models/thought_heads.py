@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 
 
-class CoconutHead(nn.Module):
+class ThoughtHead(nn.Module):
+    """From the last hidden state to the thought that is fed back: (..., d) -> (..., d)."""
+
+    def spread(self, hidden: Tensor) -> Tensor | None:
+        """Hidden states (..., d) -> the standard deviation (..., d) that was learned around the thought; `None` for none."""
+        return None
+
+
+class CoconutHead(ThoughtHead):
     """COCONUT: the hidden state after the final norm is the thought (arXiv 2412.06769, section 3).
 
     Args:
@@ -19,7 +27,7 @@ class CoconutHead(nn.Module):
         return hidden
 
 
-class CodiHead(nn.Sequential):
+class CodiHead(ThoughtHead, nn.Sequential):
     """CODI: a projector of two layers and a layer norm (arXiv 2502.21074, section 3).
 
     Args:
@@ -33,7 +41,7 @@ class CodiHead(nn.Sequential):
         super().__init__(nn.Dropout(dropout), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width), nn.LayerNorm(width))
 
 
-class ColarHead(nn.Module):
+class ColarHead(ThoughtHead):
     """CoLaR: a latent head that predicts a compressed embedding, in units of the embeddings' standard deviation.
 
     The published models feed its mean back; one trained with a learned spread can be sampled from, see `LearnedSpread`
@@ -63,4 +71,4 @@ class ColarHead(nn.Module):
         return None if self.log_std is None else torch.exp(self.log_std(self.fc(hidden))) * self.embedding_std
 
 
-THOUGHT_HEADS: dict[str, type[nn.Module]] = {"coconut": CoconutHead, "codi": CodiHead, "colar": ColarHead}
+THOUGHT_HEADS: dict[str, type[ThoughtHead]] = {"coconut": CoconutHead, "codi": CodiHead, "colar": ColarHead}

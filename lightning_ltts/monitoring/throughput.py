@@ -8,7 +8,10 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Throughput(Callback):
-    """Logs `train/questions_per_second` of every epoch: over all devices, without validation and data loading."""
+    """Logs `train/questions_per_second` of every epoch.
+
+    It is over all devices, without validation and data loading.
+    """
 
     def __init__(self) -> None:
         self.questions, self.seconds, self._began = 0, 0.0, 0.0
@@ -22,11 +25,16 @@ class Throughput(Callback):
         self._began = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        """Stops it; a batch is a list of problems, or tensors of questions."""
+        """Stops it; the length of a batch is its number of questions."""
         self.seconds += time.perf_counter() - self._began
-        self.questions += len(batch["input_ids"]) if isinstance(batch, dict) else len(batch)
+        self.questions += len(batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the rate."""

@@ -2,6 +2,7 @@
 
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.rows import Prediction
 from lightning_ltts.prediction.writer import PredictionWriter
 
-__all__ = ["LatentSearch", "PredictionData", "PredictionWriter"]
+__all__ = ["LatentSearch", "Prediction", "PredictionData", "PredictionWriter"]

@@ -1,21 +1,145 @@
 """Rows of `predictions.jsonl`: from tensors to plain values."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from lightning_ltts.analysis.thought_store import StoredThoughts
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import Scores
-from lightning_ltts.search.beam import Pruning
+from lightning_ltts.models.latent_rm import LatentRMSpec, Scores
+from lightning_ltts.models.trajectories import Trajectories
+from lightning_ltts.sampling.samplers import Sampler
+from lightning_ltts.search.search import Pruning, Search, SearchResult
+from lightning_ltts.voting.selection import selections
+from lightning_ltts.voting.votes import vote_numbers
+
+LENS_SAMPLES = 3  # trajectories besides the greedy one whose thoughts are decoded
+LENS_TOKENS = 5  # tokens of each thought
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for a batch of Q problems."""
+
+    greedy: Trajectories  # (Q, 1, ...)
+    samples: Trajectories  # (Q, N, ...)
+    scores: Scores | None  # of the samples, where there is a LatentRM
+    found: SearchResult | None  # what the tree search ended with, where there is one
+    costs: dict[str, Cost]  # of each part, for all problems together
+
+
+class Prediction(dict[str, Any]):
+    """A row of `predictions.jsonl`, together with the trajectories that it tells of.
+
+    It is a dictionary, so that whoever wants rows has them. A copy that Lightning makes, of what
+    `trainer.predict` returns, holds the row alone, so that no tensors pile up.
+
+    Args:
+        row: plain values.
+        samples: (1, N, ...), what the problem's samples thought.
+        greedy: (1, 1, ...), likewise of the greedy trajectory.
+    """
+
+    def __init__(
+        self,
+        row: dict[str, Any],
+        samples: Trajectories | None = None,
+        greedy: Trajectories | None = None,
+    ):
+        super().__init__(row)
+        self.samples = samples
+        self.greedy = greedy
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Turns outcomes into predictions."""
+
+    reasoner: LatentReasoner
+    fitted: LatentRMSpec | None  # the LatentRM's, whose temperature and agreement are used
+    search: Search | None
+    sampler: Sampler
+    seed: int
+
+    def __call__(self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome) -> list[Prediction]:
+        """Q problems with their prompts' tokens and what was found -> their Q predictions."""
+        counts = outcome.samples.thought_counts if self.reasoner.spec.open_ended else None
+        greedy = read_answers(self.reasoner, outcome.greedy.answer_ids[:, 0])
+        samples = sample_rows(self.reasoner, outcome.samples.answer_ids, outcome.scores, counts)
+        choices = self._choices(samples, outcome.scores)
+        searched = self._searched(problems, outcome.found)
+        fitted: dict[str, float] = {}
+        if self.fitted is not None:
+            fitted = {"temperature": self.fitted.temperature, "agreement": self.fitted.agreement}
+        predictions = []
+        for i, problem in enumerate(problems):
+            row = {
+                "id": problem.id,
+                "question": problem.question,
+                "answer": format_answer(problem.value),
+                "sampler": repr(self.sampler),
+                "seed": self.seed,
+                "steps": len(problem.steps),
+                "prompt_tokens": len(prompts[i]),
+                "greedy": {"answer": format_answer(greedy[i])},
+                "samples": samples[i],
+                **searched[i],
+                **fitted,
+                "choices": {name: int(chosen[i]) for name, chosen in choices.items()},
+                "cost": _share(outcome.costs, len(problems)),
+            }
+            own = slice(i, i + 1)
+            thoughts = (outcome.samples.questions(own), outcome.greedy.questions(own))
+            predictions.append(Prediction(row, *thoughts))
+        return predictions
+
+    def _choices(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
+        """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
+        answers = [[sample["answer"] for sample in question] for question in samples]
+        votes = torch.tensor([vote_numbers(question) for question in answers])
+        totals = torch.zeros(votes.shape) if scores is None else scores.trajectory.float().cpu()
+        fitted = {} if self.fitted is None else vars(self.fitted)
+        chosen_by = selections(fitted, scored=scores is not None)
+        return {selection.name: selection.choose(votes, totals) for selection in chosen_by}
+
+    def _searched(self, problems: list[Problem], found: SearchResult | None) -> list[dict[str, Any]]:
+        """What the tree search adds to each problem's row, under its name."""
+        if found is None or self.search is None:
+            return [{}] * len(problems)
+        parts = []
+        beams = sample_rows(self.reasoner, found.answer_ids, found.scores)
+        for i, problem in enumerate(problems):
+            part: dict[str, Any] = {"budget": self.search.budget, "beams": beams[i]}
+            if found.trace:
+                part["survival"] = [survival_row(self.reasoner, step, i, problem) for step in found.trace]
+            parts.append({self.search.name: part})
+        return parts
+
+
+def _share(costs: dict[str, Cost], problems: int) -> dict[str, dict[str, float]]:
+    """One problem's share: a pass is shared by its problems, and so is its cost."""
+    return {
+        part: {
+            "token_forwards": cost.token_forwards / problems,
+            "tree_nodes": cost.tree_nodes / problems,
+        }
+        for part, cost in costs.items()
+    }
 
 
 def sample_rows(
-    reasoner: LatentReasoner, answer_ids: Tensor, scores: Scores | None, counts: Tensor | None = None
+    reasoner: LatentReasoner,
+    answer_ids: Tensor,
+    scores: Scores | None,
+    counts: Tensor | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """Answer ids (Q, N, A), scores and numbers of thoughts (Q, N) -> each question's samples as plain values."""
+    """Answer ids (Q, N, A), scores and numbers of thoughts (Q, N) -> each question's samples."""
     questions, samples = answer_ids.shape[:2]
     answers = read_answers(reasoner, answer_ids.flatten(0, 1))
     rows: list[list[dict[str, Any]]] = []
@@ -25,16 +149,38 @@ def sample_rows(
             if counts is not None:
                 row["thoughts"] = int(counts[q, n])
             if scores is not None:
-                row["scores"] = [round(score, 5) for score in scores.steps[q, n, : row.get("thoughts")].tolist()]
+                steps = scores.steps[q, n, : row.get("thoughts")].tolist()
+                row["scores"] = [round(score, 5) for score in steps]
                 if scores.answer is not None:
                     row["answer_score"] = round(float(scores.answer[q, n]), 5)
     return rows
 
 
 def survival_row(reasoner: LatentReasoner, step: Pruning, question: int, problem: Problem) -> dict[str, int]:
-    """How many candidates of a beam search's step lead to the right answer, before and after pruning."""
-    right = [answer == problem.value for answer in read_answers(reasoner, step.answer_ids[question])]
+    """How many candidates of a step lead to the right answer, before and after pruning."""
+    answers = read_answers(reasoner, step.answer_ids[question])
+    right = [answer == problem.value for answer in answers]
     return {"right": sum(right), "kept": sum(right[i] for i in step.kept[question].tolist())}
 
 
-LENS_SAMPLES, LENS_TOKENS = 3, 5  # trajectories besides the deterministic one that are decoded, and tokens of each thought
+def stored_thoughts(reasoner: LatentReasoner, prediction: Prediction) -> StoredThoughts:
+    """A prediction's thoughts, and what those of some trajectories say by the logit lens.
+
+    That is the output embedding applied to the thought as it is fed back. For COCONUT it is the
+    hidden state that would have been decoded; CODI's and CoLaR's thoughts are inputs, and this
+    finds the tokens whose embeddings they are like.
+    """
+    assert prediction.samples is not None, "a copy of a prediction has no thoughts"
+    assert prediction.greedy is not None, "a copy of a prediction has no thoughts"
+    samples, counts = prediction.samples.thoughts[0], prediction.samples.thought_counts[0]
+    greedy = prediction.greedy.thoughts[0, 0, : int(prediction.greedy.thought_counts[0, 0])]
+    lens = []
+    for number in (None, *range(min(LENS_SAMPLES, len(samples)))):
+        thoughts = greedy if number is None else samples[number, : int(counts[number])]
+        logits = reasoner.logits(thoughts.to(reasoner.backbone.dtype)).float()
+        likely, ids = logits.softmax(-1).topk(LENS_TOKENS)
+        for t, (row, tokens) in enumerate(zip(likely.tolist(), ids.tolist(), strict=True)):
+            texts = [reasoner.tokenizer.decode([token]) for token in tokens]
+            shares = [round(x, 4) for x in row]
+            lens.append({"sample": number, "step": t, "tokens": texts, "probabilities": shares})
+    return StoredThoughts(prediction["id"], samples, counts, greedy, lens)

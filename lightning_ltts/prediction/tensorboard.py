@@ -18,7 +18,10 @@ def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str
         per_second: questions per second and device; none where all had been predicted before.
     """
     sizes = next(iter(summary.curves.values()))
-    for name, curve in {"greedy": dict.fromkeys(sizes, summary["greedy"]), **summary.curves}.items():
+    for name, curve in {
+        "greedy": dict.fromkeys(sizes, summary["greedy"]),
+        **summary.curves,
+    }.items():
         for n, accuracy in curve.items():
             writer.add_scalar(f"predict/{name}", accuracy, n)
     for part in rows[0]["cost"]:

@@ -2,8 +2,9 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -18,20 +19,23 @@ from lightning_ltts.files import check_same_settings, write_text
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.rows import Prediction, stored_thoughts
 from lightning_ltts.prediction.tensorboard import log_predictions
 
 
 class PredictionWriter(Callback):
     """Streams predictions to JSON Lines, resumes a killed run, and sums up at the end.
 
-    Each process appends to a file of its own, one line per problem as it is finished. At the end these are merged, in the
-    order of the problems, into `predictions.jsonl`, the same whatever the number of devices.
+    Each process appends to a file of its own, one line per problem as it is finished. At the end
+    these are merged, in the order of the problems, into `predictions.jsonl`, the same whatever the
+    number of devices.
 
     Args:
         folder: where the files go; a run with other settings must have another folder.
-        temperature: of the weighted vote in the summary; by default the one fitted when the LatentRM was trained.
-        keep_thoughts: of how many problems, the first ones, the thoughts are stored, for the report (half a megabyte each for
-            64 samples of 6 thoughts of size 768).
+        temperature: temperature of the weighted vote in the summary; by default the one fitted when
+            the LatentRM was trained.
+        keep_thoughts: number of problems, the first ones, whose thoughts are stored for the report
+            (half a megabyte each for 64 samples of 6 thoughts of size 768).
     """
 
     def __init__(self, folder: str, temperature: float | None = None, keep_thoughts: int = 0):
@@ -39,12 +43,16 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
-        self._made, self._began = 0, time.perf_counter()  # questions finished by this process, and since when
+        self._keep: dict[str, int] = {}  # ids of problems whose thoughts are stored, and their place
+        self._file: TextIO | None = None
+        # questions finished by this process, and since when
+        self._finished, self._began = 0, time.perf_counter()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds out what is done, and tells the DataModule.
+        """Finds out what has been predicted before, and has the DataModule leave that out.
 
         Raises:
+            ConfigError: model or data are of another kind than `ltts predict` has.
             StoreError: the folder holds predictions made with other settings.
         """
         if stage != "predict":
@@ -52,77 +60,117 @@ class PredictionWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, LatentSearch) or not isinstance(data, PredictionData):
             raise ConfigError("PredictionWriter needs the model LatentSearch and the data PredictionData")
-        done: list[str] = []
+        before: list[str] = []
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            settings = {
-                **pl_module.settings(),
-                "problems": hash_problems(data.problems or data.source.load()),
-                "precision": str(trainer.precision),
-            }
-            manifest = self.folder / MANIFEST
-            if manifest.exists() and any(path.stat().st_size for path in self._files()):
-                check_same_settings(self.folder, json.loads(manifest.read_text()), settings)
-            else:
-                write_text(manifest, json.dumps(settings, indent=2) + "\n")
-            for path in self._files():
-                _drop_torn_line(path)
-                done += [json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()]
-            if done:
-                rank_zero_info(f"{len(set(done))} problems were predicted before and are kept")
-        self._numbers = {p.id: n for n, p in enumerate((data.problems or data.source.load())[: self.keep_thoughts])}
-        pl_module.keep_thoughts = set(self._numbers)
-        data.done = set(trainer.strategy.broadcast(done))  # also keeps others from writing before this is read
-        self._file = (self.folder / f"predictions.rank{trainer.global_rank}.jsonl").open("a", encoding="utf-8")
+            self._check_settings(pl_module, data, str(trainer.precision))
+            before = self._predicted_before()
+            if before:
+                rank_zero_info(f"{len(set(before))} problems were predicted before and are kept")
+        # this also keeps others from writing before process 0 has read
+        data.leave_out(trainer.strategy.broadcast(before))
+        first = data.problems[: self.keep_thoughts]
+        self._keep = {problem.id: place for place, problem in enumerate(first)}
+        path = self.folder / f"predictions.rank{trainer.global_rank}.jsonl"
+        self._file = path.open("a", encoding="utf-8")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self._made, self._began = 0, time.perf_counter()
+        self._finished, self._began = 0, time.perf_counter()
 
     def on_predict_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        _: int = 0,
     ) -> None:
         """Writes and flushes finished problems."""
         assert isinstance(pl_module, LatentSearch)
-        while pl_module.kept:  # before the rows, so that a kill never leaves a row without them
-            thoughts = pl_module.kept.pop()
-            write_thoughts(self.folder, self._numbers[thoughts.id], thoughts)
-        self._made += len(outputs or [])
-        for row in outputs or []:
-            self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        predictions: Sequence[Prediction] = outputs or []
+        for prediction in predictions:
+            if prediction["id"] in self._keep:
+                # before the row, so that a kill never leaves a row without them; under the
+                # precision of the search, as all that the model computes
+                with trainer.precision_plugin.predict_step_context():
+                    thoughts = stored_thoughts(pl_module.reasoner, prediction)
+                write_thoughts(self.folder, self._keep[prediction["id"]], thoughts)
+            self._write(prediction)
+        self._finished += len(predictions)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merges the files, prints the table, and logs the curves."""
-        self._file.close()
+        self._close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
             rows = read_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
-            write_text(self.folder / "summary.json", json.dumps(self.summary.as_dict(), indent=2) + "\n")
+            summary = json.dumps(self.summary.as_dict(), indent=2)
+            write_text(self.folder / "summary.json", summary + "\n")
             print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
-            if self._made and isinstance(pl_module, LatentSearch):
-                timing = {"questions": self._made, "device": str(pl_module.device), "devices": trainer.world_size}
-                seconds = {part: value / self._made for part, value in pl_module.seconds.items()}
-                write_text(self.folder / TIMING, json.dumps({**timing, "seconds_per_question": seconds}, indent=2) + "\n")
-            speed = self._made / (time.perf_counter() - self._began) if self._made else None
+            if self._finished and isinstance(pl_module, LatentSearch):
+                self._write_timing(pl_module, trainer.world_size)
+            seconds = time.perf_counter() - self._began
+            speed = self._finished / seconds if self._finished else None
             for board in writers(trainer.loggers):
                 log_predictions(board, self.summary, rows, speed)
         trainer.strategy.barrier()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the file also after an error."""
-        if stage == "predict" and hasattr(self, "_file"):
+        self._close()
+
+    def _check_settings(self, module: LatentSearch, data: PredictionData, precision: str) -> None:
+        """Refuses a folder of other predictions; notes the settings in an empty one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        manifest = self.folder / MANIFEST
+        problems = hash_problems(data.problems)
+        settings = {**module.settings(), "problems": problems, "precision": precision}
+        if manifest.exists() and any(path.stat().st_size for path in self._files()):
+            theirs = json.loads(manifest.read_text())
+            check_same_settings(self.folder, theirs, settings, module.older_settings())
+        else:
+            write_text(manifest, json.dumps(settings, indent=2) + "\n")
+
+    def _predicted_before(self) -> list[str]:
+        """Ids of the problems in the folder's files."""
+        ids = []
+        for path in self._files():
+            _drop_torn_line(path)
+            lines = path.read_text(encoding="utf-8").splitlines()
+            ids += [json.loads(line)["id"] for line in lines]
+        return ids
+
+    def _write(self, prediction: Prediction) -> None:
+        assert self._file is not None, "opened in setup"
+        self._file.write(json.dumps(prediction) + "\n")
+        self._file.flush()
+
+    def _write_timing(self, module: LatentSearch, devices: int) -> None:
+        """Seconds per question of each part of the search, on this process's device."""
+        timing = {
+            "questions": self._finished,
+            "device": str(module.device),
+            "devices": devices,
+            "seconds_per_question": {part: seconds / self._finished for part, seconds in module.seconds.items()},
+        }
+        write_text(self.folder / TIMING, json.dumps(timing, indent=2) + "\n")
+
+    def _close(self) -> None:
+        if self._file is not None:
             self._file.close()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("predictions*.jsonl"))
 
     def _merge(self, order: list[str]) -> None:
+        """One file in the order of the problems, instead of one for each process."""
         files = self._files()
         lines = {json.loads(line)["id"]: line for path in files for line in path.read_text("utf-8").splitlines()}
-        write_text(self.folder / PREDICTIONS, "".join(lines[name] + "\n" for name in order if name in lines))
+        merged = "".join(lines[name] + "\n" for name in order if name in lines)
+        write_text(self.folder / PREDICTIONS, merged)
         for path in files:
             if path.name != PREDICTIONS:
                 path.unlink()

@@ -1,5 +1,12 @@
 """What makes trajectories differ: samplers with keyed randomness."""
 
-from lightning_ltts.sampling.samplers import Deterministic, GaussianNoise, LearnedSpread, MCDropout, Sampler
+from lightning_ltts.sampling.samplers import (
+    Deterministic,
+    GaussianNoise,
+    LearnedSpread,
+    MCDropout,
+    Sampler,
+)
+from lightning_ltts.sampling.streams import Stream
 
-__all__ = ["Deterministic", "GaussianNoise", "LearnedSpread", "MCDropout", "Sampler"]
+__all__ = ["Deterministic", "GaussianNoise", "LearnedSpread", "MCDropout", "Sampler", "Stream"]

@@ -1,9 +1,10 @@
-"""Random numbers as a pure function of keys: the same draw in any batch, order, chunk, process or device.
+"""Random numbers as a pure function of keys: the same draw in any batch, order, process or device.
 
-A key is an int64; `fold` derives one from a seed and the coordinates of a draw (question, sample, step, site). Words come
-from the splitmix64 finaliser (Steele, Lea and Flood 2014) over a counter, in wrapping int64 tensor arithmetic. Uniforms
-and masks are integer operations, so they are bit-identical on every device; normals go through log and cos and agree
-to rounding. There is no global state.
+A key is an int64; `fold` derives one from a seed and the coordinates of a draw (question, sample,
+step, site). Words come from the splitmix64 finaliser (Steele, Lea and Flood 2014) over a counter,
+in wrapping int64 tensor arithmetic. Uniforms and masks are integer operations, so they are
+bit-identical on every device; normals go through log and cos and agree to rounding. There is no
+global state.
 """
 
 import hashlib
@@ -45,19 +46,26 @@ def fold(key: Tensor | int, *coordinates: Tensor | int) -> Tensor:
 
 
 def question_keys(seed: int, question_ids: Sequence[int | str] | Tensor) -> Tensor:
-    """(Q,) int64 keys of questions. Strings are hashed (BLAKE2b), so they give the same key on every machine."""
+    """(Q,) int64 keys of questions.
+
+    Strings are hashed (BLAKE2b), so that they give the same key on every machine.
+    """
     ids = question_ids.tolist() if isinstance(question_ids, Tensor) else question_ids
     return fold(seed, torch.tensor([_stable_int(i) for i in ids], dtype=torch.int64))
 
 
 def _stable_int(name: int | str) -> int:
     if isinstance(name, str):
-        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
     return int(name)
 
 
 def _bits32(keys: Tensor, n: int) -> Tensor:
-    """(R,) keys -> (R, n) int64 holding 32 random bits each; column j of a row depends on its key and j only."""
+    """(R,) keys -> (R, n) int64 holding 32 random bits each.
+
+    Column j of a row depends on the row's key and j only.
+    """
     counter = torch.arange(1, (n + 1) // 2 + 1, device=keys.device, dtype=torch.int64).mul_(_GOLDEN)
     words = _mix_(counter + keys[:, None])
     halves = torch.stack((words & 0xFFFFFFFF, (words >> 32).bitwise_and_(0xFFFFFFFF)), dim=-1)
@@ -75,11 +83,12 @@ def keep_mask(keys: Tensor, n: int, p: float) -> Tensor:
 
 
 def normal(keys: Tensor, n: int) -> Tensor:
-    """(R, n) float32 standard normal, by Box-Muller in float64 (tails to 6.6 standard deviations)."""
+    """(R, n) float32 standard normal, by Box-Muller in float64 (tails to 6.6 deviations)."""
     bits = _bits32(keys, n + n % 2).double().mul_(2.0**-32).view(len(keys), -1, 2)
     radius = (bits[..., 1] + 2.0**-32).log_().mul_(-2.0).sqrt_()
     angle = bits[..., 0] * (2.0 * math.pi)
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).view(len(keys), -1)[:, :n].float()
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+    return pairs.view(len(keys), -1)[:, :n].float()
 
 
 def sample_keys(keys: Tensor, num_samples: int) -> Tensor:

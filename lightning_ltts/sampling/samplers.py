@@ -1,54 +1,64 @@
 """Samplers: what makes the trajectories of one question differ.
 
-One sampler object, with one configuration, serves mining, LatentRM training, evaluation and prediction. A new sampler is
-one subclass with one or both hooks of `Sampler`.
+One sampler object, with one configuration, serves mining, LatentRM training, evaluation and
+prediction. A new sampler is one subclass with one or both hooks of `Sampler`.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.files import settings_of
 from lightning_ltts.models.latent_lm import LatentReasoner, Site
 from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
+from lightning_ltts.sampling.streams import Stream
 
 Phase = Literal["prompt", "thought", "answer"]
 
-_NOISE_STREAM, _DROPOUT_STREAM, _ANSWER_DROPOUT_STREAM, _HELD_DROPOUT_STREAM = 1, 2, 5, 6  # 3 and 4: mining, beam search
-
 
 class Sampler:
-    """Perturbs forward passes (`active`), thoughts (`perturb`), or both; `keys` name the trajectories.
+    """Perturbs forward passes (`active`), thoughts (`perturb`), or both; `keys` name trajectories.
 
-    Every draw is a pure function of the trajectory's key, the step and the place it is used, never of the batch.
+    Every draw is a pure function of the trajectory's key, the step and the place it is used, never
+    of the batch. Every option of the constructor is kept as an attribute of the same name.
     """
 
     perturbs_forward = False  # passes differ between trajectories, so siblings cannot share them
-    perturbs_prompt = False  # the question's own passes differ too, so not even the prompt can be shared
+    perturbs_prompt = False  # the question's own passes differ too: not even those can be shared
     deterministic = False  # all trajectories of a question are equal
-    uses_spread = False  # `perturb` also gets the standard deviation that the thought head learned
+
+    def settings(self) -> dict[str, Any]:
+        """Class name and every option of the constructor, as plain values.
+
+        This is the sampler's identity: stores and predictions of one with other settings are
+        refused.
+        """
+        return settings_of(self)
 
     def __repr__(self) -> str:
-        """Class and settings; stores and predictions made with another one are told apart by it."""
-        settings = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
-        return f"{type(self).__name__}({settings})"
+        """Class and options, to be shown; it also names the sampler in older stores."""
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({options})"
 
     @contextmanager
     def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:
         """Surrounds one forward pass over rows with keys (R,); the default leaves it alone.
 
-        `step` is -1 in the prompt, t in the pass that makes thought t + 1, and counts from 0 anew in the answer.
+        `step` is -1 in the prompt, t in the pass that makes thought t + 1, and counts from 0 anew
+        in the answer.
         """
         yield
 
-    def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:
-        """(R, d) -> (R, d), after the thought head; the default returns it as it is.
+    def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:
+        """(R, d) -> (R, d), after the thought head; the default returns the thought as it is.
 
-        Where `uses_spread`, the engine gives `spread` (R, d) too.
+        `spread` (R, d) is the standard deviation that the thought head has learned, `None` for a
+        head without one. A sampler that has no use for it may leave it out of its signature.
         """
         return thought
 
@@ -60,11 +70,14 @@ class Deterministic(Sampler):
 
 
 class GaussianNoise(Sampler):
-    """Additive Gaussian noise: h_t + eps with eps ~ N(0, std^2 I) on every thought (arXiv 2510.07745, section 3).
+    """Additive Gaussian noise on every thought: h_t + eps with eps ~ N(0, std^2 I).
+
+    Source: arXiv 2510.07745, section 3.
 
     Args:
         std: absolute standard deviation, as in the paper.
-        relative_std: instead of `std`, a multiple of each thought's root mean square, comparable between models.
+        relative_std: instead of `std`, a multiple of each thought's root mean square, comparable
+            between models.
     """
 
     def __init__(self, std: float | None = None, relative_std: float | None = None):
@@ -75,53 +88,61 @@ class GaussianNoise(Sampler):
         self.std = std
         self.relative_std = relative_std
 
-    def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:  # noqa: D102
-        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+    def perturb(  # noqa: D102
+        self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None
+    ) -> Tensor:
+        noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         if self.std is not None:
             return thought + self.std * noise
         rms = thought.pow(2).mean(-1, keepdim=True).sqrt()
         return thought + (self.relative_std or 0.0) * rms * noise
 
     def __repr__(self) -> str:
-        return f"GaussianNoise(std={self.std})" if self.std else f"GaussianNoise(relative_std={self.relative_std})"
+        if self.std:
+            return f"GaussianNoise(std={self.std})"
+        return f"GaussianNoise(relative_std={self.relative_std})"
 
 
 class LearnedSpread(Sampler):
-    """Draws every thought from the Gaussian that the thought head has learned (CoLaR, arXiv 2505.16552, section 3).
+    """Draws every thought from the Gaussian that the thought head has learned.
+
+    Source: CoLaR, arXiv 2505.16552, section 3.
 
     Args:
         scale: multiple of the learned standard deviation (the temperature of the latent policy).
     """
-
-    uses_spread = True
 
     def __init__(self, scale: float = 1.0):
         if scale <= 0:
             raise ConfigError(f"LearnedSpread needs scale > 0, not {scale}; use Deterministic for none")
         self.scale = scale
 
-    def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:  # noqa: D102
+    def perturb(  # noqa: D102
+        self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None
+    ) -> Tensor:
         if spread is None:
             raise ConfigError("LearnedSpread needs a reasoner with a learned spread (some CoLaR ones); use GaussianNoise")
-        noise = normal(fold(keys, _NOISE_STREAM, step), thought.shape[-1]).to(thought.dtype)
+        noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         return thought + self.scale * spread * noise
 
 
 class MCDropout(Sampler):
-    """Monte Carlo dropout at inference: a fresh mask in every pass that makes a thought (arXiv 2510.07745, section 3).
+    """Monte Carlo dropout at inference: a fresh mask in every pass that makes a thought.
 
-    Works for models without dropout modules, because it acts on the outputs of the projections that the published models
-    follow with dropout. The model stays in evaluation mode throughout.
+    Works for models without dropout modules, because it acts on the outputs of the projections
+    that the published models follow with dropout. The model stays in evaluation mode throughout.
+    Source: arXiv 2510.07745, section 3.
 
     Args:
         p: probability of dropping an element.
-        sites: `residual` is after attention and after the MLP (the published GPT-2 setting), `mlp_output` after the MLP
-            alone (the published Llama setting), `embedding` on the inputs of the first block.
-        lifetime: `per_forward` draws a mask for every position (the paper); `per_trajectory` holds one mask per site for all
-            of a trajectory, as if each were written by a thinned network of its own. A fork, in mining or beam search, is
-            another trajectory from there on.
+        sites: `residual` is after attention and after the MLP (the published GPT-2 setting),
+            `mlp_output` after the MLP alone (the published Llama setting), `embedding` on the
+            inputs of the first block.
         prompt: also drop in the prompt; then every trajectory needs its own prompt pass.
         answer: also drop while the answer is decoded.
+        lifetime: `per_forward` draws a mask for every position (the paper); `per_trajectory` holds
+            one mask per site for all of a trajectory, as if each were written by a thinned network
+            of its own. A fork, in mining or beam search, is another trajectory from there on.
     """
 
     perturbs_forward = True
@@ -140,18 +161,21 @@ class MCDropout(Sampler):
         self.sites = tuple(sites)
         self.prompt = prompt
         self.answer = answer
-        self.held = lifetime == "per_trajectory"
+        self.lifetime = lifetime
         self.perturbs_prompt = prompt
 
     @contextmanager
-    def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:  # noqa: D102
+    def active(  # noqa: D102
+        self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase
+    ) -> Iterator[None]:
         if (phase == "prompt" and not self.prompt) or (phase == "answer" and not self.answer):
             yield
             return
-        if self.held:
-            pass_keys = fold(keys, _HELD_DROPOUT_STREAM)
+        if self.lifetime == "per_trajectory":
+            pass_keys = fold(keys, Stream.HELD_DROPOUT)
         else:
-            pass_keys = fold(keys, _ANSWER_DROPOUT_STREAM if phase == "answer" else _DROPOUT_STREAM, step)
+            stream = Stream.ANSWER_DROPOUT if phase == "answer" else Stream.DROPOUT
+            pass_keys = fold(keys, stream, step)
         sites: list[Site] = []
         for site in self.sites:
             sites += ["attention_output", "mlp_output"] if site == "residual" else [site]
@@ -167,15 +191,20 @@ class MCDropout(Sampler):
                 handle.remove()
 
     def _drop(self, module: nn.Module, inputs: object, output: Tensor, *, keys: Tensor) -> Tensor:
-        """(R, L, d) -> (R, L, d) with a mask for each position, counted from the last so that left padding is harmless."""
+        """(R, L, d) -> (R, L, d) with a mask for each position.
+
+        Positions are counted from the last, so that left padding is harmless.
+        """
         rows, length, width = output.shape
-        if self.held:
-            return output * keep_mask(keys, width, self.p)[:, None].to(output.dtype) / (1 - self.p)
+        if self.lifetime == "per_trajectory":
+            held = keep_mask(keys, width, self.p)[:, None]
+            return output * held.to(output.dtype) / (1 - self.p)
         from_end = torch.arange(length - 1, -1, -1, device=output.device)
         position_keys = fold(keys[:, None], from_end).view(-1)
         keep = keep_mask(position_keys, width, self.p).view(rows, length, width)
         return output * keep.to(output.dtype) / (1 - self.p)
 
     def __repr__(self) -> str:
-        held = ", lifetime=per_trajectory" if self.held else ""
-        return f"MCDropout(p={self.p}, sites={self.sites}, prompt={self.prompt}, answer={self.answer}{held})"
+        held = ", lifetime=per_trajectory" if self.lifetime == "per_trajectory" else ""
+        options = f"sites={self.sites}, prompt={self.prompt}, answer={self.answer}{held}"
+        return f"MCDropout(p={self.p}, {options})"

@@ -13,12 +13,11 @@ from lightning_ltts.errors import CheckpointError, ConfigError, DataError
 from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.sampling.keyed_random import fold, uniform
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.curriculum import Curriculum, Stage
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.start import Start
-
-_STAGE_STREAM = 5
 
 
 class CoconutModule(ReasonerModule):
@@ -134,7 +133,7 @@ class CoconutModule(ReasonerModule):
         if self.uniform_prob == 0:
             return self.stage
         # a function of the step, so that a resumed run draws what an uninterrupted one would
-        key = fold(torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]), _STAGE_STREAM)
+        key = fold(torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]), Stream.TRAINING_STAGE)
         chance, which = uniform(key, 2)[0].tolist()
         if chance >= self.uniform_prob:
             return self.stage

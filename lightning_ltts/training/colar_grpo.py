@@ -7,10 +7,12 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, TrainingError
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.models.thought_heads import ColarHead
+from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import LearnedSpread
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import Encoded
@@ -19,17 +21,30 @@ from lightning_ltts.training.start import Start
 
 @dataclass(frozen=True)
 class Experience:
-    """Trajectories to learn from, one per row."""
+    """Trajectories to learn from, one per row, and what they were worth."""
 
-    prompts: list[list[int]]
-    thoughts: Tensor  # (R, T, d): what was fed back
-    counts: Tensor  # (R,): thoughts of each
-    answers: list[list[int]]  # without the end of sequence
+    prompts: list[list[int]]  # R of them
+    trajectories: Trajectories  # (R, 1, ...)
     advantages: Tensor  # (R,)
+
+    @property
+    def thoughts(self) -> Tensor:
+        """(R, T, d): what was fed back."""
+        return self.trajectories.thoughts[:, 0]
+
+    @property
+    def counts(self) -> Tensor:
+        """(R,): thoughts of each."""
+        return self.trajectories.thought_counts[:, 0]
+
+    def answers(self, pad_id: int) -> list[list[int]]:
+        """Token ids of each answer, without padding and the end of sequence."""
+        return [ids[ids != pad_id].tolist() for ids in self.trajectories.answer_ids[:, 0]]
 
     def part(self, rows: slice) -> "Experience":
         """Some of the rows."""
-        return Experience(self.prompts[rows], self.thoughts[rows], self.counts[rows], self.answers[rows], self.advantages[rows])
+        trajectories = self.trajectories.questions(rows)
+        return Experience(self.prompts[rows], trajectories, self.advantages[rows])
 
 
 class ColarGrpoModule(ReasonerModule):
@@ -139,9 +154,11 @@ class ColarGrpoModule(ReasonerModule):
             question_ids=[problem.id for problem in problems],
             seed=self.seed * 1_000_003 + self.current_epoch,  # the same after a resume
         )
-        texts = [[reasoner.read_answer(ids) for ids in group] for group in rollouts.answer_ids]
-        right = [[a == problem.value for a in group] for problem, group in zip(problems, texts, strict=True)]
-        reward = torch.tensor(right, dtype=torch.float, device=self.device)
+        answers = read_answers(reasoner, rollouts.answer_ids.flatten(0, 1))
+        truths = [problem.value for problem in problems for _ in range(self.group_size)]
+        right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]
+        reward = torch.tensor(right, dtype=torch.float32, device=self.device)
+        reward = reward.view(len(problems), self.group_size)
         mixed = (reward.mean(1) - 0.5).abs() < 0.5
         self.log_dict(
             {
@@ -153,14 +170,8 @@ class ColarGrpoModule(ReasonerModule):
         )
         if self.punish_length:
             reward = reward / rollouts.thought_counts.clamp(min=1)
-        answers = [[int(i) for i in ids if i != reasoner.pad_id] for ids in rollouts.answer_ids.flatten(0, 1)]
-        return Experience(
-            [prompt for prompt in prompts for _ in range(self.group_size)],
-            rollouts.thoughts.flatten(0, 1),
-            rollouts.thought_counts.flatten(),
-            answers,
-            advantages(reward).flatten(),
-        )
+        repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
+        return Experience(repeated, rollouts.flatten(), advantages(reward).flatten())
 
     def log_probs(self, part: Experience) -> tuple[Tensor, Tensor]:
         """Log-probability of the action after each position (R, L), and where there is one (R, L).
@@ -169,7 +180,8 @@ class ColarGrpoModule(ReasonerModule):
         """
         reasoner, spec = self.reasoner, self.reasoner.spec
         rows, labels = [], []
-        for prompt, count, answer in zip(part.prompts, part.counts.tolist(), part.answers, strict=True):
+        answers = part.answers(reasoner.pad_id)
+        for prompt, count, answer in zip(part.prompts, part.counts.tolist(), answers, strict=True):
             rows.append([*prompt, *[reasoner.pad_id] * count, reasoner.end_id, *answer])
             ended = reasoner.eos_id if len(answer) < spec.max_answer_tokens else -100
             text = [reasoner.end_id, *answer, ended]

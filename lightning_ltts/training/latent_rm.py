@@ -8,32 +8,40 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lightning_ltts.errors import CheckpointError, ConfigError
-from lightning_ltts.mining.store import RMBatch
+from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_rm import LatentRM, Reference, Scores, thought_mask
+from lightning_ltts.models.latent_rm import LatentRM, Scores
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import adamw, keep_given_rates
 from lightning_ltts.voting.per_question import SelectedAccuracy
 from lightning_ltts.voting.selection import SELECTIONS, Majority
-from lightning_ltts.voting.votes import mixed_questions
 
 
 class LatentRMModule(pl.LightningModule):
-    """A LatentRM whose backbone starts from the reasoner, trained with a step-wise loss over the samples of a question.
+    """A LatentRM that starts from the reasoner, trained with a loss over a question's samples.
 
     Args:
         reasoner: checkpoint of the reasoner that the trajectories were mined with.
-        loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released code), `bce` or `pairwise`.
-        reference: read the reasoner's deterministic trajectory too, for comparison.
-        reads_answer: give a score after the decoded answer; it then stands for the trajectory.
-        noise_free: read every thought also as it was before noise; needs a store mined with `keep_clean`.
+        loss: `contrastive` (normalised labels), `contrastive_unnormalized` (the paper's released
+            code), `bce` or `pairwise`, in each step.
+        reference: read the reasoner's greedy trajectory too, for comparison.
+        reads_answer: also score the decoded answer; a trajectory's score is then the sum over its
+            thoughts plus that of its answer.
+        noise_free: read every thought also as it was before noise; needs a store mined with
+            `keep_clean`.
         extra_layers: layers on top of the reasoner's.
-        backbone: instead of the reasoner's, a Hugging Face configuration of any supported family and size, from random weights.
+        backbone: instead of the reasoner's, a Hugging Face configuration of any supported family
+            and size, from random weights.
         trained: `all`, or `head` for a probe, a linear head on what the reasoner itself computes.
-        hard_negatives: how many times a wrong trajectory counts that agrees with a wrong majority, and its question.
+        hard_negatives: how many times a wrong trajectory counts that agrees with a wrong majority,
+            and its question.
         lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        warmup: share of all steps in which the learning rate rises; it falls as a cosine after that.
+        weight_decay: weight decay of AdamW.
+        warmup: share of all steps in which the learning rate rises; it falls as a cosine after
+            that.
+
+    Raises:
+        ConfigError: `hard_negatives` is below 1, or the reasoner has no thoughts.
     """
 
     def __init__(
@@ -97,21 +105,24 @@ class LatentRMModule(pl.LightningModule):
             if store.manifest["settings"]["reasoner"] != self.latent_rm.spec.reasoner:
                 raise ConfigError(f"the store {store.folder} was mined with another reasoner than model.init_args.reasoner")
 
-    def training_step(self, batch: RMBatch, batch_idx: int) -> Tensor:
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> MinedQuestions:
+        """Mined questions, from the tensors that Lightning has moved and converted."""
+        return MinedQuestions.from_tensors(batch)
+
+    def training_step(self, batch: MinedQuestions, batch_idx: int) -> Tensor:
         """The loss, and the margin between the mean scores of right and wrong trajectories."""
-        scores, labels = self._judge(batch), batch["labels"]
+        scores, labels, correct = self.judge(batch), batch.labels.float(), batch.correct.float()
         weights = None
         if self.hard_negatives > 1:
-            weights = hard_negative_weights(batch["votes"], labels[..., -1], self.hard_negatives)
-        loss = self._loss(scores.steps, labels, thought_mask(batch["thought_counts"], labels.shape[2]), weights)
-        if scores.answer is not None:  # a trajectory's last label is its own correctness
-            loss = loss + self._loss(scores.answer[..., None], labels[..., -1:], None, weights)
-        questions = len(batch["input_ids"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=questions)
-        correct, totals = labels[..., -1], scores.trajectory.detach().float()
+            weights = hard_negative_weights(batch.votes, correct, self.hard_negatives)
+        loss = self._loss(scores.steps, labels, batch.trajectories.thought_mask, weights)
+        if scores.answer is not None:
+            loss = loss + self._loss(scores.answer[..., None], correct[..., None], None, weights)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        totals = scores.trajectory.detach().float()
         right = (totals * correct).sum() / correct.sum().clamp(min=1)
         wrong = (totals * (1 - correct)).sum() / (1 - correct).sum().clamp(min=1)
-        self.log("train/reward_margin", right - wrong, batch_size=questions)
+        self.log("train/reward_margin", right - wrong, batch_size=len(batch))
         return loss
 
     def _loss(self, scores: Tensor, labels: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
@@ -121,26 +132,18 @@ class LatentRMModule(pl.LightningModule):
             return pairwise_loss(scores, labels, mask, weights)
         return contrastive_loss(scores, labels, self.loss_name == "contrastive", mask, weights)
 
-    def _judge(self, batch: RMBatch) -> Scores:
-        reference = Reference(batch["reference"], batch["reference_counts"], batch["reference_answers"])
-        return self.latent_rm.judge(
-            batch["input_ids"],
-            batch["attention_mask"],
-            batch["thoughts"],
-            batch["thought_counts"],
-            batch["answers"],
-            reference,
-            clean=batch["clean"],
-        )
+    def judge(self, batch: MinedQuestions) -> Scores:
+        """What the LatentRM says of a batch's trajectories."""
+        return self.latent_rm.judge(batch.input_ids, batch.attention_mask, batch.trajectories, batch.reference)
 
-    def validation_step(self, batch: RMBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: MinedQuestions, batch_idx: int) -> None:
         """Recall@1 among mixed questions, and what each selection gets among all."""
-        scores = self._judge(batch).trajectory.float()
-        correct = batch["labels"][..., -1]
+        scores = self.judge(batch).trajectory.float()
+        correct = batch.correct.float()
         best = correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
-        self.recall.update(best, mixed_questions(correct).float())
+        self.recall.update(best, batch.mixed.float())
         for metric in self._selection_metrics():
-            metric.update(batch["votes"], correct, scores)
+            metric.update(batch.votes, correct, scores)
 
     def on_validation_epoch_end(self) -> None:
         """Logs and resets the metrics, and fits the parameters of those selections that have one."""
@@ -167,7 +170,10 @@ class LatentRMModule(pl.LightningModule):
 
 
 def hard_negative_weights(votes: Tensor, correct: Tensor, weight: float) -> Tensor:
-    """(Q, N): `weight` for wrong trajectories that gave their question's most frequent answer, 1 for all others."""
+    """How often each trajectory counts (Q, N), for votes (Q, N) and which are correct (Q, N).
+
+    It is `weight` for wrong ones that gave their question's most frequent answer, 1 for others.
+    """
     chosen = Majority().choose(votes, torch.zeros_like(correct))
     agrees = (votes == votes.gather(1, chosen.clamp(min=0)[:, None])) & (chosen >= 0)[:, None]
     return torch.where(agrees & (correct == 0), weight, 1.0)

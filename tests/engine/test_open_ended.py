@@ -11,12 +11,13 @@ from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.rollout import Cost, RolloutEngine
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
 from tests.conftest import BACKBONES
 
@@ -77,7 +78,7 @@ def test_equals_a_plain_loop(family: str) -> None:
     for q in range(6):
         for n in range(4):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
-            noise = torch.stack([0.5 * normal(fold(key, 1, t), 32)[0] for t in range(LIMIT)])
+            noise = torch.stack([0.5 * normal(fold(key, Stream.NOISE, t), 32)[0] for t in range(LIMIT)])
             thoughts, answer = plain(reasoner, ids[q][mask[q].bool()], noise)
             count = int(rollouts.thought_counts[q, n])
             assert count == len(thoughts)
@@ -147,16 +148,16 @@ def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     rollouts = engine.rollout(ids, mask, 3, NAMES, seed=0)
     truths = [reasoner.read_answer(rollouts.answer_ids[q, 0]) for q in range(6)]
     mined = mine(engine, ids, mask, keys, truths, 4)
-    assert torch.equal(mined.thought_counts, rollouts.thought_counts)
-    assert torch.allclose(mined.thoughts, rollouts.thoughts, atol=1e-4)
+    assert torch.equal(mined.trajectories.thought_counts, rollouts.thought_counts)
+    assert torch.allclose(mined.trajectories.thoughts, rollouts.thoughts, atol=1e-4)
     own = torch.tensor([[reasoner.read_answer(a) == truths[q] for a in rollouts.answer_ids[q]] for q in range(6)]).float()
     for q in range(6):
         for n in range(3):
-            last = max(int(mined.thought_counts[q, n]) - 1, 0)
+            last = max(int(mined.trajectories.thought_counts[q, n]) - 1, 0)
             assert (mined.labels[q, n, last:] == own[q, n]).all()
     assert torch.equal(mined.labels * 4, (mined.labels * 4).round())
-    alone = mine(engine, ids[2:3], mask[2:3], keys[2:3], truths[2:3], 4)
-    assert torch.equal(alone.labels, mined.labels[2:3])
+    single = mine(engine, ids[2:3], mask[2:3], keys[2:3], truths[2:3], 4)
+    assert torch.equal(single.labels, mined.labels[2:3])
     assert ((mined.labels > 0) & (mined.labels < 1)).any()
     tight = mine(RolloutEngine(reasoner, sampler, token_budget=1), ids, mask, keys, truths, 4)
     assert torch.equal(tight.labels, mined.labels)  # completions finished step by step
@@ -172,18 +173,18 @@ def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int
     thinks = engine.rollout(*left_pad(rows, reasoner.pad_id)).thought_counts[:, 0] > 0  # samples of others are all the same
     rows = [row for row, kept in zip(rows, thinks, strict=True) if kept]
     ids, mask = left_pad(rows, reasoner.pad_id)
-    engine.cost = Cost()
     handle = reasoner.backbone.base_model.register_forward_hook(
         lambda module, args, output: reads.append(output.last_hidden_state.flatten(0, 1))
     )
     keys = sample_keys(question_keys(0, list(range(len(rows)))), 3)
-    mined = mine(engine, ids, mask, keys, [Fraction(0)] * len(rows), rollouts=4)
+    with engine.counting() as cost:
+        mined = mine(engine, ids, mask, keys, [Fraction(0)] * len(rows), rollouts=4)
     handle.remove()
     assert len(reads[0]) == len(rows) * 13  # prompts without their last tokens
     assert len(reads[1]) == len(rows) > 2  # which are read with the first thoughts, for all samples at once
     assert torch.pdist(torch.cat(reads[1:])).min() > 1e-3
-    assert sum(map(len, reads)) == engine.cost.token_forwards == engine.cost.tree_nodes
-    assert len(mined.thought_counts.unique()) > 2
+    assert sum(map(len, reads)) == cost.token_forwards == cost.tree_nodes
+    assert len(mined.trajectories.thought_counts.unique()) > 2
 
 
 @pytest.mark.parametrize("method", ["codi", "colar"])
@@ -206,14 +207,15 @@ def test_scores_of_different_lengths(prompts: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(0)
     rm = LatentRM.from_reasoner(reasoner).eval().requires_grad_(False)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*PROMPTS, 3, NAMES)
-    scores = rm.score(*PROMPTS, rollouts.thoughts, rollouts.thought_counts)
+    scores = rm.score(*PROMPTS, rollouts)
     assert scores.shape == (6, 3, LIMIT)
     for q, n in ((0, 0), (3, 2), (5, 1)):
         count = int(rollouts.thought_counts[q, n])
         assert not scores[q, n, count:].any()
         if count:
-            alone = rm.score(PROMPTS[0][q : q + 1], PROMPTS[1][q : q + 1], rollouts.thoughts[q : q + 1, n : n + 1, :count])
-            assert torch.allclose(scores[q, n, :count], alone[0, 0], atol=1e-4)
+            ids, mask = (x[q : q + 1] for x in PROMPTS)
+            single = rm.score(ids, mask, rollouts.thoughts[q : q + 1, n : n + 1, :count])
+            assert torch.allclose(scores[q, n, :count], single[0, 0], atol=1e-4)
 
 
 def test_losses_ignore_missing_thoughts() -> None:

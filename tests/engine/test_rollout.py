@@ -10,6 +10,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, normal
+from lightning_ltts.sampling.streams import Stream
 from tests.conftest import BACKBONES, make_reasoner
 
 SAMPLERS = [Deterministic(), GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True, answer=True)]
@@ -52,7 +53,7 @@ def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Te
     for q in range(len(ids)):
         for n in range(2):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
-            noise = [normal(fold(key, 1, t), 32)[0] * (std or 0) for t in range(3)]
+            noise = [normal(fold(key, Stream.NOISE, t), 32)[0] * (std or 0) for t in range(3)]
             thoughts, answer = plain_rollout(reasoner, ids[q][mask[q].bool()], torch.stack(noise), 5)
             assert torch.allclose(rollouts.thoughts[q, n], thoughts, atol=5e-5)
             assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (5 - len(answer))
@@ -227,12 +228,13 @@ def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[Tensor,
 def test_noise_free_thoughts(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     """What is stored as clean is the reasoner's own continuation of the noisy prefix."""
     rollouts = RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 2, seed=3)
-    alone = RolloutEngine(gpt2).rollout(*prompts)
-    assert torch.allclose(rollouts.clean[:, :, 0], alone.thoughts[:, :, 0].expand(-1, 2, -1), atol=1e-5)
-    assert torch.equal(alone.clean, alone.thoughts)
+    greedy = RolloutEngine(gpt2).rollout(*prompts)
+    assert rollouts.clean_thoughts is not None
+    assert torch.allclose(rollouts.clean_thoughts[:, :, 0], greedy.thoughts[:, :, 0].expand(-1, 2, -1), atol=1e-5)
+    assert torch.equal(greedy.clean_thoughts, greedy.thoughts)
     ids, mask = prompts
     row = torch.cat([gpt2.embed(ids[0][mask[0].bool()]), rollouts.thoughts[0, 1, :2]])[None]
     hidden = gpt2.backbone.base_model(inputs_embeds=row).last_hidden_state[0, -1]
-    assert torch.allclose(gpt2.thought_head(hidden), rollouts.clean[0, 1, 2], atol=5e-5)
-    noise = (rollouts.thoughts - rollouts.clean).std()
+    assert torch.allclose(gpt2.thought_head(hidden), rollouts.clean_thoughts[0, 1, 2], atol=5e-5)
+    noise = (rollouts.thoughts - rollouts.clean_thoughts).std()
     assert 0.4 < noise < 0.6

@@ -11,6 +11,7 @@ from lightning_ltts import RolloutEngine, load_reasoner
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.sampling import Sampler
 from lightning_ltts.sampling.keyed_random import fold
+from lightning_ltts.sampling.streams import Stream
 from tests.golden.conftest import read, read_json
 
 QUESTIONS, SAMPLES, STEPS = 2, 3, 6
@@ -25,7 +26,8 @@ class ReplayAnnotation(Sampler):
         self.completions: dict[int, tuple[int, int, int]] = {}  # key -> trajectory, thoughts of its prefix, copy
         for key, row in self.given.items():
             for t in range(1, STEPS):
-                for copy, name in enumerate(fold(torch.tensor([[key]]), 3, t, torch.arange(rollouts)).flatten().tolist()):
+                names = fold(torch.tensor([[key]]), Stream.COMPLETION, t, torch.arange(rollouts))
+                for copy, name in enumerate(names.flatten().tolist()):
                     self.completions[name] = (row, t, copy)
 
     def perturb(self, thought: Tensor, *, keys: Tensor, step: int) -> Tensor:
@@ -55,7 +57,7 @@ def test_labels(golden: Path, run: str) -> None:
         engine = RolloutEngine(_with_tokens(reasoner, 24 - (STEPS - t) - 1), sampler)
         mined = mine(engine, base["padded_input_ids"], base["padded_attention_mask"], keys, truths, copies)
         labels[t] = mined.labels[..., t - 1]
-        assert torch.allclose(mined.thoughts, base["latent_thoughts"])
+        assert torch.allclose(mined.trajectories.thoughts, base["latent_thoughts"])
     assert torch.equal(torch.stack([labels[t] for t in range(1, STEPS + 1)], dim=-1), recorded["estimations"])
     assert 0 < float(recorded["estimations"].mean()) < 1
 

@@ -11,10 +11,12 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, StoreError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.mine import mine
+from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import TrajectoryStore, collate, shard_name
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
@@ -54,7 +56,7 @@ def test_labels_equal_completions_from_scratch(
                 right = 0
                 for m in range(3):
                     engine = RolloutEngine(answering, sampler)
-                    rollout = fold(own, 3, t, m)
+                    rollout = fold(own, Stream.COMPLETION, t, m)
                     branches = engine.start(ids[q : q + 1], mask[q : q + 1], own[None], room=9)
                     for step in range(3):
                         branches = engine.step(branches, own if step < t else rollout)
@@ -70,7 +72,7 @@ def test_trajectories_are_those_of_sampling(
     truths = answers_of(answering, prompts, sampler)
     mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=2)
     rollouts = RolloutEngine(answering, sampler).rollout(*prompts, 2, list(range(6)), seed=0)
-    assert torch.allclose(mined.thoughts, rollouts.thoughts, atol=1e-4)
+    assert torch.allclose(mined.trajectories.thoughts, rollouts.thoughts, atol=1e-4)
     for q in range(6):
         answers = read_answers(answering, rollouts.answer_ids[q])
         assert mined.labels[q, :, -1].tolist() == [float(answer == truths[q]) for answer in answers]
@@ -105,7 +107,8 @@ def test_no_prefix_is_read_twice(
     decode = RolloutEngine.answer
     monkeypatch.setattr(RolloutEngine, "answer", lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1])
     keys = sample_keys(question_keys(0, list(range(4))), 2)
-    mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
+    with engine.counting() as cost:
+        mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
     handle.remove()
     rows = 4 * 2
     fed = sum(int((answers != answering.pad_id).sum(-1).clamp(max=4).sum()) for answers in answer_rows)
@@ -114,20 +117,20 @@ def test_no_prefix_is_read_twice(
     prompt = 4 * 14 if shared else 4 * 13 + rows
     reference = 4 * (4 if shared else 5)
     expected = prompt + rows * (trajectory + rollouts) + reference + fed
-    assert (sum(reads), engine.cost.token_forwards, engine.cost.tree_nodes) == (expected,) * 3
+    assert (sum(reads), cost.token_forwards, cost.tree_nodes) == (expected,) * 3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_reference_is_the_deterministic_trajectory(
+def test_reference_is_the_greedy_trajectory(
     answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
 ) -> None:
     mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, [0] * 6, rollouts=1)
-    alone = RolloutEngine(answering).rollout(*prompts)
-    assert torch.allclose(mined.reference.thoughts, alone.thoughts[:, 0], atol=1e-4)
-    assert torch.equal(mined.reference.answer_ids, alone.answer_ids[:, 0])
-    assert torch.equal(mined.reference.counts, alone.thought_counts[:, 0])
+    greedy = RolloutEngine(answering).rollout(*prompts)
+    assert torch.allclose(mined.reference.thoughts, greedy.thoughts, atol=1e-4)
+    assert torch.equal(mined.reference.answer_ids, greedy.answer_ids)
+    assert torch.equal(mined.reference.thought_counts, greedy.thought_counts)
     sampled = RolloutEngine(answering, sampler).rollout(*prompts, KEYS.shape[1], list(range(6)), seed=0)
-    assert torch.equal(mined.answer_ids, sampled.answer_ids)
+    assert torch.equal(mined.trajectories.answer_ids, sampled.answer_ids)
 
 
 # -- the DataModule
@@ -162,7 +165,8 @@ def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> Path:
 def trajectories(folder: Path) -> dict[tuple, tuple]:
     store = TrajectoryStore(folder)
     return {
-        tuple(e.prompt): (e.thoughts, e.labels.tolist(), e.votes.tolist()) for e in map(store.__getitem__, range(len(store)))
+        tuple(one.prompts[0]): (one.trajectories.thoughts, one.labels.tolist(), one.votes.tolist())
+        for one in map(store.__getitem__, range(len(store)))
     }
 
 
@@ -211,7 +215,7 @@ def test_resume_after_a_kill(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
 def test_reuse_and_refusal(checkpoint: Path, gpt2: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
     run(make_data(tmp_path / "s", checkpoint))
     with monkeypatch.context() as patched:
-        patched.setattr("lightning_ltts.data.mining.mine", None)  # would fail if anything were mined
+        patched.setattr("lightning_ltts.mining.shards.mine", None)  # would fail if anything were mined
         run(make_data(tmp_path / "s", checkpoint))
     with pytest.raises(StoreError, match="num_samples=3, but this run has 5"):
         run(make_data(tmp_path / "s", checkpoint, num_samples=5))
@@ -238,12 +242,11 @@ def test_questions_without_contrast_are_counted_and_left_out(checkpoint: Path, t
 
 def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> None:
     data = run(make_data(tmp_path / "s", checkpoint))
-    examples = [data.stores["train"][i] for i in range(3)]
-    batch = collate(examples)
-    assert batch["thoughts"].shape == (3, 3, 3, 32)
-    for row, example in enumerate(examples):
-        assert batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist() == example.prompt
-        assert batch["attention_mask"][row, -1] == 1
+    items = [data.stores["train"][i] for i in range(3)]
+    batch = MinedQuestions.from_tensors(collate(items))
+    assert batch.trajectories.thoughts.shape == (3, 3, 3, 32)
+    assert batch.prompts == [item.prompts[0] for item in items]
+    assert batch.attention_mask[:, -1].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

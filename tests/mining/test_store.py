@@ -1,28 +1,40 @@
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from lightning_ltts.errors import StoreError
-from lightning_ltts.mining.store import MANIFEST, Shard, StoreWriter, TrajectoryStore, join_shards, shard_name
+from lightning_ltts.mining.questions import MinedQuestions
+from lightning_ltts.mining.store import (
+    MANIFEST,
+    TENSORS,
+    StoreWriter,
+    TrajectoryStore,
+    collate,
+    shard_name,
+)
+from lightning_ltts.models.trajectories import Trajectories
 
 
-def make_shard(start: int, questions: int = 2) -> Shard:
+def make_questions(start: int, questions: int = 2, clean: bool = False) -> MinedQuestions:
+    """Prompts of 2, 3, ... tokens, and thoughts that are all `start`."""
+    width = questions + 1
     lengths = torch.arange(questions) + 2
-    return Shard(
-        prompt_ids=torch.arange(int(lengths.sum()), dtype=torch.int32) + 100 * start,
-        prompt_lengths=lengths,
-        question_index=torch.arange(questions) + start,
-        thoughts=torch.full((questions, 4, 3, 8), float(start)),
-        clean=torch.zeros(questions, 4, 0, 8),
-        thought_counts=torch.full((questions, 4), 3),
+    mask = (torch.arange(width) >= width - lengths[:, None]).long()
+    ids = (mask.flatten().cumsum(0).view(mask.shape) - 1 + 100 * start) * mask
+    thoughts = torch.full((questions, 4, 3, 8), float(start))
+    counts = torch.full((questions, 4), 3)
+    answers = torch.zeros(questions, 4, 5, dtype=torch.int64)
+    samples = Trajectories(thoughts, counts, answers, thoughts / 2 if clean else None)
+    return MinedQuestions(
+        input_ids=ids,
+        attention_mask=mask,
+        trajectories=samples,
         labels=torch.rand(questions, 4, 3),
         votes=torch.zeros(questions, 4, dtype=torch.long),
-        answers=torch.zeros(questions, 4, 5, dtype=torch.int32),
-        reference=torch.zeros(questions, 3, 8),
-        reference_counts=torch.full((questions,), 3),
-        reference_answers=torch.zeros(questions, 5, dtype=torch.int32),
+        reference=Trajectories(thoughts[:, :1] + 1, counts[:, :1], answers[:, :1]),
+        question_index=torch.arange(questions) + start,
     )
 
 
@@ -30,7 +42,7 @@ def fill(folder: Path, settings: dict | None = None) -> StoreWriter:
     writer = StoreWriter(folder, settings or {"seed": 0}, num_shards=2)
     writer.open()
     for number in range(2):
-        writer.write(number, make_shard(2 * number), {"questions": 2, "seconds": 0.5})
+        writer.write(number, make_questions(2 * number), {"questions": 2, "seconds": 0.5})
     return writer
 
 
@@ -39,22 +51,65 @@ def test_round_trip(tmp_path: Path) -> None:
     assert manifest["counts"] == {"questions": 4, "seconds": 1.0}
     store = TrajectoryStore(tmp_path)
     assert len(store) == 4
-    assert [store[i].prompt for i in range(4)] == [[0, 1], [2, 3, 4], [200, 201], [202, 203, 204]]
-    assert store[3].thoughts.shape == (4, 3, 8)
-    assert float(store[3].thoughts.mean()) == 2
+    prompts = [store[i].prompts[0] for i in range(4)]
+    assert prompts == [[0, 1], [2, 3, 4], [200, 201], [202, 203, 204]]
+    assert store[3].trajectories.thoughts.shape == (1, 4, 3, 8)
+    assert float(store[3].trajectories.thoughts.mean()) == 2
+    assert float(store[3].reference.thoughts.mean()) == 3
+    assert store[3].trajectories.clean_thoughts is None
+    assert [int(store[i].question_index) for i in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_shard_holds_what_it_always_held(tmp_path: Path, clean: bool) -> None:
+    """Names, shapes and types of the tensors in a file, which stores of other versions share."""
+    writer = StoreWriter(tmp_path, {}, 1)
+    writer.open()
+    writer.write(0, make_questions(0, clean=clean), {})
+    with safe_open(tmp_path / shard_name(0), "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert {name: (tuple(x.shape), x.dtype) for name, x in found.items()} == {
+        "prompt_ids": ((5,), torch.int32),
+        "prompt_lengths": ((2,), torch.int64),
+        "question_index": ((2,), torch.int64),
+        "thoughts": ((2, 4, 3, 8), torch.float32),
+        "clean": ((2, 4, 3 if clean else 0, 8), torch.float32),
+        "thought_counts": ((2, 4), torch.int64),
+        "labels": ((2, 4, 3), torch.float32),
+        "votes": ((2, 4), torch.int64),
+        "answers": ((2, 4, 5), torch.int32),
+        "reference": ((2, 3, 8), torch.float32),
+        "reference_counts": ((2,), torch.int64),
+        "reference_answers": ((2, 5), torch.int32),
+    }
+    assert found.keys() == TENSORS.keys()
+
+
+def test_a_batch_is_the_same_questions(tmp_path: Path) -> None:
+    """Through files and the tensors of a batch, padded anew."""
+    writer = StoreWriter(tmp_path, {}, 1)
+    writer.open()
+    questions = make_questions(1, clean=True)
+    writer.write(0, questions, {})
+    writer.close({})
+    store = TrajectoryStore(tmp_path)
+    batch = MinedQuestions.from_tensors(collate([store[0], store[1]]))
+    assert len(batch) == 2
+    for name, tensor in questions.tensors().items():
+        assert torch.equal(batch.tensors()[name], tensor), name
 
 
 def test_unfinished_is_refused_and_goes_on(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path, {"seed": 0}, 2)
     writer.open()
-    writer.write(0, make_shard(0), {"questions": 2})
+    writer.write(0, make_questions(0), {"questions": 2})
     with pytest.raises(StoreError, match="unfinished"):
         TrajectoryStore(tmp_path)
     (tmp_path / "shard-00001.123.tmp").write_bytes(b"torn")  # what a kill leaves behind
     again = StoreWriter(tmp_path, {"seed": 0}, 2)
     again.open()
     assert (again.has(0), again.has(1), again.complete) == (True, False, False)
-    again.write(1, make_shard(2), {"questions": 2})
+    again.write(1, make_questions(2), {"questions": 2})
     again.close({})
     assert again.complete
     assert len(TrajectoryStore(tmp_path)) == 4
@@ -99,7 +154,20 @@ def test_no_store(tmp_path: Path) -> None:
         StoreWriter(tmp_path, {}, 1).open()
 
 
-def test_join() -> None:
-    joined = join_shards([make_shard(0), make_shard(2)])
-    assert joined.question_index.tolist() == [0, 1, 2, 3]
-    assert json.dumps(joined.prompt_lengths.tolist()) == "[2, 3, 2, 3]"
+def test_join_and_select() -> None:
+    joined = MinedQuestions.join([make_questions(0), make_questions(2, 1)])
+    assert joined.question_index.tolist() == [0, 1, 2]
+    assert joined.prompts == [[0, 1], [2, 3, 4], [200, 201]]
+    some = joined.select(torch.tensor([True, False, True]))
+    assert some.prompts == [[0, 1], [200, 201]]
+    assert some.trajectories.thoughts[:, 0, 0, 0].tolist() == [0, 2]
+    assert some.reference.thoughts[:, 0, 0, 0].tolist() == [1, 3]
+
+
+def test_mixed_questions_have_both_right_and_wrong_trajectories() -> None:
+    labels = torch.zeros(2, 4, 3)
+    labels[0, 2, -1] = 1
+    one = make_questions(0)
+    mined = MinedQuestions(**{**vars(one), "labels": labels})
+    assert mined.correct.tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
+    assert mined.mixed.tolist() == [True, False]

@@ -3,10 +3,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_ltts.engine.rollout import RolloutEngine, deterministic
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec, Reference
+from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
 from tests.conftest import BACKBONES
 
@@ -115,9 +116,9 @@ def comparing(reasoner: LatentReasoner) -> LatentRM:
 def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     """Prompt, reference and one trajectory in one row, read anew, with the reference's positions used twice."""
     rm, (ids, mask) = comparing(reasoner), prompts
-    alone = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    greedy = RolloutEngine(reasoner).rollout(ids, mask)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 3)
-    found = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, alone)
+    found = rm.judge(ids, mask, rollouts, greedy)
     embed = rm.backbone.get_input_embeddings()
     lengths = set()
 
@@ -127,7 +128,7 @@ def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, promp
 
     for q in range(6):
         prompt = embed(ids[q][mask[q].bool()])
-        before = sequence(alone.thoughts[q], alone.answer_ids[q]) + rm.reference_mark
+        before = sequence(greedy.thoughts[q, 0], greedy.answer_ids[q, 0]) + rm.reference_mark
         for n in range(3):
             own = sequence(rollouts.thoughts[q, n], rollouts.answer_ids[q, n])
             where = [torch.arange(len(prompt) + len(before)), len(prompt) + torch.arange(len(own))]
@@ -144,10 +145,10 @@ def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, promp
 
 def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     rm, (ids, mask) = comparing(reasoner), prompts
-    alone = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    greedy = RolloutEngine(reasoner).rollout(ids, mask)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 2)
-    found = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, alone)
-    state = rm.start(ids, mask, alone).take(torch.arange(6).repeat_interleave(2))
+    found = rm.judge(ids, mask, rollouts, greedy)
+    state = rm.start(ids, mask, greedy).take(torch.arange(6).repeat_interleave(2))
     for t in range(3):
         scores, state = rm.extend(state, rollouts.thoughts.flatten(0, 1)[:, t : t + 1])
         assert torch.allclose(scores[:, 0], found.steps.flatten(0, 1)[:, t], atol=5e-5)
@@ -157,32 +158,59 @@ def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, pr
 
 
 def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
-    rm, rollouts = comparing(gpt2), RolloutEngine(gpt2).rollout(*prompts)
-    with pytest.raises(ConfigError, match="compares trajectories with the deterministic one"):
-        rm.score(*prompts, rollouts.thoughts)
-    alone = deterministic(rollouts)
+    rm, greedy = comparing(gpt2), RolloutEngine(gpt2).rollout(*prompts)
+    with pytest.raises(ConfigError, match="compares trajectories with the greedy one"):
+        rm.score(*prompts, greedy.thoughts)
+    with pytest.raises(ConfigError, match="one trajectory of each question"):
+        rm.judge(*prompts, greedy, RolloutEngine(gpt2).rollout(*prompts, 2))
     with pytest.raises(ConfigError, match="reads answers"):
-        rm.judge(*prompts, rollouts.thoughts, reference=alone)
-    judged = rm.judge(*prompts, rollouts.thoughts, None, rollouts.answer_ids, alone)
-    assert torch.allclose(rm.score(*prompts, rollouts.thoughts, reference=alone), judged.steps, atol=5e-5)
+        rm.judge(*prompts, Trajectories.of(greedy.thoughts), greedy)
+    judged = rm.judge(*prompts, greedy, greedy)
+    assert judged.answer is not None
+    for thoughts in (greedy.thoughts, greedy):
+        assert torch.allclose(rm.score(*prompts, thoughts, greedy), judged.steps, atol=5e-5)
+
+
+def test_prompts_that_have_been_read(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+    """They are not read again, and can be judged again."""
+    rm, greedy = comparing(reasoner), RolloutEngine(reasoner).rollout(*prompts)
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 2)
+    whole, state = rm.judge(*prompts, rollouts, greedy), rm.start(*prompts, greedy)
+    lengths: list[int] = []
+    handle = rm.backbone.register_forward_hook(lambda module, args, output: lengths.append(output.last_hidden_state.shape[1]))
+    for _ in range(2):
+        again = rm.judge(*prompts, rollouts, prompt_state=state)
+        assert torch.equal(again.trajectory, whole.trajectory)
+    handle.remove()
+    assert len(lengths) == 2, "one pass over thoughts and answers each time"
 
 
 def test_different_lengths_with_answers(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
-    """Rows of one batch that have fewer thoughts are scored as if they were alone."""
+    """Rows of one batch that have fewer thoughts are scored as if they were by themselves."""
     rm, rollouts = comparing(gpt2), RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 2)
     counts = torch.tensor([[3, 1], [2, 3], [0, 3], [1, 2], [3, 3], [2, 0]])
-    short = deterministic(RolloutEngine(gpt2).rollout(*prompts))
-    short = Reference(short.thoughts, torch.tensor([3, 1, 0, 2, 3, 1]), short.answer_ids)
-    together = rm.judge(*prompts, rollouts.thoughts, counts, rollouts.answer_ids, short)
+    greedy = RolloutEngine(gpt2).rollout(*prompts)
+    kept = torch.tensor([3, 1, 0, 2, 3, 1])
+    short = Trajectories(greedy.thoughts, kept[:, None], greedy.answer_ids)
+    whole = Trajectories(rollouts.thoughts, counts, rollouts.answer_ids)
+    together = rm.judge(*prompts, whole, short)
+    assert together.answer is not None
+
+    def first(one: Trajectories, q: int, n: int, count: int) -> Trajectories:
+        """Trajectory n of question q by itself, cut off after `count` thoughts."""
+        thoughts = one.thoughts[q : q + 1, n : n + 1, :count]
+        answer = one.answer_ids[q : q + 1, n : n + 1]
+        return Trajectories(thoughts, torch.tensor([[count]]), answer)
+
     for q in range(6):
         ids, mask = (x[q : q + 1] for x in prompts)
-        kept = int(short.counts[q])
-        alone = Reference(short.thoughts[q : q + 1, :kept], short.counts[q : q + 1], short.answer_ids[q : q + 1])
         for n in range(2):
-            thoughts = rollouts.thoughts[q : q + 1, n : n + 1, : int(counts[q, n])]
-            single = rm.judge(ids, mask, thoughts, None, rollouts.answer_ids[q : q + 1, n : n + 1], alone)
+            count = int(counts[q, n])
+            reference = first(short, q, 0, int(kept[q]))
+            single = rm.judge(ids, mask, first(whole, q, n, count), reference)
+            assert single.answer is not None
             assert torch.allclose(together.answer[q, n], single.answer[0, 0], atol=5e-5)
-            assert torch.allclose(together.steps[q, n, : int(counts[q, n])], single.steps[0, 0], atol=5e-5)
+            assert torch.allclose(together.steps[q, n, :count], single.steps[0, 0], atol=5e-5)
 
 
 def test_reads_what_the_sampler_added(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
@@ -191,12 +219,13 @@ def test_reads_what_the_sampler_added(reasoner: LatentReasoner, prompts: tuple[T
     rm = LatentRM.from_reasoner(reasoner, noise_free=True).eval().requires_grad_(False)
     blind = LatentRM.from_reasoner(reasoner).eval().requires_grad_(False)
     blind.score_head.load_state_dict(rm.score_head.state_dict())
-    assert torch.allclose(rm.score(*prompts, rollouts.thoughts, clean=rollouts.clean), blind.score(*prompts, rollouts.thoughts))
+    assert torch.allclose(rm.score(*prompts, rollouts), blind.score(*prompts, rollouts))
     torch.nn.init.normal_(rm.noise_projection.weight)
-    found = rm.score(*prompts, rollouts.thoughts, clean=rollouts.clean)
+    found = rm.score(*prompts, rollouts)
+    assert rollouts.clean_thoughts is not None
     state = rm.start(*prompts).take(torch.arange(6).repeat_interleave(2))
     for t in range(3):
-        fed, clean = (x.flatten(0, 1)[:, t : t + 1] for x in (rollouts.thoughts, rollouts.clean))
+        fed, clean = (x.flatten(0, 1)[:, t : t + 1] for x in (rollouts.thoughts, rollouts.clean_thoughts))
         scores, state = rm.extend(state, fed, clean)
         assert torch.allclose(scores[:, 0], found.flatten(0, 1)[:, t], atol=5e-5)
     assert not torch.allclose(found, blind.score(*prompts, rollouts.thoughts), atol=1e-2)

@@ -2,12 +2,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_ltts.engine.rollout import RolloutEngine, deterministic
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
 
 KEYS = question_keys(0, list(range(6)))
@@ -38,10 +39,10 @@ def test_equals_a_search_without_caches(
 def score_path(reasoner, rm, sampler, ids, mask, key, slots: list[int]) -> Tensor:
     """Step scores (t,) of the trajectory that takes candidate slots[i] at step i."""
     engine = RolloutEngine(reasoner, sampler)
-    branches = engine.start(ids, mask, fold(key, 4, 0, torch.tensor([0]))[:, None], room=8)
+    branches = engine.start(ids, mask, fold(key, Stream.BEAM, 0, torch.tensor([0]))[:, None], room=8)
     thoughts = []
     for step, slot in enumerate(slots):
-        branches = engine.step(branches, fold(key, 4, step, slot))
+        branches = engine.step(branches, fold(key, Stream.BEAM, step, slot))
         thoughts.append(branches.pending)
     return rm.score(ids, mask, torch.stack(thoughts, 1)[None])[0, 0]
 
@@ -51,7 +52,8 @@ def test_shapes_order_and_cost(
     gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
 ) -> None:
     engine = RolloutEngine(gpt2, sampler)
-    found = BeamSearch(3, 2).search(engine, latent_rm, *prompts, KEYS)
+    with engine.counting() as cost:
+        found = BeamSearch(3, 2).search(engine, latent_rm, *prompts, KEYS)
     assert found.answer_ids.shape == (6, 3, 5)
     assert found.scores.steps.shape == (6, 3, 3)
     totals = found.scores.steps.sum(-1)
@@ -59,7 +61,7 @@ def test_shapes_order_and_cost(
     _, mask = prompts
     if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
         answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
-        assert engine.cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
+        assert cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
@@ -82,7 +84,8 @@ def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, pro
     ]
     ids, mask = left_pad([gpt2.encode_prompt(p.question)[:14] for p in problems[:4]], gpt2.pad_id)
     engine = RolloutEngine(gpt2, sampler)
-    found = BeamSearch(3, 2).search(engine, latent_rm, ids, mask, KEYS[:4])
+    with engine.counting() as cost:
+        found = BeamSearch(3, 2).search(engine, latent_rm, ids, mask, KEYS[:4])
     for handle in handles:
         handle.remove()
     fed = int((found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4).sum())
@@ -92,16 +95,16 @@ def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, pro
         thinking = 4 * (13 * (6 if sampler.perturbs_prompt else 1) + 3 * 6)
     expected = thinking + 4 * 3 * 2 + fed
     assert reads == {"reasoner": expected, "latent_rm": 4 * (14 + 3 * 6)}
-    assert (engine.cost.token_forwards, engine.cost.tree_nodes) == (expected, expected)
+    assert (cost.token_forwards, cost.tree_nodes) == (expected, expected)
 
 
 def test_batch_and_padding_do_not_matter(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
     search, engine = BeamSearch(2, 2), RolloutEngine(gpt2, GaussianNoise(0.5))
     ids, mask = prompts
     whole = search.search(engine, latent_rm, ids, mask, KEYS)
-    alone = search.search(engine, latent_rm, ids[4:5, 1:], mask[4:5, 1:], KEYS[4:5])
-    assert torch.allclose(whole.scores.steps[4:5], alone.scores.steps, atol=1e-4)
-    assert torch.equal(whole.answer_ids[4:5], alone.answer_ids)
+    single = search.search(engine, latent_rm, ids[4:5, 1:], mask[4:5, 1:], KEYS[4:5])
+    assert torch.allclose(whole.scores.steps[4:5], single.scores.steps, atol=1e-4)
+    assert torch.equal(whole.answer_ids[4:5], single.answer_ids)
 
 
 def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
@@ -133,7 +136,7 @@ def test_subtrees_do_not_displace_each_other(gpt2: LatentReasoner, latent_rm: La
 def test_answers_decide_in_the_end(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(1)
     rm = LatentRM.from_reasoner(gpt2, reference=True, reads_answer=True).eval()
-    reference = deterministic(RolloutEngine(gpt2).rollout(*prompts))
+    reference = RolloutEngine(gpt2).rollout(*prompts)
     found = BeamSearch(3, 2).search(RolloutEngine(gpt2, GaussianNoise(0.5)), rm, *prompts, KEYS, reference=reference)
     assert found.scores.answer is not None
     assert found.scores.answer.shape == (6, 3)

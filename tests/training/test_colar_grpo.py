@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def test_log_probs_are_those_of_the_sampled_actions(supervised: Path) -> None:
     for row in range(len(experience.prompts)):
         alone, at = module.log_probs(experience.part(slice(row, row + 1)))
         assert torch.allclose(alone[at], together[row][acts[row]], atol=1e-4)
-    few = Experience(experience.prompts, experience.thoughts + 3, experience.counts, experience.answers, experience.advantages)
+    moved = replace(experience.trajectories, thoughts=experience.trajectories.thoughts + 3)
+    few = replace(experience, trajectories=moved)
     less, _ = module.log_probs(few)
     thinks = experience.counts > 0
     assert (less.sum(1)[thinks] < together.sum(1)[thinks]).all()
@@ -65,7 +67,7 @@ def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.Monk
         made = explore(self, problems)
         favoured = made.thoughts[:, 0, 0].view(len(problems), -1)
         seen.append(float(favoured.mean()))
-        return Experience(made.prompts, made.thoughts, made.counts, made.answers, advantages(favoured).flatten())
+        return replace(made, advantages=advantages(favoured).flatten())
 
     monkeypatch.setattr(ColarGrpoModule, "explore", rewarded)
     trainer = make_trainer(tmp_path, epochs=4)

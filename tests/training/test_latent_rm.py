@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from lightning_ltts import load_latent_rm
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.data import MiningData
-from lightning_ltts.mining.store import RMBatch
+from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import Scores
+from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule, hard_negative_weights
@@ -21,26 +23,27 @@ def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> str:
     return str(save_reasoner(gpt2, tmp_path / "reasoner.ckpt"))
 
 
-def learnable_batch(questions: int = 8) -> RMBatch:
+def learnable_batch(questions: int = 8) -> MinedQuestions:
     """Trajectories whose first component says whether they are right."""
     generator = torch.Generator().manual_seed(0)
     ids, mask = left_pad([[20 + q, 30, 3] for q in range(questions)], 0)
-    labels = (torch.rand(questions, 4, 1, generator=generator) > 0.5).float().expand(-1, -1, 3).contiguous()
+    labels = (torch.rand(questions, 4, 1, generator=generator) > 0.5).float()
+    labels = labels.expand(-1, -1, 3).contiguous()
     thoughts = torch.randn(questions, 4, 3, 32, generator=generator)
     thoughts[..., 0] = 2 * labels - 1
     votes = labels[..., -1].long()
-    return RMBatch(
+    counts = torch.full(votes.shape, thoughts.shape[2])
+    answers = (20 + votes)[..., None].expand(-1, -1, 2)
+    greedy_answers = torch.full((questions, 1, 2), 21)
+    greedy = Trajectories(torch.zeros(questions, 1, 3, 32), counts[:, :1], greedy_answers)
+    return MinedQuestions(
         input_ids=ids,
         attention_mask=mask,
-        thoughts=thoughts,
-        clean=thoughts * 0.5,
-        thought_counts=torch.full(votes.shape, thoughts.shape[2]),
+        trajectories=Trajectories(thoughts, counts, answers, thoughts * 0.5),
         labels=labels,
         votes=votes,
-        answers=(20 + votes)[..., None].expand(-1, -1, 2),
-        reference=torch.zeros(questions, 3, 32),
-        reference_counts=torch.full((questions,), 3),
-        reference_answers=torch.full((questions, 2), 21),
+        reference=greedy,
+        question_index=torch.arange(questions),
     )
 
 
@@ -67,8 +70,8 @@ def test_learns_what_can_be_learned(checkpoint: str, options: dict) -> None:
         optimizer.zero_grad()
         module.training_step(batch, 0).backward()
         optimizer.step()
-    scores = module._judge(batch).trajectory
-    right = batch["labels"][..., -1].bool()
+    scores = module.judge(batch).trajectory
+    right = batch.correct.bool()
     mixed = right.any(1) & ~right.all(1)
     assert all(scores[q][right[q]].min() > scores[q][~right[q]].max() for q in mixed.nonzero().flatten())
 
@@ -85,10 +88,11 @@ def test_validation_metrics_by_hand(checkpoint: str, monkeypatch: pytest.MonkeyP
     module = LatentRMModule(checkpoint)
     batch = learnable_batch(3)
     correct = torch.tensor([[1.0, 0, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]])
-    batch["labels"] = correct[..., None].expand(-1, -1, 3)
-    batch["votes"] = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    votes = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    batch = replace(batch, labels=correct[..., None].expand(-1, -1, 3), votes=votes)
     totals = torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 9], [1, 0, 0, 0]])
-    monkeypatch.setattr(module.latent_rm, "judge", lambda *args, clean: Scores(totals[..., None].expand(-1, -1, 3) / 3))
+    scores = Scores(totals[..., None].expand(-1, -1, 3) / 3)
+    monkeypatch.setattr(module.latent_rm, "judge", lambda *args: scores)
     logged: dict = {}
     module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
     module.validation_step(batch, 0)
