@@ -2,9 +2,11 @@
 
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -16,6 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
+
+# of a configuration that is printed and may be run later, beside the experiment's own
+NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
 
 
 def config_folder() -> Path:
@@ -70,16 +75,24 @@ def _loosen(argument: str) -> str:
 
 
 def run_hydra(command: str, arguments: list[str]) -> None:
-    """Composes the configuration that overrides ask for, and runs it, once or as a sweep."""
+    """Composes the configuration that overrides ask for, and runs it, once or as a sweep.
+
+    With `--print_config` it is printed instead. What is printed names a folder of its own, unless
+    the name is given, so that running it does not silently write over the experiment's run.
+    """
     printing = [argument for argument in arguments if argument.startswith("--print_config")]
     flags, overrides = _split_flags([a for a in arguments if a not in printing])
+    options = [*map(_loosen, overrides), f"task={command}"]
+    if printing:
+        options += ["hydra.output_subdir=null"]
+        if not any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides):
+            options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
-        return _job(command, cfg, printing)
+        return _print_config(command, cfg, printing) if printing else _job(command, cfg)
 
     argv = sys.argv
-    # Hydra's argparse wants its overrides in one run
-    sys.argv = [argv[0], *flags, *map(_loosen, overrides), f"task={command}"]
+    sys.argv = [argv[0], *flags, *options]  # Hydra's argparse wants its overrides in one run
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
     GlobalHydra.instance().clear()
     try:
@@ -111,14 +124,42 @@ def split_config(command: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[st
     return lightning, {key: value for key, value in tree.items() if key not in anyones}
 
 
-def _job(command: str, cfg: DictConfig, printing: list[str]) -> float | None:
+def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
+    """Prints the composed configuration; nothing is left on disk."""
+    with one_line_errors():
+        tree, _ = split_config(command, cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    print(f"# ltts {command} --config THIS_FILE writes to {folder}")
+    argv = sys.argv
+    with TemporaryDirectory() as temporary:
+        composed = Path(temporary) / f"{command}.yaml"
+        OmegaConf.save(OmegaConf.create(tree), composed)
+        sys.argv = [argv[0], command, "--config", str(composed), *printing]
+        try:
+            run_lightning()
+        finally:
+            sys.argv = argv
+            _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes an empty folder, and the empty ones above it below the working directory."""
+    here = Path.cwd()
+    with suppress(OSError):  # one is not empty
+        while here in folder.parents:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _job(command: str, cfg: DictConfig) -> float | None:
+    """Runs the composed configuration; returns what a sweep optimizes."""
     with one_line_errors():
         tree, composing = split_config(command, cfg)
     composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"
     OmegaConf.save(OmegaConf.create(tree), composed)
     # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], command, "--config", str(composed), *printing]
+    sys.argv = [argv[0], command, "--config", str(composed)]
     HydraConfig.instance().cfg = None
     try:
         with one_line_errors():

@@ -151,3 +151,50 @@ def test_own_key_may_serve_composing(tmp_path: Path, monkeypatch, capsys) -> Non
     assert run(monkeypatch, "fit", "+rate=0.5", *both, "--print_config") == 0
     options = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
     assert (options["lr"], options["weight_decay"]) == (0.5, 0.5)
+
+
+def folders_of(config: dict) -> set[str]:
+    """Every folder that a printed configuration of fit writes to."""
+    callbacks = config["trainer"]["callbacks"]
+    named = [c["init_args"]["dirpath"] for c in callbacks if "dirpath" in c.get("init_args", {})]
+    return {
+        config["trainer"]["default_root_dir"],
+        str(Path(config["trainer"]["logger"]["init_args"]["save_dir"]).parent),
+        *(str(Path(folder).parent) for folder in named),
+    }
+
+
+def test_printed_configuration_has_a_folder_of_its_own(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Running it must not write over the experiment's run, and printing leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    for _ in range(2):
+        assert run(monkeypatch, "fit", "experiment=demo/reasoner", "--print_config") == 0
+        text = capsys.readouterr().out
+        (folder,) = folders_of(yaml.safe_load(text))
+        assert text.splitlines()[0].endswith(f"writes to {folder}")
+        assert Path(folder).parent == tmp_path / "logs/demo"
+        seen.append(folder)
+    assert str(tmp_path / "logs/demo/reasoner") not in seen
+    assert len(set(seen)) == 2
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("given", ["name=own", "hydra.run.dir=logs/own"])
+def test_printed_configuration_keeps_a_given_folder(
+    given: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs/own").mkdir(parents=True)
+    (tmp_path / "logs/own/kept").touch()
+    assert run(monkeypatch, "fit", "experiment=demo/reasoner", given, "--print_config") == 0
+    assert folders_of(yaml.safe_load(capsys.readouterr().out)) == {str(tmp_path / "logs/own")}
+    assert [path.name for path in (tmp_path / "logs/own").iterdir()] == ["kept"]
+
+
+def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", lambda command, cfg: None)
+    for _ in range(2):
+        assert run(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
+    assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2
