@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import pairwise
@@ -16,8 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_ltts.cli.class_paths import swap_classes
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
+from lightning_ltts.errors import ConfigError
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -106,13 +109,16 @@ def run_hydra(command: str, arguments: list[str]) -> None:
 # -- one job
 
 
-def split_config(command: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_config(
+    command: str, cfg: DictConfig, overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A composed Hydra tree -> (configuration for LightningCLI, what served composing only).
 
     LightningCLI gets every key that it has for any command, so that it can refuse one that
     is set but belongs to another command, and the named callbacks as a list.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    swap_classes(tree, overrides)
     named = tree.pop("callbacks", None) or {}
     given = tree["trainer"].get("callbacks") or []
     given = given if isinstance(given, list) else [given]
@@ -127,7 +133,7 @@ def split_config(command: str, cfg: DictConfig) -> tuple[dict[str, Any], dict[st
 def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
     """Prints the composed configuration; nothing is left on disk."""
     with one_line_errors():
-        tree, _ = split_config(command, cfg)
+        tree, _ = split_config(command, cfg, HydraConfig.get().overrides.task)
     folder = Path(HydraConfig.get().runtime.output_dir)
     print(f"# ltts {command} --config THIS_FILE writes to {folder}")
     argv = sys.argv
@@ -154,7 +160,12 @@ def _remove_empty(folder: Path) -> None:
 def _job(command: str, cfg: DictConfig) -> float | None:
     """Runs the composed configuration; returns what a sweep optimizes."""
     with one_line_errors():
-        tree, composing = split_config(command, cfg)
+        if HydraConfig.get().job.chdir:
+            raise ConfigError(
+                "hydra.job.chdir=true would move the paths of the configuration, which are relative "
+                "to the working directory; leave it out: a run writes to its own folder without it"
+            )
+        tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
     composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"
     OmegaConf.save(OmegaConf.create(tree), composed)
     # processes of a distributed run start sys.argv again: they must not compose, or sweep, again

@@ -198,3 +198,23 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypa
     for _ in range(2):
         assert run(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
     assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2
+
+
+def test_working_directory_stays(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Paths such as the reasoner's are relative to it."""
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "fit", "experiment=demo/reasoner", "hydra.job.chdir=true") == 2
+    assert "hydra.job.chdir" in capsys.readouterr().err
+    assert Path.cwd() == tmp_path
+
+
+def test_given_callbacks_are_added_to_the_named_ones(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = "[{class_path: lightning.pytorch.callbacks.DeviceStatsMonitor}]"
+    for form in (given, given[1:-1]):
+        options = ["experiment=demo/reasoner", f"trainer.callbacks={form}", "--print_config"]
+        assert run(monkeypatch, "fit", *options) == 0
+        callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+        names = [callback["class_path"].rsplit(".", 1)[-1] for callback in callbacks]
+        assert names[0] == "ModelCheckpoint"
+        assert names[-2:] == ["FlatAccuracy", "DeviceStatsMonitor"]
