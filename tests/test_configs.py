@@ -1,13 +1,15 @@
-"""Every shipped experiment is composed, and instantiated with tiny stand-ins for the checkpoints it starts from."""
+"""Every shipped experiment is composed, and made with tiny stand-ins for what it starts from."""
 
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
 import torch
+import yaml
 
 from lightning_ltts import cli, load_reasoner
 from lightning_ltts.cli.hydra_front import config_folder
@@ -16,24 +18,52 @@ from lightning_ltts.models import checkpoints
 from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.prediction import LatentSearch
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training import start as training
 from lightning_ltts.training.curriculum import Curriculum
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 
-RULES = {"coconut": ("#", "only"), "codi": ("", "last"), "colar": ("Answer:", "only")}
-
 FOLDER = config_folder()
-EXPERIMENTS = sorted(
-    str(path.relative_to(FOLDER / "experiment").with_suffix("")) for path in FOLDER.rglob("experiment/**/*.yaml")
-)
-FITTED = ("methods", "recipes")
-COMMANDS = {"reasoner": ["fit"], "latent_rm": ["mine", "fit"], "search": ["predict"]}
+FILES = {
+    str(path.relative_to(FOLDER / "experiment").with_suffix("")): path
+    for path in sorted(FOLDER.rglob("experiment/**/*.yaml"))
+}
+
+
+def header(experiment: str) -> list[str]:
+    """The comment that an experiment's file opens with, line by line."""
+    lines = FILES[experiment].read_text().splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return [line.removeprefix("#").strip() for line in lines[:end]]
+
+
+def commands(experiment: str) -> list[list[str]]:
+    """The commands in an experiment's header, as words."""
+    return [line.split() for line in header(experiment) if line.startswith("ltts ")]
+
+
+@pytest.mark.parametrize("experiment", FILES)
+def test_header(experiment: str) -> None:
+    """What it is, the commands that run it, its time, and what to expect."""
+    package, about, *rest = header(experiment)
+    assert package == "@package _global_"
+    verbs, _, text = about.partition(": ")
+    assert len(about) <= 80
+    assert text
+    given = commands(experiment)
+    assert {words[1] for words in given} == set(verbs.split(" or "))
+    assert {words[2] for words in given} == {f"experiment={experiment}"}
+    assert any(line.startswith("Time: ") for line in rest)
+    assert any(line.startswith("Expect: ") for line in rest)
 
 
 @pytest.fixture
-def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def overrides(
+    gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """An empty folder with problem files and checkpoints, and the options that name them."""
     monkeypatch.chdir(tmp_path)
     for split, names in (
         ("train", ["gsm8k_train_steps", "mawps_asdiv_train_steps"]),
@@ -44,101 +74,167 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
             rows = [{"question": f"{name} {i} and {i}?", "answer": str(2 * i)} for i in range(3)]
             (tmp_path / split / f"{name}.json").write_text(json.dumps(rows))
     for path in ("train/prosqa_train", "eval/prosqa_valid", "eval/prosqa_test"):
-        rows = [{"question": f"Is {path} {i} or not?", "steps": [], "answer": "It is."} for i in range(3)]
+        rows = [
+            {"question": f"Is {path} {i} or not?", "steps": [], "answer": "It is."}
+            for i in range(3)
+        ]
         (tmp_path / f"{path}.json").write_text(json.dumps(rows))
     save_reasoner(gpt2, tmp_path / "r.ckpt")
     save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
     return ["reasoner=r.ckpt", "latent_rm=rm.ckpt", "problems_dir=.", "trainer.accelerator=cpu"]
 
 
-@pytest.mark.parametrize("sampler", ["gaussian_noise", "mc_dropout", "deterministic"])
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_can_be_made(experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch) -> None:
+LLAMA = {"recipes/codi_llama", "recipes/colar_cot", "recipes/colar", "recipes/colar_small"}
+LEARNED_SPREAD = {  # what the reinforcement stage starts from
+    "num_thoughts": 4, "open_ended": True, "thought_head": {"embedding_std": 0.02, "spread": True},
+}  # fmt: skip
+
+
+def run(
+    experiment: str, arguments: list[str], tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Any]:
+    """Model and data of an experiment's commands, which stop before they run."""
     ran = []
 
     def pretrained(path: str, base: str | None, dtype: torch.dtype, **spec) -> LatentReasoner:
-        family = "llama" if "colar" in path or "colar" in experiment or "llama" in experiment else "gpt2"
+        """Stands in for GPT-2, Llama and the checkpoints of earlier stages."""
+        family = "llama" if experiment in LLAMA or spec["method"] == "colar" else "gpt2"
         if "grpo" in experiment:
-            spec |= {"num_thoughts": 4, "open_ended": True, "thought_head": {"embedding_std": 0.02, "spread": True}}
+            spec |= LEARNED_SPREAD
         return new_reasoner(spec.pop("method"), BACKBONES[family], tokenizer, **spec)
+
+    def stop(self, model, datamodule=None, **options) -> None:
+        ran.append((model, datamodule))
 
     monkeypatch.setattr(training, "load_reasoner", pretrained)
     monkeypatch.setattr(training, "_start_markers", lambda reasoner, token: None)
-    fitted = Path(experiment).parts[0] in FITTED
-    for command in ["fit"] if fitted else COMMANDS.get(Path(experiment).name, ["predict"]):
-        monkeypatch.setattr(Trainer, command, lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
-        monkeypatch.setattr(sys, "argv", ["ltts", command, f"experiment={experiment}", f"sampler={sampler}", *overrides])
+    for verb in dict.fromkeys(words[1] for words in commands(experiment)):
+        monkeypatch.setattr(Trainer, verb, stop)
+        words = ["ltts", verb, f"experiment={experiment}", *arguments]
+        monkeypatch.setattr(sys, "argv", words)
         cli.main()
     assert ran
-    model, data = ran[0]
-    if "latent_rm" in experiment or "search" in experiment:
-        used = data.sampler if hasattr(data, "sampler") else model.sampler
-        assert type(used).__name__.lower() == sampler.replace("_", "")
+    return ran[-1]
 
 
-PAPER = {  # section 1.2 of the notes on arXiv 2510.07745's released scripts: p, sigma, T
-    "coconut": (0.2, 0.6, 6, "{question}\n"),
-    "codi": (0.2, 1.4, 6, "{question}"),
-    "colar": (0.03, 0.01, 64, "Question: {question} Let's think step by step:(Thinking speed: 2)###"),
-}
+@pytest.mark.parametrize(
+    "experiment", [name for name in FILES if not name.startswith("benchmark/")]
+)
+def test_every_experiment_can_be_made(
+    experiment: str, overrides: list[str], tokenizer, monkeypatch
+) -> None:
+    """Those of published models have a test of their own."""
+    _, data = run(experiment, overrides, tokenizer, monkeypatch)
+    assert type(data).__name__ == {
+        "latent_rm": "MiningData",
+        "search": "PredictionData",
+    }.get(Path(experiment).name, "ProblemData")
+
+
+@pytest.mark.parametrize("sampler", ["gaussian_noise", "mc_dropout", "deterministic"])
+@pytest.mark.parametrize("experiment", ["demo/latent_rm", "demo/search"])
+def test_one_sampler_for_mining_and_search(
+    experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch
+) -> None:
+    model, data = run(experiment, [f"sampler={sampler}", *overrides], tokenizer, monkeypatch)
+    used = data.sampler if experiment == "demo/latent_rm" else model.sampler
+    assert type(used).__name__.lower() == sampler.replace("_", "")
+
+
+PAPER = {  # arXiv 2510.07745's released scripts: p, sigma, T, template, marker, rule
+    "coconut": (0.2, 0.6, 6, "{question}\n", "#", "only"),
+    "codi": (0.2, 1.4, 6, "{question}", "", "last"),
+    "colar": (
+        0.03, 0.01, 64, "Question: {question} Let's think step by step:(Thinking speed: 2)###",
+        "Answer:", "only",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def published(tmp_path: Path, tokenizer, monkeypatch) -> list[str]:
+    """A folder in the published layout for every name on the Hub; returns what was fetched."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    heads = {"coconut": {}, "codi": {"hidden_size": 8}, "colar": {"embedding_std": 0.018}}
+    for method, head in heads.items():
+        backbone = BACKBONES["llama" if method == "colar" else "gpt2"]
+        options = {"thought_head": head, "open_ended": method == "colar"}
+        reasoner = new_reasoner(method, backbone, tokenizer, 1, **options)
+        save_folder(reasoner, tmp_path / f"latent-tts-{method}")
+        if method == "coconut":
+            rm = LatentRM.from_reasoner(reasoner)
+            rm.spec = replace(rm.spec, reasoner=None)  # a published one does not say whose it is
+            save_folder(rm, tmp_path / "latent-tts-rm")
+    for ours in tmp_path.glob(f"*/{checkpoints.FOLDER_ENTRY}"):
+        ours.unlink()  # published folders have no such file
+    fetched = []
+
+    def fetch(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.append(repository)
+        return str(tmp_path / repository.removeprefix("ModalityDance/"))
+
+    monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
+    return fetched
 
 
 @pytest.mark.parametrize("method", list(PAPER))
 @pytest.mark.parametrize("benchmark", ["gsm8k_test", "gsm_hard", "multiarith"])
 @pytest.mark.parametrize("sampler", ["paper_dropout", "paper_noise"])
-def test_presets_of_published_models(method: str, benchmark: str, sampler: str, tmp_path: Path, monkeypatch, tokenizer) -> None:
-    """Each preset is composed and made with a tiny stand-in for the weights, in the layout that is published."""
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    head = {"coconut": {}, "codi": {"hidden_size": 8}, "colar": {"embedding_std": 0.018}}[method]
-    family = "llama" if method == "colar" else "gpt2"
-    standin = new_reasoner(method, BACKBONES[family], tokenizer, 1, thought_head=head, open_ended=method == "colar")
-    save_folder(standin, tmp_path / "standin")
-    rm = LatentRM.from_reasoner(standin)
-    rm.spec = replace(rm.spec, reasoner=None)  # a published one does not say whose it is
-    save_folder(rm, tmp_path / "rm")
-    names = {"reasoner": f"ModalityDance/latent-tts-{method}", "latent_rm": "ModalityDance/latent-tts-rm"}
-    fetched = []
-
-    def fetch(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
-        fetched.append(repository)
-        return str(tmp_path / ("rm" if repository.endswith("rm") else "standin"))
-
-    monkeypatch.setattr(checkpoints, "snapshot_download", fetch)
-    ran = []
-    monkeypatch.setattr(Trainer, "predict", lambda self, model, datamodule=None, **kw: ran.append((model, datamodule)))
-    arguments = [f"experiment=benchmark/{benchmark}", f"model=latent_tts_{method}", f"sampler={sampler}"]
-    monkeypatch.setattr(sys, "argv", ["ltts", "predict", *arguments, "trainer.accelerator=cpu"])
-    cli.main()
-    p, sigma, thoughts, template = PAPER[method]
-    model, data = ran[0]
+def test_presets_of_published_models(
+    method: str, benchmark: str, sampler: str, published: list[str], tokenizer, monkeypatch
+) -> None:
+    """Each preset is composed and made with a tiny stand-in for the weights."""
+    arguments = [f"model=latent_tts_{method}", f"sampler={sampler}", "trainer.accelerator=cpu"]
+    model, data = run(f"benchmark/{benchmark}", arguments, tokenizer, monkeypatch)
+    p, sigma, thoughts, template, marker, which = PAPER[method]
     spec = model.reasoner.spec
-    assert (spec.num_thoughts, spec.prompt_template, spec.open_ended) == (thoughts, template, method == "colar")
-    assert (spec.answer_marker, spec.answer_which) == RULES[method]
-    assert (model.sampler.p if sampler == "paper_dropout" else model.sampler.std) == (
-        p if sampler == "paper_dropout" else sigma
-    )
+    assert (spec.method, spec.num_thoughts, spec.max_answer_tokens) == (method, thoughts, 64)
+    assert (spec.prompt_template, spec.answer_marker, spec.answer_which) == (
+        template, marker, which,
+    )  # fmt: skip
+    assert spec.open_ended == (method == "colar")
     if sampler == "paper_dropout":
+        assert model.sampler.p == p
         assert model.sampler.sites == (("mlp_output",) if method == "colar" else ("residual",))
         assert (model.sampler.prompt, model.sampler.answer) == (True, method == "colar")
+    else:
+        assert model.sampler.std == sigma
+    assert model.num_samples == 64
     assert isinstance(data.source, HubProblems)
-    assert fetched == [names["reasoner"], names["latent_rm"]][: 2 if method == "coconut" else 1]
+    names = [f"ModalityDance/latent-tts-{method}", "ModalityDance/latent-tts-rm"]
+    assert published == names[: 2 if method == "coconut" else 1]
     assert (model.latent_rm is not None) == (method == "coconut")
+    assert (model.beam is not None) == (method == "coconut")
 
 
-def test_sampler_presets_are_the_papers(overrides: list[str], monkeypatch) -> None:
+@pytest.mark.parametrize("method", list(PAPER))
+def test_settings_of_published_models_come_with_their_format(
+    method: str, published: list[str]
+) -> None:
+    """Spelt out or not, the settings make the same predictions, which resume each other."""
+    _, _, thoughts, template, marker, which = PAPER[method]
+    spec = {"num_thoughts": thoughts, "max_answer_tokens": 64, "prompt_template": template}
+    spec |= {"answer_marker": marker, "answer_which": which}
+    name = f"ModalityDance/latent-tts-{method}"
+    sampler = hydra.utils.instantiate({"_target_": "lightning_ltts.sampling.Deterministic"})
+    plain, given = (LatentSearch(name, sampler, spec=changes) for changes in (None, spec))
+    assert plain.settings() == given.settings()
+
+
+def test_sampler_presets_are_the_papers() -> None:
     """Section 1.2 of arXiv 2510.07745's settings for COCONUT: sigma = 0.6, p = 0.2."""
-    import yaml
-
     noise, dropout = (
-        yaml.safe_load((FOLDER / f"sampler/{name}.yaml").read_text()) for name in ("gaussian_noise", "mc_dropout")
+        yaml.safe_load((FOLDER / f"sampler/{name}.yaml").read_text())
+        for name in ("gaussian_noise", "mc_dropout")
     )
     assert noise["init_args"] == {"std": 0.6}
     assert dropout["init_args"]["p"] == 0.2
     assert dropout["init_args"]["sites"] == ["residual"]
 
 
-RECIPES = {  # of the published scripts: lr, weight decay, warm-up, schedule, batch x accumulation on a device, epochs
+# published scripts: lr, weight decay, warm-up, schedule, batch x accumulation per device, epochs
+RECIPES = {
     "coconut": (1e-4, 0.01, 0.0, "constant", 32, 22),  # on each of four devices
     "coconut_prosqa": (1e-4, 0.01, 0.0, "constant", 32, 50),
     "codi_gpt2": (3e-3, 0.1, 0.03, "cosine", 128, 40),
@@ -147,10 +243,16 @@ RECIPES = {  # of the published scripts: lr, weight decay, warm-up, schedule, ba
 }
 
 
+def composed(experiment: str) -> Any:
+    """An experiment's composed tree."""
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        options = [f"experiment={experiment}", "hydra.runtime.output_dir=x"]
+        return hydra.compose("config", options, return_hydra_config=True)
+
+
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_recipes_are_the_papers(recipe: str) -> None:
-    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
-        cfg = hydra.compose("config", [f"experiment=recipes/{recipe}", "hydra.runtime.output_dir=x"], return_hydra_config=True)
+    cfg = composed(f"recipes/{recipe}")
     model, trainer = cfg.model.init_args, cfg.trainer
     lr, decay, warmup, schedule, batch, epochs = RECIPES[recipe]
     assert (model.lr, model.warmup, model.get("schedule", "cosine")) == (lr, warmup, schedule)
@@ -158,22 +260,59 @@ def test_recipes_are_the_papers(recipe: str) -> None:
     assert cfg.data.init_args.batch_size * trainer.get("accumulate_grad_batches", 1) == batch
     assert trainer.max_epochs == epochs
     if "coconut" in recipe:
-        curriculum = Curriculum(**{**model.curriculum, "stage_epochs": tuple(model.curriculum.stage_epochs)})
-        assert (curriculum.total_epochs, curriculum.last.num_thoughts, curriculum.last.skipped_steps) == (epochs, 6, None)
+        stages = tuple(model.curriculum.stage_epochs)
+        curriculum = Curriculum(**{**model.curriculum, "stage_epochs": stages})
+        last = curriculum.last
+        assert (curriculum.total_epochs, last.num_thoughts, last.skipped_steps) == (epochs, 6, None)
     else:
         assert (model.start.lora.rank, model.start.lora.alpha) == (128, 32)
 
 
+@pytest.mark.parametrize("recipe", ["colar_cot", "colar", "colar_grpo"])
+def test_adapters_of_colar(recipe: str) -> None:
+    """Queries and values alone; the reinforcement stage trains without dropout."""
+    lora = composed(f"recipes/{recipe}").model.init_args.start.lora
+    dropout = 0.0 if recipe == "colar_grpo" else 0.1
+    assert lora == {
+        "rank": 128, "alpha": 32, "targets": ["q_proj", "v_proj"], "dropout": dropout,
+    }  # fmt: skip
+
+
+def test_every_reasoner_is_chosen_by_one_metric() -> None:
+    """No experiment says again by which metric the best checkpoint is chosen."""
+    repeated = [name for name, path in FILES.items() if "monitor" in path.read_text()]
+    assert repeated == []
+    assert composed("methods/codi").callbacks.checkpoint.init_args.monitor == "val/score"
+    latent_rm = composed("demo/latent_rm").callbacks
+    assert latent_rm.checkpoint.init_args.monitor == "val/weighted_vote"
+    assert latent_rm.early_stopping.init_args.monitor == "val/weighted_vote"
+
+
+def test_data_files_say_what_they_are_for() -> None:
+    """A name such as `multiarith` does not say whether it trains, mines or is searched over."""
+    for path in (FOLDER / "data").glob("*.yaml"):
+        about, text = path.read_text().split("\n", 1)
+        kind = yaml.safe_load(text)["class_path"].rsplit(".", 1)[-1]
+        assert about.startswith("# ")
+        assert f"({kind})" in about, path
+
+
 def test_small_recipes_run(tmp_path: Path, monkeypatch) -> None:
-    """A few steps of each, one after the other: the chain of thought is what the others start from."""
+    """A few steps of each, one after the other: the others start from the chain of thought."""
     monkeypatch.chdir(tmp_path)
-    few = ["data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8", "data.init_args.batch_size=32"]
-    few += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "callbacks.flat_accuracy=null"]
-    recipes = (("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar"), ("colar_grpo", "colar"))
+    few = ["data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8"]
+    few += ["data.init_args.batch_size=32", "trainer.accelerator=cpu"]
+    few += ["trainer.enable_progress_bar=false", "callbacks.flat_accuracy=null"]
+    recipes = (
+        ("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar"),
+        ("colar_grpo", "colar"),
+    )  # fmt: skip
     for recipe, kind in recipes:
-        monkeypatch.setattr(sys, "argv", ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few])
+        words = ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few]
+        monkeypatch.setattr(sys, "argv", words)
         cli.main()
-        reasoner = load_reasoner(tmp_path / f"logs/recipes/{recipe}_small/checkpoints/best.ckpt")
+        best = tmp_path / f"logs/recipes/{recipe}_small/checkpoints/best.ckpt"
+        reasoner = load_reasoner(best)
         assert reasoner.spec.method == kind
         assert (reasoner.spec.num_thoughts == 0) == (recipe == "cot")
         assert not any("lora" in name for name, _ in reasoner.named_parameters())

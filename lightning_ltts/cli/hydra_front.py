@@ -2,57 +2,175 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
 import torch
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_ltts.cli.lightning_front import run_lightning
+from lightning_ltts.cli.class_paths import swap_classes
+from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
+from lightning_ltts.errors import ConfigError
 
-VALUE_FLAGS = {"--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--package", "-p"}
-
-
-HYDRA_FLAGS = {"-m", "--multirun", "--info", "-i", "--resolve", "--hydra-help", "--run", "-r", *VALUE_FLAGS}
-
-
-# keys of the composed tree that serve composing only; LightningCLI does not see them
-COMPOSE_KEYS = (
-    "task", "name", "sampler", "optimized_metric", "reasoner", "latent_rm", "problems_dir", "model_dir", "train_files", "paper",
-    "extra_argv",
-)  # fmt: skip
+# of a configuration that is printed and may be run later, beside the experiment's own
+NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
 
 
 def config_folder() -> Path:
     """Where `configs/` is: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
-    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+    places = (package / "configs", package.parent / "configs")
+    return next(folder for folder in places if folder.is_dir())
 
 
-def split_config(cfg: DictConfig) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A composed Hydra tree -> (command, configuration for LightningCLI, what served composing only)."""
+# -- the command line
+
+
+@cache
+def _hydra_flags() -> dict[str, bool]:
+    """Hydra's own flags, and whether each takes a value; `--help` is LightningCLI's here."""
+    actions = get_args_parser()._option_string_actions
+    flags = {flag: action.nargs is None for flag, action in actions.items()}
+    return {flag: takes for flag, takes in flags.items() if flag not in ("-h", "--help")}
+
+
+def wants_hydra(arguments: list[str]) -> bool:
+    """Whether a command line is in Hydra's form (KEY=VALUE), not LightningCLI's (--KEY VALUE)."""
+    following = dict(pairwise(arguments))
+    if "-c" in arguments and following.get("-c") not in ("job", "hydra", "all"):
+        return False  # LightningCLI's --config, not Hydra's --cfg
+    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
+    return flags <= {*_hydra_flags(), "--print_config"}
+
+
+def _split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, each with its value, and the overrides, wherever they stood."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    value_follows = False
+    for argument in arguments:
+        is_flag = argument.startswith("-")
+        (flags if is_flag or value_follows else overrides).append(argument)
+        value_follows = is_flag and _hydra_flags().get(argument, False)
+    return flags, overrides
+
+
+def _loosen(argument: str) -> str:
+    """`a.b=c` -> `++a.b=c`, so that an option which no file mentions can be set.
+
+    LightningCLI refuses options that do not exist. Only the parts that have a folder of
+    configurations are open in this way: Hydra itself refuses any other key that no file has.
+    """
+    key = argument.split("=", 1)[0]
+    parts = {path.name for path in config_folder().iterdir() if path.is_dir()} - {"hydra"}
+    is_option = "=" in argument and key.split(".")[0] in parts and not {"/", "@"} & set(key)
+    return f"++{argument}" if is_option and "." in key else argument
+
+
+def run_hydra(command: str, arguments: list[str]) -> None:
+    """Composes the configuration that overrides ask for, and runs it, once or as a sweep.
+
+    With `--print_config` it is printed instead. What is printed names a folder of its own, unless
+    the name is given, so that running it does not silently write over the experiment's run.
+    """
+    printing = [argument for argument in arguments if argument.startswith("--print_config")]
+    flags, overrides = _split_flags([a for a in arguments if a not in printing])
+    options = [*map(_loosen, overrides), f"task={command}"]
+    if printing:
+        options += ["hydra.output_subdir=null"]
+        if not any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides):
+            options += [f"hydra.run.dir={NEW_FOLDER}"]
+
+    def job(cfg: DictConfig) -> float | None:
+        return _print_config(command, cfg, printing) if printing else _job(command, cfg)
+
+    argv = sys.argv
+    sys.argv = [argv[0], *flags, *options]  # Hydra's argparse wants its overrides in one run
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
+    GlobalHydra.instance().clear()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(
+            job
+        )()
+    finally:
+        sys.argv = argv
+
+
+# -- one job
+
+
+def split_config(
+    command: str, cfg: DictConfig, overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A composed Hydra tree -> (configuration for LightningCLI, what served composing only).
+
+    LightningCLI gets every key that it has for any command, so that it can refuse one that
+    is set but belongs to another command, and the named callbacks as a list.
+    """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    rest = {key: tree.pop(key, None) for key in COMPOSE_KEYS}
+    swap_classes(tree, overrides)
     named = tree.pop("callbacks", None) or {}
-    if tree.get("ckpt_path") is None:  # not every command has this option
-        tree.pop("ckpt_path", None)
-    tree["trainer"]["callbacks"] = [callback for callback in named.values() if callback]
-    return rest["task"], tree, rest
+    given = tree["trainer"].get("callbacks") or []
+    given = given if isinstance(given, list) else [given]
+    tree["trainer"]["callbacks"] = [*filter(None, named.values()), *given]
+    ours, anyones = command_keys(command), command_keys()
+    lightning = {k: v for k, v in tree.items() if k in ours or (k in anyones and v is not None)}
+    if lightning.get("ckpt_path") is None:
+        lightning.pop("ckpt_path", None)
+    return lightning, {key: value for key, value in tree.items() if key not in anyones}
 
 
-def _hydra_job(cfg: DictConfig) -> float | None:
+def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
+    """Prints the composed configuration; nothing is left on disk."""
     with one_line_errors():
-        task, tree, rest = split_config(cfg)
+        tree, _ = split_config(command, cfg, HydraConfig.get().overrides.task)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    composed = folder / f"{task}.yaml"
+    print(f"# ltts {command} --config THIS_FILE writes to {folder}")
+    argv = sys.argv
+    with TemporaryDirectory() as temporary:
+        composed = Path(temporary) / f"{command}.yaml"
+        OmegaConf.save(OmegaConf.create(tree), composed)
+        sys.argv = [argv[0], command, "--config", str(composed), *printing]
+        try:
+            run_lightning()
+        finally:
+            sys.argv = argv
+            _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes an empty folder, and the empty ones above it below the working directory."""
+    here = Path.cwd()
+    with suppress(OSError):  # one is not empty
+        while here in folder.parents:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _job(command: str, cfg: DictConfig) -> float | None:
+    """Runs the composed configuration; returns what a sweep optimizes."""
+    with one_line_errors():
+        if HydraConfig.get().job.chdir:
+            raise ConfigError(
+                "hydra.job.chdir=true would move the paths of the configuration, which are relative "
+                "to the working directory; leave it out: a run writes to its own folder without it"
+            )
+        tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
+    composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"
     OmegaConf.save(OmegaConf.create(tree), composed)
-    # the processes of a distributed run start sys.argv again: they must not compose, or sweep, a second time
+    # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], task, "--config", str(composed), *(rest["extra_argv"] or [])]
+    sys.argv = [argv[0], command, "--config", str(composed)]
     HydraConfig.instance().cfg = None
     try:
         with one_line_errors():
@@ -60,7 +178,7 @@ def _hydra_job(cfg: DictConfig) -> float | None:
     finally:
         sys.argv, HydraConfig.instance().cfg = argv, hydra_config
         _forget_distributed(environment)
-    value = cli.trainer.callback_metrics.get(rest["optimized_metric"])
+    value = cli.trainer.callback_metrics.get(composing["optimized_metric"])
     return None if value is None else float(value)
 
 
@@ -68,49 +186,7 @@ def _forget_distributed(environment: set[str]) -> None:
     """Lets the next job of a sweep start its own process group in this process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED"):
+    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+    for name in (*names, "PL_GLOBAL_SEED"):
         if name not in environment:
             os.environ.pop(name, None)
-
-
-def wants_hydra(arguments: list[str]) -> bool:
-    """Whether a command line is in Hydra's form (KEY=VALUE) and not in LightningCLI's (--KEY VALUE)."""
-    flags = {a.split("=")[0] for a in arguments if a.startswith("-")}
-    return flags <= {*HYDRA_FLAGS, "--print_config"}
-
-
-def _split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags, each with its value, and the overrides, wherever they stood."""
-    flags, overrides = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if not argument.startswith("-"):
-            overrides.append(argument)
-            continue
-        flags.append(argument)
-        if argument in VALUE_FLAGS:
-            flags += [value for value in (next(remaining, None),) if value is not None]
-    return flags, overrides
-
-
-def _loosen(argument: str) -> str:
-    """`a.b=c` -> `++a.b=c`, so that an option no file mentions can be set; jsonargparse refuses what does not exist."""
-    key = argument.split("=", 1)[0]
-    is_option = "=" in argument and "." in key and key[0] not in "+~-" and not {"/", "@"} & set(key)
-    return f"++{argument}" if is_option and not key.startswith("hydra.") else argument
-
-
-def run_hydra(command: str, arguments: list[str]) -> None:
-    """Composes the configuration that overrides ask for, and runs the command with it, once or as a sweep."""
-    printing = [a for a in arguments if a.startswith("--print_config")]
-    flags, overrides = _split_flags([a for a in arguments if a not in printing])
-    extra = [f"extra_argv={printing}"] if printing else []
-    argv = sys.argv
-    # Hydra's argparse wants its overrides in one run
-    sys.argv = [argv[0], *flags, *map(_loosen, overrides), f"task={command}", *extra]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
-    GlobalHydra.instance().clear()
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(_hydra_job)()
-    finally:
-        sys.argv = argv

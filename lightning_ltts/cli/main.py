@@ -1,25 +1,23 @@
 """The console script `ltts`: Hydra composes a configuration, LightningCLI checks types and runs it.
 
-    ltts fit experiment=demo/reasoner trainer.max_epochs=3      Hydra overrides, config groups, -m for sweeps
-    ltts fit --config run.yaml --trainer.max_epochs 3           plain LightningCLI
-    ltts report logs/demo/search                                the table of a prediction run
-    ltts import owner/repository folder                         a published checkpoint; `ltts export` likewise, ours
+    ltts fit experiment=demo/reasoner trainer.max_epochs=3   Hydra overrides, groups, -m for sweeps
+    ltts fit --config run.yaml --trainer.max_epochs 3        plain LightningCLI
+    ltts report logs/demo/search                             the table of a prediction run
+    ltts import owner/repository folder                      a published checkpoint
+    ltts export logs/demo/reasoner/checkpoints/best.ckpt folder     one that was trained here
 
-The Hydra way writes the composed configuration into the run's folder and hands it to the plain way, which is also what
-Lightning starts again in the other processes of a distributed run.
+The Hydra way writes the composed configuration into the run's folder and hands it to the plain way,
+which is also what Lightning starts again in the other processes of a distributed run.
 """
 
 import os
 import sys
 
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
-from lightning_ltts.cli.lightning_front import run_lightning
+from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
 from lightning_ltts.cli.messages import fail, one_line_errors
 from lightning_ltts.cli.verbs import import_or_export, report
 from lightning_ltts.monitoring.terminal import QUIET, terminal
-
-SUBCOMMANDS = ("fit", "validate", "test", "predict", "mine")
-
 
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
        ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
@@ -34,12 +32,12 @@ commands:
 experiments:
 {experiments}
 
-  ltts COMMAND --help                         every option of a command
-  ltts COMMAND --model.help CLASS             every option of a model (likewise --data.help)
-  ltts COMMAND experiment=NAME --print_config the composed configuration, without running it
-  ltts COMMAND --config-dir DIR experiment=mine   finds DIR/experiment/mine.yaml too
-  ltts COMMAND ... --quiet                    errors and the result alone: no bars, no information, no warnings
-  ltts predict ... --json                     the summary as one line on stdout, all else on stderr; likewise report
+  ltts COMMAND --help                          every option of a command
+  ltts COMMAND --model.help CLASS              every option of a model (likewise --data.help)
+  ltts COMMAND experiment=NAME --print_config  the composed configuration, without running it
+  ltts COMMAND --config-dir DIR experiment=X   finds DIR/experiment/X.yaml too
+  ltts COMMAND ... --quiet                     errors and the result alone: no bars, no warnings
+  ltts predict ... --json                      the summary as one line on stdout; likewise report
 """
 
 
@@ -47,7 +45,10 @@ def _list_experiments() -> str:
     folder = config_folder() / "experiment"
     lines = []
     for path in sorted(folder.rglob("*.yaml")):
-        about = next((x.removeprefix("# ") for x in path.read_text().splitlines()[1:] if x.startswith("# ")), "")
+        about = next(
+            (x.removeprefix("# ") for x in path.read_text().splitlines()[1:] if x.startswith("# ")),
+            "",
+        )
         lines.append(f"  {path.relative_to(folder).with_suffix('')!s:24} {about}")
     return "\n".join(lines)
 
@@ -62,11 +63,12 @@ def main() -> None:
         if command == "report":
             report(arguments)
         elif command in ("import", "export"):
-            import_or_export(arguments)
-        elif command not in SUBCOMMANDS:
-            fail(f"'{command}' is not a command; use one of {', '.join((*SUBCOMMANDS, 'report', 'import', 'export'))}")
-        else:
+            import_or_export(command, arguments)
+        elif command in LTTSCLI.subcommands():
             _run(command, arguments)
+        else:
+            commands = (*LTTSCLI.subcommands(), "report", "import", "export")
+            fail(f"'{command}' is not a command; use one of {', '.join(commands)}")
 
 
 def _run(command: str, arguments: list[str]) -> None:
@@ -77,7 +79,11 @@ def _run(command: str, arguments: list[str]) -> None:
     arguments = [argument for argument in arguments if argument not in ("--quiet", "--json")]
     by_hydra = wants_hydra(arguments)
     if quiet and not {"--help", "-h"} & set(arguments):
-        arguments.append("trainer.enable_progress_bar=false" if by_hydra else "--trainer.enable_progress_bar=false")
+        arguments.append(
+            "trainer.enable_progress_bar=false"
+            if by_hydra
+            else "--trainer.enable_progress_bar=false"
+        )
     argv = sys.argv
     with terminal(quiet, as_json):
         try:

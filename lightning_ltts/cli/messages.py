@@ -22,11 +22,14 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Mistakes of the user end in one line and exit code 2; anything else is a bug and keeps its traceback."""
+    """Mistakes of the user end in one line and exit code 2.
+
+    Anything else is a bug and keeps its traceback.
+    """
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_tidy_hydra(str(error)))
+        fail(tidy_hydra(str(error)))
     except Exception as error:
         # jsonargparse wraps what a class raises when it is made
         cause: BaseException | None = error
@@ -37,14 +40,16 @@ def one_line_errors() -> Iterator[None]:
         fail(str(cause))
 
 
-def _tidy_hydra(message: str) -> str:
+def tidy_hydra(message: str) -> str:
     """A Hydra error without search paths and hints on stack traces."""
     message = message.split("Config search path")[0].split("full_key")[0].strip()
-    return f"{message}; 'ltts --help' lists the experiments" if "Could not find" in message else message
+    hint = "; 'ltts --help' lists the experiments" if "Could not find" in message else ""
+    return message + hint
 
 
 def tidy_parser(message: str) -> str:
-    """A jsonargparse error without the configuration it quotes and the alternatives nobody meant."""
+    """A jsonargparse error without the configuration it quotes and the types nobody meant."""
     message = message.split("Given value type")[0]
-    message = re.sub(r"Does not validate against any of the Union subtypes.*?Errors:\s*-\s*", "", message, flags=re.S)
+    union = r"Does not validate against any of the Union subtypes.*?Errors:\s*-\s*"
+    message = re.sub(union, "", message, flags=re.S)
     return re.sub(r"- Expected a <class 'NoneType'>", "", message)

@@ -177,10 +177,16 @@ class CoconutModule(ReasonerModule):
         """Of the current stage, whose remaining steps are written out."""
         return len(text_of(encoded, self.stage))
 
+    def score(self, accuracy: Tensor) -> Tensor:
+        """Stage + accuracy: a checkpoint of a later stage is always preferred.
+
+        Explicit steps are easier, but are not what is wanted.
+        """
+        return self.stage.index + accuracy
+
     def on_validation_epoch_end(self) -> None:
-        """Logs the accuracy, and a score that also counts the stage, for choosing the best checkpoint."""
-        # a checkpoint of a later stage is always preferred: explicit steps are easier, but are not what is wanted
-        self.log("val/stage_and_accuracy", self.stage.index + self.accuracy.compute(), sync_dist=True)
+        """Logs the accuracy, and the score under its former name too, which YAML files may monitor."""
+        self.log("val/stage_and_accuracy", self.score(self.accuracy.compute()), sync_dist=True)
         super().on_validation_epoch_end()
 
 

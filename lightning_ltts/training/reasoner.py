@@ -133,9 +133,15 @@ class ReasonerModule(pl.LightningModule):
         self.accuracy.update(self.greedy_correct(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the accuracy."""
-        self.log("val/accuracy", self.accuracy.compute(), prog_bar=True, sync_dist=True)
+        """Logs the accuracy, and the score that the best checkpoint is chosen by."""
+        accuracy = self.accuracy.compute()
+        self.log("val/accuracy", accuracy, prog_bar=True, sync_dist=True)
+        self.log("val/score", self.score(accuracy), sync_dist=True)
         self.accuracy.reset()
+
+    def score(self, accuracy: Tensor) -> Tensor:
+        """What the best checkpoint is chosen by."""
+        return accuracy
 
     def test_step(self, batch: list[Problem], batch_idx: int) -> None:
         """Greedy accuracy on the test problems."""

@@ -46,7 +46,9 @@ def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, here: Path) -> list[s
     return [f"reasoner={reasoner}", f"latent_rm={rm}"]
 
 
-def test_fit_by_hydra_then_by_the_composed_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_by_hydra_then_by_the_composed_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["experiment=demo/reasoner", "trainer.max_epochs=1", *SMALL]
     assert ltts(monkeypatch, "fit", *options) == 0
     run = here / "logs/demo/reasoner"
@@ -54,27 +56,41 @@ def test_fit_by_hydra_then_by_the_composed_file(here: Path, monkeypatch: pytest.
     composed = yaml.safe_load((run / "fit.yaml").read_text())
     assert composed["trainer"]["max_epochs"] == 1
     assert "sampler" not in composed  # served composing only
-    assert ltts(monkeypatch, "fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2") == 0
+    assert (
+        ltts(monkeypatch, "fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2")
+        == 0
+    )
     epochs = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"]
     assert epochs == 1  # two epochs, counted from 0
     checkpoint = f"ckpt_path={run / 'checkpoints/best.ckpt'}"
     assert ltts(monkeypatch, "validate", *options, checkpoint) == 0
-    assert ltts(monkeypatch, "test", *options, checkpoint, "data.init_args.test.init_args.size=8") == 0
+    assert (
+        ltts(monkeypatch, "test", *options, checkpoint, "data.init_args.test.init_args.size=8") == 0
+    )
 
 
-def test_resume_of_a_finished_run_trains_on(here: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_resume_of_a_finished_run_trains_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     options = ["experiment=demo/reasoner", *SMALL]
     last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=2", f"ckpt_path={last}") == 0
-    assert torch.load(last, weights_only=True)["global_step"] == 4  # two epochs of two steps, none repeated
+    assert (
+        torch.load(last, weights_only=True)["global_step"] == 4
+    )  # two epochs of two steps, none repeated
 
 
 def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["experiment=demo/reasoner", *SMALL]
     last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
-    resume = ["trainer.max_epochs=2", f"ckpt_path={last}", "model.init_args.lr=0.5", "model.init_args.weight_decay=0.3"]
+    resume = [
+        "trainer.max_epochs=2",
+        f"ckpt_path={last}",
+        "model.init_args.lr=0.5",
+        "model.init_args.weight_decay=0.3",
+    ]
     assert ltts(monkeypatch, "fit", *options, *resume) == 0
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["lr_schedulers"][0]["base_lrs"] == [0.5]
@@ -83,7 +99,14 @@ def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.Monk
 
 def test_mixed_precision_fit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
-        ltts(monkeypatch, "fit", "experiment=demo/reasoner", "trainer.max_epochs=1", "trainer.precision=bf16-mixed", *SMALL)
+        ltts(
+            monkeypatch,
+            "fit",
+            "experiment=demo/reasoner",
+            "trainer.max_epochs=1",
+            "trainer.precision=bf16-mixed",
+            *SMALL,
+        )
         == 0
     )
 
@@ -91,19 +114,35 @@ def test_mixed_precision_fit(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_command_line_wins_over_the_checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's own CLI lets hyper-parameters stored in the checkpoint win, silently."""
     options = ["experiment=demo/reasoner", *SMALL]
-    assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1", "model.init_args.lr=0.001") == 0
+    assert (
+        ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1", "model.init_args.lr=0.001") == 0
+    )
     seen = []
-    monkeypatch.setattr(Trainer, "validate", lambda self, model, **kwargs: seen.append(model.hparams.lr))
+    monkeypatch.setattr(
+        Trainer, "validate", lambda self, model, **kwargs: seen.append(model.hparams.lr)
+    )
     checkpoint = here / "logs/demo/reasoner/checkpoints/last.ckpt"
-    assert ltts(monkeypatch, "validate", *options, "model.init_args.lr=0.5", f"ckpt_path={checkpoint}") == 0
+    assert (
+        ltts(monkeypatch, "validate", *options, "model.init_args.lr=0.5", f"ckpt_path={checkpoint}")
+        == 0
+    )
     assert seen == [0.5]
 
 
 def test_multirun(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["experiment=demo/reasoner", "trainer.max_epochs=1", "-m", "model.init_args.lr=0.001,0.002", *SMALL]
+    options = [
+        "experiment=demo/reasoner",
+        "trainer.max_epochs=1",
+        "-m",
+        "model.init_args.lr=0.001,0.002",
+        *SMALL,
+    ]
     assert ltts(monkeypatch, "fit", *options) == 0
     runs = sorted(here.glob("logs/multirun/*/*/fit.yaml"))
-    assert [yaml.safe_load(run.read_text())["model"]["init_args"]["lr"] for run in runs] == [0.001, 0.002]
+    assert [yaml.safe_load(run.read_text())["model"]["init_args"]["lr"] for run in runs] == [
+        0.001,
+        0.002,
+    ]
     assert all((run.parent / "checkpoints/best.ckpt").exists() for run in runs)
 
 
@@ -122,14 +161,25 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
     assert not (here / "logs/demo/latent_rm/checkpoints").exists()
     assert ltts(monkeypatch, "fit", "experiment=demo/latent_rm", *checkpoints, *small) == 0
     trained = f"latent_rm={here}/logs/demo/latent_rm/checkpoints/best.ckpt"
-    search = ["experiment=demo/search", checkpoints[0], trained, "data.init_args.problems.init_args.size=5"]
-    search += ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "model.init_args.num_samples=4"]
+    search = [
+        "experiment=demo/search",
+        checkpoints[0],
+        trained,
+        "data.init_args.problems.init_args.size=5",
+    ]
+    search += [
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        "model.init_args.num_samples=4",
+    ]
     assert ltts(monkeypatch, "predict", *search) == 0
     capsys.readouterr()
     assert ltts(monkeypatch, "report", "logs/demo/search", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["num_problems"] == 5
-    assert {"greedy", "majority@4", "weighted_vote@4", "best_of_n@4", "beam@32"} <= report["results"].keys()
+    assert {"greedy", "majority@4", "weighted_vote@4", "best_of_n@4", "beam@32"} <= report[
+        "results"
+    ].keys()
     assert ltts(monkeypatch, "report", "logs/demo/search") == 0
     assert "beam_vote@32" in capsys.readouterr().out
     events = list((here / "logs/demo/search/tensorboard").rglob("events*"))
@@ -148,8 +198,14 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
         (["fit", "experiment=nope"], "Could not find 'experiment/nope'"),
         (["fit", "experiment=demo/reasoner", "trainer.max_epoch=3"], "trainer.max_epoch"),
         (["fit", "experiment=demo/reasoner", "model.init_args.lrr=3"], "lrr"),
-        (["fit", "experiment=demo/reasoner", "model.init_args.lr=abc"], "Expected a <class 'float'>. Got value: abc"),
-        (["fit", "experiment=demo/reasoner", "model.class_path=lightning_ltts.Nope"], "no attribute 'Nope'"),
+        (
+            ["fit", "experiment=demo/reasoner", "model.init_args.lr=abc"],
+            "Expected a <class 'float'>. Got value: abc",
+        ),
+        (
+            ["fit", "experiment=demo/reasoner", "model.class_path=lightning_ltts.Nope"],
+            "no attribute 'Nope'",
+        ),
         (["fit", "mdoel=3"], "mdoel"),
         (["fit", "sampler=nope"], "sampler/nope"),
         (["fit", "--config", "nope.yaml"], "nope.yaml"),
@@ -159,24 +215,53 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
         (["fit", "experiment=demo/latent_rm"], "best.ckpt does not exist"),
         (["predict", "experiment=demo/search"], "best.ckpt does not exist"),
         (["fit", "experiment=demo/reasoner", "ckpt_path=nope.ckpt"], "nope.ckpt does not exist"),
-        (["fit", "experiment=demo/reasoner", "data.init_args.train.init_args.num_steps=8"], "positions"),
-        (["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.num_samples=0"], "num_samples=0"),
         (
-            ["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.beam.init_args.beams=5000"],
+            ["fit", "experiment=demo/reasoner", "data.init_args.train.init_args.num_steps=8"],
+            "positions",
+        ),
+        (
+            ["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.num_samples=0"],
+            "num_samples=0",
+        ),
+        (
+            [
+                "predict",
+                "experiment=demo/search",
+                "CHECKPOINTS",
+                "model.init_args.beam.init_args.beams=5000",
+            ],
             "limit of 4096",
         ),
-        (["predict", "experiment=demo/search", "CHECKPOINTS", "reasoner=rm.ckpt"], "holds a LatentRM"),
-        (["predict", "experiment=demo/search", "CHECKPOINTS", "model.init_args.spec.num_toughts=2"], "num_toughts"),
+        (
+            ["predict", "experiment=demo/search", "CHECKPOINTS", "reasoner=rm.ckpt"],
+            "holds a LatentRM",
+        ),
+        (
+            [
+                "predict",
+                "experiment=demo/search",
+                "CHECKPOINTS",
+                "model.init_args.spec.num_toughts=2",
+            ],
+            "num_toughts",
+        ),
         (["import", "nope.ckpt", "target"], "nope.ckpt does not exist"),
         (["import", "r.ckpt", "target", "--set", "method=nope"], "method 'nope' is not known"),
-        (["predict", "experiment=files/search", "CHECKPOINTS", "problems_dir=."], "multiarith.json does not exist"),
+        (
+            ["predict", "experiment=files/search", "CHECKPOINTS", "problems_dir=."],
+            "multiarith.json does not exist",
+        ),
     ],
     ids=lambda value: " ".join(value[1:3]) if isinstance(value, list) else "",
 )
-def test_mistakes_end_in_one_line(arguments: list[str], expected: str, checkpoints, here: Path, monkeypatch, capfd) -> None:
+def test_mistakes_end_in_one_line(
+    arguments: list[str], expected: str, checkpoints, here: Path, monkeypatch, capfd
+) -> None:
     position = arguments.index("CHECKPOINTS") if "CHECKPOINTS" in arguments else None
     if position is not None:
-        given = [c for c in checkpoints if c.split("=")[0] not in {a.split("=")[0] for a in arguments}]
+        given = [
+            c for c in checkpoints if c.split("=")[0] not in {a.split("=")[0] for a in arguments}
+        ]
         arguments = [*arguments[:position], *given, *arguments[position + 1 :]]
     assert ltts(monkeypatch, *arguments) == 2
     error = capfd.readouterr().err
@@ -199,7 +284,9 @@ def test_help(monkeypatch, capsys, here: Path) -> None:
 
 def test_own_experiment_folder(here: Path, monkeypatch, capsys) -> None:
     (here / "mine/experiment").mkdir(parents=True)
-    (here / "mine/experiment/own.yaml").write_text("# @package _global_\ntrainer:\n  max_epochs: 3\n")
+    (here / "mine/experiment/own.yaml").write_text(
+        "# @package _global_\ntrainer:\n  max_epochs: 3\n"
+    )
     assert ltts(monkeypatch, "fit", "--config-dir", "mine", "experiment=own", "--print_config") == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 3
 
@@ -209,7 +296,16 @@ def test_wheel_holds_the_configs(tmp_path: Path) -> None:
     """Installed beside nothing else of the repository, from another working directory."""
     pytest.importorskip("hatchling", reason="building without isolation needs hatchling")
     root = Path(cli.__file__).parents[2]
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(root),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
@@ -229,7 +325,7 @@ def test_wheel_holds_the_configs(tmp_path: Path) -> None:
 
 
 def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, capsys) -> None:
-    """Trained checkpoint -> folder -> another folder with other settings, each used like the first."""
+    """Trained checkpoint -> folder -> folder with other settings, each used like the first."""
     assert ltts(monkeypatch, "export", "r.ckpt", "exported") == 0
     assert "latent reasoner" in capsys.readouterr().out
     arguments = ["--set", "num_thoughts=2", "--set", "answer_which=last", "--dtype", "bfloat16"]
@@ -237,16 +333,38 @@ def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, caps
     out = capsys.readouterr().out
     assert "num_thoughts: 2" in out
     assert 'dtype: "bfloat16"' in out
-    texts = ["--set", "prompt_template=Q: {question}\\n", "--set", "answer_marker=#", "--set", "answer_which=only"]
+    texts = [
+        "--set",
+        "prompt_template=Q: {question}\\n",
+        "--set",
+        "answer_marker=#",
+        "--set",
+        "answer_which=only",
+    ]
     assert ltts(monkeypatch, "import", "exported", "texts", *texts) == 0
     spec = load_reasoner("texts").spec
-    assert (spec.prompt_template, spec.answer_marker, spec.answer_which) == ("Q: {question}\n", "#", "only")
+    assert (spec.prompt_template, spec.answer_marker, spec.answer_which) == (
+        "Q: {question}\n",
+        "#",
+        "only",
+    )
     capsys.readouterr()
     assert ltts(monkeypatch, "export", "rm.ckpt", "rm") == 0
     assert "LatentRM" in capsys.readouterr().out
     assert ltts(monkeypatch, "export", "r.ckpt", "rm") == 2
     assert "rm is not an empty folder; give another target" in capsys.readouterr().err
-    small = ["trainer.accelerator=cpu", "data.init_args.problems.init_args.size=4", "model.init_args.num_samples=2"]
-    arguments = ["experiment=demo/search", "name=x", "reasoner=exported", "latent_rm=rm", "model.init_args.beam=null", *small]
+    small = [
+        "trainer.accelerator=cpu",
+        "data.init_args.problems.init_args.size=4",
+        "model.init_args.num_samples=2",
+    ]
+    arguments = [
+        "experiment=demo/search",
+        "name=x",
+        "reasoner=exported",
+        "latent_rm=rm",
+        "model.init_args.beam=null",
+        *small,
+    ]
     assert ltts(monkeypatch, "predict", *arguments) == 0
     assert len((here / "logs/x/predictions.jsonl").read_text().splitlines()) == 4

@@ -1,0 +1,68 @@
+"""A class given on the command line does not inherit options that belong to the one before."""
+
+from collections.abc import Iterator, Sequence
+from pkgutil import resolve_name
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
+
+
+def swap_classes(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Drops the `init_args` that belong to a class which an override has replaced, in place.
+
+    LightningCLI does the same. What the command line itself gives stays, so that a wrong name
+    is refused.
+
+    Args:
+        tree: the composed configuration.
+        overrides: Hydra overrides of one job, such as `data.init_args.train.class_path=x.Y`.
+    """
+    given = list(_given_keys(overrides))
+    for place in [key[:-1] for key in given if key[-1] == "class_path"]:
+        node = _select(tree, place)
+        accepted = _options(node.get("class_path")) if node else None
+        if accepted is None:
+            continue
+        options = node.get("init_args") or {}
+        own = [key[len(place) :] for key in given if key[: len(place)] == place]
+        kept = accepted | {key[1] for key in own if key[0] == "init_args" and len(key) > 1}
+        dropped = [name for name in options if name not in kept]
+        for name in dropped:
+            del options[name]
+        if dropped:
+            rank_zero_info(
+                f"{'.'.join(place)}: left out {', '.join(dropped)} of the class replaced"
+            )
+
+
+def _given_keys(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The keys that overrides set, each as a path; dictionaries are followed."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if not override.is_delete():
+            yield from _leaves(tuple(override.key_or_group.split(".")), override.value())
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves((*path, str(key)), inner)
+    else:
+        yield path
+
+
+def _select(tree: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The dictionary at a path, or an empty one."""
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def _options(class_path: Any) -> set[str] | None:
+    """The parameters of a class, or None where there is no such class, which LightningCLI says."""
+    try:
+        cls = resolve_name(class_path)
+        return set(ArgumentParser().add_class_arguments(cls, fail_untyped=False))
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return None
