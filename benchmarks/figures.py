@@ -7,6 +7,8 @@ The figures of the results are drawn from the tables in the page, so that no num
 """
 
 import argparse
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -178,10 +180,16 @@ def _plain(axes: Axes) -> None:
 # -- files
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure; the same one gives the same file."""
+def sign(tables: dict[str, Table]) -> str:
+    """What a figure holds of the tables that it was drawn from, so that a test sees an old one."""
+    text = json.dumps(tables, sort_keys=True)
+    return f"tables {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def save(figure: Figure, path: Path, source: str) -> None:
+    """Writes a figure and what it was drawn from; the same one gives the same file."""
     with matplotlib.rc_context({"svg.hashsalt": "lightning_ltts"}):
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path, metadata={"Date": None, "Source": source})
     print(path)
 
 
@@ -204,11 +212,11 @@ def main() -> None:
     of_page.add_argument("-o", "--output", type=Path, default=DOCS, help="folder")
     given = parser.parse_args()
     if given.kind == "accuracy":
-        save(accuracy(given.run), given.output)
+        save(accuracy(given.run), given.output, f"{given.run}")
         return
     tables = read_tables(PAGE)
     for name, draw in FIGURES.items():
-        save(draw(tables), given.output / name)
+        save(draw(tables), given.output / name, sign(tables))
 
 
 if __name__ == "__main__":
