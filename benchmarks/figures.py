@@ -16,9 +16,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import summarize
-
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "results.md"
 # the palette of Okabe and Ito, which colour-blind readers can tell apart
@@ -27,42 +24,16 @@ COLORS = {
     "greedy": "#000000",
     "majority": "#E69F00",
     "weighted_vote": "#0072B2",
-    "agreeing_best_of_n": "#009E73",
     "best_of_n": "#D55E00",
 }
 TITLES = {
     "coverage": "coverage (the oracle)",
     "majority": "majority",
     "weighted_vote": "weighted vote",
-    "agreeing_best_of_n": "agreeing best-of-N",
     "best_of_n": "best-of-N",
 }
 
 Table = list[dict[str, str]]
-
-
-# -- of a finished run
-
-
-def accuracy(run: Path) -> Figure:
-    """Accuracy against the number of samples N, one line per selection; greedy as a level."""
-    summary = summarize(read_rows(run))
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    greedy = 100 * summary["greedy"]
-    axes.axhline(greedy, color=COLORS["greedy"], linestyle=":", label=f"greedy ({greedy:.1f} %)")
-    for name, curve in summary.curves.items():
-        percent = [100 * value for value in curve.values()]
-        label = f"{TITLES.get(name, name)} ({percent[-1]:.1f} %)"
-        axes.plot(list(curve), percent, marker="o", color=COLORS.get(name), label=label)
-    sizes = list(next(iter(summary.curves.values())))
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set(xlabel="samples per problem, N", ylabel="accuracy, %")
-    axes.set_title(f"{summary.num_problems:,} held-out problems", loc="left")
-    _plain(axes)
-    figure.legend(loc="outside right center", frameon=False)
-    return figure
 
 
 # -- of the tables
@@ -180,6 +151,17 @@ def _plain(axes: Axes) -> None:
 # -- files
 
 
+def draw_run(run: Path, path: Path) -> None:
+    """Accuracy against the number of samples N of a finished run, as the package draws it."""
+    # here, because the figures of the tables need nothing of the package
+    from lightning_ltts.analysis.predictions import read_rows
+    from lightning_ltts.analysis.summary import summarize
+    from lightning_ltts.report.picture import write_svg
+
+    write_svg(summarize(read_rows(run)), path)
+    print(path)
+
+
 def sign(tables: dict[str, Table]) -> str:
     """What a figure holds of the tables that it was drawn from, so that a test sees an old one."""
     text = json.dumps(tables, sort_keys=True)
@@ -212,7 +194,7 @@ def main() -> None:
     of_page.add_argument("-o", "--output", type=Path, default=DOCS, help="folder")
     given = parser.parse_args()
     if given.kind == "accuracy":
-        save(accuracy(given.run), given.output, f"{given.run}")
+        draw_run(given.run, given.output)
         return
     tables = read_tables(PAGE)
     for name, draw in FIGURES.items():
