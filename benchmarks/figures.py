@@ -1,0 +1,205 @@
+"""The figures of README.md and docs/results.md, as SVG files in docs/.
+
+    python benchmarks/figures.py accuracy logs/demo/search   # of a finished run: accuracy against N
+    python benchmarks/figures.py results                     # of the tables in docs/results.md
+
+The figures of the results are drawn from the tables in the page, so that no number stands twice.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "results.md"
+# the palette of Okabe and Ito, which colour-blind readers can tell apart
+COLORS = {
+    "coverage": "#999999",
+    "greedy": "#000000",
+    "majority": "#E69F00",
+    "weighted_vote": "#0072B2",
+    "best_of_n": "#D55E00",
+}
+TITLES = {
+    "coverage": "coverage (the oracle)",
+    "majority": "majority",
+    "weighted_vote": "weighted vote",
+    "best_of_n": "best-of-N",
+}
+
+Table = list[dict[str, str]]
+
+
+# -- of the tables
+
+
+def read_tables(page: Path) -> dict[str, Table]:
+    """The tables of a page by the number in the heading above each, `### A1. ...`."""
+    tables: dict[str, Table] = {}
+    number, header = "", []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"#+ (A\d+)\.", line):
+            number, header = heading[1], []
+        if not number or not line.startswith("|") or line.startswith("|--"):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not header:
+            header = cells
+        else:
+            tables.setdefault(number, []).append(dict(zip(header, cells, strict=True)))
+    return tables
+
+
+def value(cell: str) -> float:
+    """The first number of a cell."""
+    return float(cell.split()[0])
+
+
+def settings(tables: dict[str, Table]) -> Figure:
+    """Majority, weighted vote, best-of-32 and coverage of every setting beside greedy decoding."""
+    votes = [row for row in tables["A1"] if row["LatentRM"] == "default"][::-1]
+    best = {row["setting, seed"]: row for row in tables["A2"] if row["LatentRM"] == "default"}
+    names = [row["setting, seed"] for row in votes]
+    figure = Figure(figsize=(7.2, 5), layout="constrained")
+    axes = figure.subplots()
+    series = {
+        "majority": [value(row["majority"]) for row in votes],
+        "best_of_n": [value(best[name]["best-of-32"]) for name in names],
+        "weighted_vote": [value(row["weighted vote"]) for row in votes],
+        "coverage": [value(row["coverage"]) for row in votes],
+    }
+    for place, row in enumerate(votes):
+        axes.plot([value(row["greedy"])] * 2, [place - 0.36, place + 0.36], color="black", lw=2)
+    axes.plot([], [], color="black", lw=2, label="greedy")
+    for (name, numbers), marker in zip(series.items(), "s^o|", strict=True):
+        style = {"marker": marker, "linestyle": "none", "color": COLORS[name], "alpha": 0.9}
+        axes.plot(numbers, range(len(names)), label=TITLES[name], markersize=7, **style)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="accuracy at N = 32, %")
+    _plain(axes)
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside upper left", ncols=5, frameon=False, handletextpad=0.3)
+    return figure
+
+
+def falling(tables: dict[str, Table]) -> Figure:
+    """Best-of-N against N, with the default LatentRM and with the paper's, on three reasoners."""
+    seeds = ("easy, small, 0", "easy, small, 1", "easy, small, 2")
+    greedy = {row["setting, seed"]: value(row["greedy"]) for row in tables["A1"]}
+    figure = Figure(figsize=(7.2, 3), layout="constrained")
+    for axes, seed in zip(figure.subplots(1, 3, sharey=True), seeds, strict=True):
+        axes.axhline(greedy[seed], color=COLORS["greedy"], linestyle=":", label="greedy")
+        for kind, color in (("default", COLORS["weighted_vote"]), ("paper", COLORS["best_of_n"])):
+            rows = (row for row in tables["A2"] if row["setting, seed"] == seed)
+            row = next(row for row in rows if row["LatentRM"] == kind)
+            numbers = [value(row[f"best-of-{n}"]) for n in (8, 32, 64)]
+            axes.plot((8, 32, 64), numbers, marker="o", color=color, label=f"LatentRM: {kind}")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks((8, 32, 64), ("8", "32", "64"))
+        axes.set_title(seed, loc="left", fontsize="medium")
+        axes.set(xlabel="N")
+        _plain(axes)
+    figure.axes[0].set(ylabel="accuracy of best-of-N, %")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure.legends[0].set_frame_on(False)
+    return figure
+
+
+# title, colour, marker, and where the labels stand, in points
+FAMILIES = {
+    "noise": ("Gaussian noise", "#0072B2", "o", (-4, 7)),
+    "dropout": ("dropout", "#D55E00", "^", (-6, -12)),
+    "held": ("dropout, one mask per trajectory", "#E69F00", "s", (4, -10)),
+    "prompt": ("dropout, prompt too", "#009E73", "D", (-4, 7)),
+}
+
+
+def samplers(tables: dict[str, Table]) -> Figure:
+    """Coverage against the accuracy of one sample, for every sampler and strength."""
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for family, (title, color, marker, shift) in FAMILIES.items():
+        rows = [row for row in tables["A9"] if _family(row["sampler"]) == family]
+        singles, covered = ([value(row[name]) for row in rows] for name in ("pass@1", "coverage"))
+        axes.plot(singles, covered, marker=marker, color=color, label=title)
+        for row, x, y in zip(rows, singles, covered, strict=True):
+            strength = next(part for part in re.findall(r"[\d.]+", row["sampler"]))
+            axes.annotate(strength, (x, y), shift, textcoords="offset points", fontsize=7)
+    axes.invert_xaxis()  # more noise to the right
+    axes.set(xlabel="accuracy of one sample, % (noise grows to the right)")
+    axes.set(ylabel="coverage of 32 samples, %")
+    _plain(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _family(sampler: str) -> str:
+    return "prompt" if "prompt" in sampler else sampler.split()[0]
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+# -- files
+
+
+def draw_run(run: Path, path: Path) -> None:
+    """Accuracy against the number of samples N of a finished run, as the package draws it."""
+    # here, because the figures of the tables need nothing of the package
+    from lightning_ltts.analysis.predictions import read_rows
+    from lightning_ltts.analysis.summary import summarize
+    from lightning_ltts.report.picture import write_svg
+
+    write_svg(summarize(read_rows(run)), path)
+    print(path)
+
+
+def sign(tables: dict[str, Table]) -> str:
+    """What a figure holds of the tables that it was drawn from, so that a test sees an old one."""
+    text = json.dumps(tables, sort_keys=True)
+    return f"tables {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def save(figure: Figure, path: Path, source: str) -> None:
+    """Writes a figure and what it was drawn from; the same one gives the same file."""
+    with matplotlib.rc_context({"svg.hashsalt": "lightning_ltts"}):
+        figure.savefig(path, metadata={"Date": None, "Source": source})
+    print(path)
+
+
+FIGURES = {
+    "results_settings.svg": settings,
+    "results_best_of_n.svg": falling,
+    "results_samplers.svg": samplers,
+}
+
+
+def main() -> None:
+    """Writes the figures that are asked for."""
+    options = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(**options)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    of_run = kinds.add_parser("accuracy", help="accuracy against N, of a finished run")
+    of_run.add_argument("run", type=Path, help="folder of the predictions")
+    of_run.add_argument("-o", "--output", type=Path, default=DOCS / "accuracy_against_n.svg")
+    of_page = kinds.add_parser("results", help="the figures of docs/results.md")
+    of_page.add_argument("-o", "--output", type=Path, default=DOCS, help="folder")
+    given = parser.parse_args()
+    if given.kind == "accuracy":
+        draw_run(given.run, given.output)
+        return
+    tables = read_tables(PAGE)
+    for name, draw in FIGURES.items():
+        save(draw(tables), given.output / name, sign(tables))
+
+
+if __name__ == "__main__":
+    main()
