@@ -1,4 +1,5 @@
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -12,6 +13,13 @@ from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.conftest import BACKBONES
 from tests.training.helpers import CURRICULUM, make_coconut, make_codi, make_colar, make_data, make_trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unfrozen() -> Iterator[None]:
+    """Afterwards the garbage collector looks after everything again."""
+    yield
+    gc.unfreeze()
 
 
 def make_module(method: str, family: str) -> ReasonerModule:
@@ -34,6 +42,8 @@ def loss_and_bytes(module: ReasonerModule) -> tuple[torch.Tensor, int]:
     module.__dict__["_trainer"] = type("Still", (), {"global_step": 0, "world_size": 1, "global_rank": 0})()
     module._fabric = None
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    gc.collect()
+    gc.freeze()  # what is there already does not count, and need not be looked through
     with saved_tensors_hooks(hold, lambda x: x):
         loss = module.loss_of(WordProblems("train", 8).load())
     gc.collect()
