@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,6 @@ from lightning_ltts import cli
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
-from lightning_ltts.training.latent_rm import LatentRMModule
 from tests.helpers import save_latent_rm, save_reasoner
 
 _SPEC = importlib.util.spec_from_file_location("study", Path(__file__).parent.parent / "benchmarks/study.py")
@@ -22,33 +22,72 @@ sys.modules["study"] = study  # dataclasses look their module up
 _SPEC.loader.exec_module(study)
 
 
-@pytest.mark.parametrize("row", list(study.ROWS))
-def test_rows(row: str, gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def made(
+    gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, tuple[Any, Any]]:
+    """What the commands of a row make: name of the module -> module and data, neither of which runs."""
     monkeypatch.chdir(tmp_path)
-    made: list = []
-    for command in ("fit", "predict"):
-        monkeypatch.setattr(Trainer, command, lambda self, model, datamodule=None, **kw: made.append((model, datamodule)))
-    setting = study.Setting("hard", "large", 3)
-    for folder, save, model in (("reasoner", save_reasoner, gpt2), (row, save_latent_rm, latent_rm)):
-        path = tmp_path / setting.folder / folder / "checkpoints" / "best.ckpt"
-        path.parent.mkdir(parents=True)
-        save(model, path)
+    made: dict[str, tuple[Any, Any]] = {}
+
+    def stop(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
+        made[type(model).__name__] = (model, datamodule)
 
     def run(command: list[str], check: bool) -> None:
         monkeypatch.setattr(sys, "argv", ["ltts", *command[3:]])
         cli.main()
 
+    for command in ("fit", "predict"):
+        monkeypatch.setattr(Trainer, command, stop)
     monkeypatch.setattr(study.subprocess, "run", run)
-    study.run(row, setting)
-    assert [type(model).__name__ for model, _ in made] == ["CoconutModule", "LatentRMModule", "LatentSearch"]
-    (reasoner, problems), (rm, mining), (search, _) = made
+    save_reasoner(gpt2, tmp_path / "r.ckpt")
+    save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
+    return made
+
+
+SETTING = study.Setting("hard", "large", 3)
+
+
+def keep(file: str, *finished: str) -> None:
+    """Puts the checkpoint where a row looks for it, and marks stages as finished, which are not run again."""
+    path = SETTING.folder / file / "checkpoints/best.ckpt"
+    path.parent.mkdir(parents=True)
+    path.hardlink_to("r.ckpt" if file == "reasoner" else "rm.ckpt")
+    for name in finished:
+        (SETTING.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (SETTING.folder / name).touch()
+
+
+def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
+    keep("reasoner")
+    keep("default")
+    study.run("default", SETTING)
+    assert list(made) == ["CoconutModule", "LatentRMModule", "LatentSearch"]
+    reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
     assert reasoner.curriculum.total_epochs == 8
-    assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)
+    expect_one_sampler(made)
+
+
+def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:
+    (_, mining), (search, _) = made["LatentRMModule"], made["LatentSearch"]
     assert repr(mining.sampler) == repr(search.sampler)
     assert search.num_samples == 64
-    assert isinstance(rm, LatentRMModule)
+
+
+@pytest.mark.parametrize("row", list(study.ROWS))
+def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
+    """All rows share the reasoner; a search differs from that of other rows by its sampler alone."""
+    own_sampler = bool(study.ROWS[row].sampler)
+    keep("reasoner", "reasoner.done")
+    keep(row, *([] if own_sampler else [f"{row}/search/summary.json"]))
+    study.run(row, SETTING)
+    rm, mining = made["LatentRMModule"]
+    assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)
     assert (rm.latent_rm.reference_mark is None) == (row.startswith(("paper", "answer", "probe", "random")))
+    assert ("LatentSearch" in made) == own_sampler
+    if own_sampler:
+        expect_one_sampler(made)
 
 
 def test_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -198,11 +198,12 @@ def shared_prefix_attention(
     layout, groups = key.layout, heads // kv_heads
     query = query * (width**-0.5 if scaling is None else scaling)
     query = query.reshape(rows, kv_heads, groups * length, width)
+    precise = torch.promote_types(query.dtype, torch.float32)  # half precision is too coarse for a softmax
 
     # prefix: all queries of a question against one copy of its keys, one matrix product
     grid = layout.to_grid(query, questions)  # (B, N, K, G*Q, d)
     stacked = grid.transpose(1, 2).flatten(2, 3)  # (B, K, N*G*Q, d)
-    scores = (stacked @ key.prefix.mT).float()
+    scores = (stacked @ key.prefix.mT).to(precise)
     if key.prefix_bias is not None:
         scores = scores + key.prefix_bias
     prefix_lse = scores.logsumexp(-1, keepdim=True)
@@ -212,7 +213,7 @@ def shared_prefix_attention(
         return layout.from_grid(x.unflatten(2, (layout.width, groups * length)).transpose(1, 2))
 
     # suffix: each row against its own keys
-    suffix_scores = (query @ key.suffix.mT).float()  # (R, K, G*Q, S)
+    suffix_scores = (query @ key.suffix.mT).to(precise)  # (R, K, G*Q, S)
     if length > 1:
         size = key.suffix.shape[2]
         causal = torch.ones(length, size, dtype=torch.bool, device=query.device).tril(size - length)

@@ -40,6 +40,6 @@ def test_splits_share_no_problem_whatever_the_seed() -> None:
 
 def test_difficulty_that_has_too_few_problems() -> None:
     with pytest.raises(ConfigError, match="different test problems"):
-        WordProblems("test", 5000, num_steps=1, max_number=4).load()
+        WordProblems("test", 400, num_steps=1, max_number=4).load()
     with pytest.raises(ConfigError, match="num_steps=0"):
         WordProblems("test", 5, num_steps=0)

@@ -1,4 +1,9 @@
-"""COCONUT and CODI against recorded runs: thoughts within 1e-5, tokens identical."""
+"""COCONUT and CODI against recorded runs: thoughts to the rounding of the recording, tokens identical.
+
+The recordings are in float32, and every thought is computed from those before it, so that their rounding grows: from 5e-7 of a
+thought's length (4 units in the last place) at the first to 3.5e-6 at the last. In float64 our own rounding is nothing beside
+it, and the comparison is the same on every processor. In float32, as it is used, ours is added, of the same size.
+"""
 
 from pathlib import Path
 
@@ -8,18 +13,26 @@ from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.sampling import Sampler
 from tests.golden.conftest import read, read_json
 from tests.golden.replay import ReplayDropout, ReplayNoise, rows_of_keys
 
 
-def expect_same(reasoner: LatentReasoner, sampler: object, samples: int, recorded: dict[str, Tensor]) -> None:
+ROUNDING = {torch.float64: 5e-6, torch.float32: 1e-5}  # of a thought's length
+
+
+def expect_same(reasoner: LatentReasoner, sampler: Sampler | None, samples: int, recorded: dict[str, Tensor]) -> None:
     ids, mask = recorded["input_ids"], recorded["attention_mask"]
     answers = recorded["sequences"][:, ids.shape[1] + 7 :]  # after six latents and the end marker
-    rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, samples, max_answer_tokens=answers.shape[1])  # type: ignore[arg-type]
-    difference = (rollouts.thoughts.flatten(0, 1) - recorded["latent_thoughts"]).abs().max()
-    assert difference < 1e-5
-    assert torch.equal(rollouts.answer_ids.flatten(0, 1), answers)
-    assert rollouts.answer_ids.unique(dim=1).numel() > 1
+    assert answers.unique(dim=1).numel() > 1
+    for dtype, rounding in ROUNDING.items():
+        engine = RolloutEngine(reasoner.to(dtype), sampler)
+        rollouts = engine.rollout(ids, mask, samples, max_answer_tokens=answers.shape[1])
+        thoughts = recorded["latent_thoughts"]
+        assert rollouts.thoughts.dtype == dtype
+        difference = (rollouts.thoughts.flatten(0, 1) - thoughts).norm(dim=-1) / thoughts.norm(dim=-1)
+        assert difference.max() < rounding
+        assert torch.equal(rollouts.answer_ids.flatten(0, 1), answers)
 
 
 @pytest.mark.parametrize("method", ["coconut", "codi"])
@@ -52,7 +65,7 @@ class TestRuns:
 
     def test_positions_do_not_count_pads(self, golden: Path, method: str) -> None:
         """In the published reward-model scripts they do (findings C2); a prompt alone must give what it gives in a batch."""
-        reasoner = load_reasoner(golden / method / "checkpoint")
+        reasoner = load_reasoner(golden / method / "checkpoint").to(torch.float64)
         recorded = read(golden / method / "golden.safetensors", "deterministic.")
         ids, mask = recorded["input_ids"], recorded["attention_mask"]
         assert not mask.bool().all()
@@ -60,7 +73,7 @@ class TestRuns:
         for i in range(len(ids)):
             alone = ids[i][mask[i].bool()][None]
             one = RolloutEngine(reasoner).rollout(alone, torch.ones_like(alone))
-            assert (one.thoughts[0] - together.thoughts[i]).abs().max() < 1e-5
+            assert (one.thoughts[0] - together.thoughts[i]).abs().max() < 1e-12
             assert torch.equal(one.answer_ids[0], together.answer_ids[i])
 
     def test_dropout_does_not_leak(self, golden: Path, method: str) -> None:

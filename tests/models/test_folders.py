@@ -15,7 +15,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_rea
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
-from tests.models.test_published import QUESTIONS, make_base
+from tests.models.helpers import QUESTIONS, make_base
 
 HEADS: dict[str, dict] = {
     "coconut": {},

@@ -52,6 +52,15 @@ def test_equals_full_attention(reasoner: LatentReasoner, owner: list[int]) -> No
     assert torch.allclose(actual, expected, atol=2e-5), (actual - expected).abs().max()
 
 
+def test_float64_stays_float64(gpt2: LatentReasoner) -> None:
+    """Softmax is in float32 at least, not at most."""
+    ids, mask = torch.tensor([[20, 21, 22], [0, 31, 32]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
+    owner, blocks = torch.tensor([0, 1, 1]), [torch.randn(3, 2, 32, dtype=torch.float64)]
+    reasoner = gpt2.to(torch.float64)
+    expected = by_repeating(reasoner, ids, mask, owner, blocks)
+    assert torch.allclose(by_shared_prefix(reasoner, ids, mask, owner, blocks), expected, atol=1e-12)
+
+
 def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> None:
     ids, mask = torch.tensor([[20, 21, 22], [30, 31, 32]]), torch.ones(2, 3, dtype=torch.long)
     with torch.no_grad():

@@ -11,44 +11,9 @@ import pytest
 from lightning_ltts import cli
 from lightning_ltts.report import page as report
 from lightning_ltts.report.runs import short_names
+from tests.report.helpers import write
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-
-
-def write(
-    folder: Path,
-    questions: int = 6,
-    samples: int = 4,
-    scored: bool = True,
-    kind: str = "mixed",
-    text: bool = False,
-    torn: bool = False,
-) -> Path:
-    """A prediction file; `kind` says whether samples are right, wrong or both."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for q in range(questions):
-        truth = f"Tom is a {q}pus." if text else str(q)
-        made = []
-        for n in range(samples):
-            right = kind == "right" or (kind == "mixed" and (q + n) % 3 != 0)
-            sample: dict = {"answer": truth if right else None if n % 2 else "999"}
-            if scored:
-                sample |= {"scores": [0.1 * n, 0.2 * right], "answer_score": 0.5 - 0.1 * n}
-            made.append(sample)
-        costs = {part: {"token_forwards": 10.0, "tree_nodes": 10.0} for part in ("prompt", "greedy", "sampling")}
-        row = {
-            "id": f"q-{q}",
-            "question": f"What is {q}? </script><b>",
-            "answer": truth,
-            "sampler": "GaussianNoise(std=0.6)",
-            "seed": 0,
-        }
-        lines.append(json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs}))
-    seconds = {"prompt": 0.1, "greedy": 0.1, "sampling": 1.0, "scoring": 0.5}
-    (folder / "predictions.timing.json").write_text(json.dumps({"seconds_per_question": seconds}))
-    (folder / "predictions.jsonl").write_text("\n".join(lines) + ("\n" if not torn else '\n{"id": "q-9", "ans'))
-    return folder
 
 
 def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -7,7 +7,7 @@ from lightning_ltts.analysis.thought_store import StoredThoughts, write_thoughts
 from lightning_ltts.report.runs import Run, load_runs
 from lightning_ltts.report.thought_figures import lens_tables, thought_figures
 from lightning_ltts.voting.adaptive import BetaStopping
-from tests.report.test_page import write
+from tests.report.helpers import write
 
 
 def make_runs(folder: Path, names: tuple[str, ...], samples: int = 4, kind: str = "mixed", still: bool = False) -> list[Run]:

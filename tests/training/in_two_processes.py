@@ -1,4 +1,7 @@
-"""A training in each of two processes, started by `torch.distributed.run`: FOLDER STRATEGY METHOD."""
+"""Trainings in each of two processes, one after the other, started by `torch.distributed.run`: FOLDER.
+
+All of them share one start, because importing the libraries takes longer than a tiny training.
+"""
 
 import sys
 from pathlib import Path
@@ -6,30 +9,42 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_ltts.errors import ConfigError
 from lightning_ltts.training.colar_grpo import ColarGrpoModule
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.start import Start
-from tests.training import test_coconut, test_codi, test_colar
+from tests.training.helpers import make_coconut, make_codi, make_colar, make_data, make_trainer
+
+METHODS = {"coconut": make_coconut, "codi": make_codi, "colar": make_colar}
+say = rank_zero_only(print)
 
 
-def make_module(method: str, folder: Path) -> ReasonerModule:
-    if method == "colar_grpo":  # goes on from what colar left
-        return ColarGrpoModule(Start(str(folder.parent / "colar/last.ckpt")), group_size=4, update_size=16, lr=1e-3)
-    return {"coconut": test_coconut, "codi": test_codi, "colar": test_colar}[method].make_module()
+def train(module: ReasonerModule, folder: Path, strategy: str) -> None:
+    """Ends with folder/STRATEGY/METHOD/last.ckpt; says the last accuracy."""
+    method = type(module).__name__
+    sharded = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    chosen = sharded if strategy == "fsdp" else "ddp"
+    trainer = make_trainer(folder / strategy / method, epochs=3, strategy=chosen, devices=2)
+    for callback in trainer.callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            callback.monitor = None
+    trainer.fit(module, datamodule=make_data(32))
+    say(strategy, method, "accuracy", float(trainer.callback_metrics["val/accuracy"]))
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    folder, strategy, method = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    sharded = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
-    trainer = test_coconut.make_trainer(folder, epochs=3, strategy=sharded if strategy == "fsdp" else "ddp", devices=2)
-    for callback in trainer.callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            callback.monitor = None
-    trainer.fit(make_module(method, folder), datamodule=test_coconut.make_data(32))
-    if trainer.is_global_zero:
-        print("accuracy", float(trainer.callback_metrics["val/accuracy"]))
+    folder = Path(sys.argv[1])
+    for strategy in ("ddp", "fsdp"):
+        for make in METHODS.values():
+            train(make(), folder, strategy)
+        start = Start(str(folder / strategy / "ColarModule/last.ckpt"))  # reinforcement goes on from it
+        try:
+            train(ColarGrpoModule(start, group_size=4, update_size=16, lr=1e-3), folder, strategy)
+        except ConfigError as error:
+            say(strategy, "refused:", error)
 
 
 if __name__ == "__main__":

@@ -4,51 +4,16 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_ltts import load_reasoner
 from lightning_ltts.data.problem_data import ProblemData
-from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.coconut import CoconutModule, text_of
-from lightning_ltts.training.curriculum import Curriculum
-from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
-
-NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-CURRICULUM = Curriculum(1, (1, 1))
-
-
-def make_module(family: str = "gpt2", max_number: int = 20) -> CoconutModule:
-    torch.manual_seed(0)
-    backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    return CoconutModule(Start(tokenizer=WordTokenizer(max_number), backbone=backbone), CURRICULUM, max_answer_tokens=4)
-
-
-def make_data(train: int = 64) -> ProblemData:
-    return ProblemData(
-        WordProblems("train", train),
-        WordProblems("valid", 8),
-        WordProblems("test", 8),
-        batch_size=16,
-        eval_batch_size=8,
-    )
-
-
-def make_trainer(folder: Path, epochs: int = 3, **options) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(folder, save_last=True, monitor="val/stage_and_accuracy", mode="max")
-    return pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        callbacks=[checkpoint, *options.pop("callbacks", [])],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
+from tests.training.helpers import CURRICULUM, make_data, make_trainer
+from tests.training.helpers import make_coconut as make_module
 
 
 @pytest.mark.parametrize("family", list(BACKBONES))

@@ -13,14 +13,8 @@ from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.codi import CodiModule, distillation
 from lightning_ltts.training.start import Lora, Start
 from tests.conftest import BACKBONES
-from tests.training.test_coconut import NO_DROPOUT, make_data, make_trainer
-
-
-def make_module(family: str = "gpt2", **options) -> CodiModule:
-    torch.manual_seed(0)
-    backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    start = Start(tokenizer=WordTokenizer(20), backbone=backbone, lora=options.pop("lora", None))
-    return CodiModule(start, num_thoughts=2, max_answer_tokens=4, **options)
+from tests.training.helpers import make_codi as make_module
+from tests.training.helpers import make_data, make_trainer
 
 
 def test_distillation_by_hand() -> None:

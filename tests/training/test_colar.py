@@ -5,21 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from lightning_ltts import RolloutEngine, load_reasoner
-from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import left_pad
-from lightning_ltts.training.colar import ColarModule
-from lightning_ltts.training.start import Start
-from tests.conftest import BACKBONES
-from tests.training.test_coconut import NO_DROPOUT, make_data, make_trainer
-
-
-def make_module(family: str = "gpt2", **options) -> ColarModule:
-    torch.manual_seed(0)
-    backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    settings = {"num_thoughts": 12, "max_answer_tokens": 4, "compression": 2, "prompt_template": "{question} {speed}\n"}
-    return ColarModule(Start(tokenizer=WordTokenizer(20), backbone=backbone), **{**settings, "embedding_std": 0.1, **options})
+from tests.training.helpers import make_colar as make_module
+from tests.training.helpers import make_data, make_trainer
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -1,4 +1,5 @@
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -11,15 +12,22 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.conftest import BACKBONES
-from tests.training import test_coconut, test_codi, test_colar
+from tests.training.helpers import CURRICULUM, make_coconut, make_codi, make_colar, make_data, make_trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unfrozen() -> Iterator[None]:
+    """Afterwards the garbage collector looks after everything again."""
+    yield
+    gc.unfreeze()
 
 
 def make_module(method: str, family: str) -> ReasonerModule:
     if method == "coconut":
-        module = test_coconut.make_module(family)
-        module.stage = test_coconut.CURRICULUM.stage_at(2)
+        module = make_coconut(family)
+        module.stage = CURRICULUM.stage_at(2)
         return module
-    return {"codi": test_codi, "colar": test_colar}[method].make_module(family=family)
+    return {"codi": make_codi, "colar": make_colar}[method](family)
 
 
 def loss_and_bytes(module: ReasonerModule) -> tuple[torch.Tensor, int]:
@@ -34,6 +42,8 @@ def loss_and_bytes(module: ReasonerModule) -> tuple[torch.Tensor, int]:
     module.__dict__["_trainer"] = type("Still", (), {"global_step": 0, "world_size": 1, "global_rank": 0})()
     module._fabric = None
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    gc.collect()
+    gc.freeze()  # what is there already does not count, and need not be looked through
     with saved_tensors_hooks(hold, lambda x: x):
         loss = module.loss_of(WordProblems("train", 8).load())
     gc.collect()
@@ -68,13 +78,13 @@ def test_dropout_is_drawn_once(tmp_path: Path) -> None:
     """Training with it ends in the weights that it ends in without, dropout and validation included."""
     ends = []
     for callbacks in ([], [GradientCheckpointing()]):
-        module = test_coconut.make_module()
+        module = make_coconut()
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.2
-        trainer = test_coconut.make_trainer(tmp_path / str(len(callbacks)), epochs=3, callbacks=callbacks)
+        trainer = make_trainer(tmp_path / str(len(callbacks)), epochs=3, callbacks=callbacks)
         torch.manual_seed(1)
-        trainer.fit(module, datamodule=test_coconut.make_data(32))
+        trainer.fit(module, datamodule=make_data(32))
         ends.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     assert torch.allclose(*ends, atol=1e-5)
 

@@ -17,7 +17,8 @@ from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.flat_accuracy import FlatAccuracy
 from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
-from tests.training.test_coconut import CURRICULUM, make_data, make_module, make_trainer
+from tests.training.helpers import CURRICULUM, make_data, make_trainer
+from tests.training.helpers import make_coconut as make_module
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_ltts import load_reasoner
+from lightning_ltts import cli, load_reasoner
 
 SMALL = (
     "experiment=methods/codi", "trainer.max_epochs=4", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
@@ -18,10 +19,23 @@ SMALL = (
 )  # fmt: skip
 
 
-def fit(folder: Path, *overrides: str) -> subprocess.Popen:
+def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """A run to its end, in this process."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-m", "lightning_ltts", "fit", *SMALL, "name=run", *overrides]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["ltts", "fit", *SMALL, "name=run", *overrides])
+    cli.main()
+
+
+def fit_until_killed(folder: Path, file: Path) -> None:
+    """A run in a process of its own, which is killed (SIGKILL) when the file is there."""
+    folder.mkdir()
+    command = [sys.executable, "-W", "ignore", "-m", "lightning_ltts", "fit", *SMALL, "name=run"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not file.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -35,19 +49,13 @@ def losses(folder: Path) -> dict[int, float]:
     return curve
 
 
-def test_same_curve_and_weights_after_a_kill(tmp_path: Path) -> None:
-    """Killed (SIGKILL) in the epoch after the first checkpoint, then begun again from it."""
-    whole = fit(tmp_path / "whole")
-    killed = fit(tmp_path / "killed")
+@pytest.mark.slow
+def test_same_curve_and_weights_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the epoch after the first checkpoint, then begun again from it."""
     last = tmp_path / "killed/logs/run/checkpoints/last.ckpt"
-    for _ in range(6000):
-        if last.exists() or killed.poll() is not None:
-            break
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    assert fit(tmp_path / "killed", f"ckpt_path={last}").wait() == 0
-    assert whole.wait() == 0
+    fit_until_killed(tmp_path / "killed", last)
+    fit(tmp_path / "killed", monkeypatch, f"ckpt_path={last}")
+    fit(tmp_path / "whole", monkeypatch)
     one, other = losses(tmp_path / "whole"), losses(tmp_path / "killed")
     assert len(one) == 24
     assert one == other

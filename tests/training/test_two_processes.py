@@ -9,40 +9,43 @@ import torch
 
 from lightning_ltts import load_reasoner
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two_processes")]  # all tests share one run
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.training.in_two_processes"
+SUPERVISED = ["CoconutModule", "CodiModule", "ColarModule"]
 
 
-def train(folder: Path, strategy: str, method: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have trained everything; `said` holds what they wrote."""
+    folder = tmp_path_factory.mktemp("runs")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--local_addr=localhost"]
-    return subprocess.run(
-        [*launch, "-m", SCRIPT, str(folder / strategy / method), strategy, method],
-        capture_output=True, text=True, cwd=ROOT, timeout=300,
-    )  # fmt: skip
+    done = subprocess.run([*launch, "-m", SCRIPT, str(folder)], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (folder / "said").write_text(done.stdout + done.stderr)
+    return folder
 
 
-@pytest.mark.parametrize("method", ["coconut", "codi", "colar"])
-def test_sharded_weights_end_as_replicated_ones(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", SUPERVISED)
+def test_sharded_weights_end_as_replicated_ones(method: str, folder: Path) -> None:
     """Also after validations, in which the processes generate for different times."""
-    ends = []
-    for strategy in ("ddp", "fsdp"):
-        done = train(tmp_path, strategy, method)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "effective batch 32" in done.stderr
-        ends.append(load_reasoner(tmp_path / strategy / method / "last.ckpt"))
+    ends = [load_reasoner(folder / strategy / method / "last.ckpt") for strategy in ("ddp", "fsdp")]
     for (name, one), (_, other) in zip(ends[0].named_parameters(), ends[1].named_parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5), name
 
 
-def test_reinforcement(tmp_path: Path) -> None:
+def test_what_is_said(folder: Path) -> None:
+    """The batch of both processes together, once for each run."""
+    said = (folder / "said").read_text()
+    runs = [(strategy, method) for strategy in ("ddp", "fsdp") for method in SUPERVISED] + [("ddp", "ColarGrpoModule")]
+    assert all(said.count(f"{strategy} {method} accuracy") == 1 for strategy, method in runs)
+    assert said.count("effective batch 32") == len(runs)
+
+
+def test_reinforcement(folder: Path) -> None:
     """It trains on replicated weights, which change, and refuses sharded ones."""
-    for method in ("colar", "colar_grpo"):
-        done = train(tmp_path, "ddp", method)
-        assert done.returncode == 0, done.stderr[-2000:]
-    before, after = (load_reasoner(tmp_path / "ddp" / x / "last.ckpt").state_dict() for x in ("colar", "colar_grpo"))
+    before, after = (load_reasoner(folder / "ddp" / x / "last.ckpt").state_dict() for x in ("ColarModule", "ColarGrpoModule"))
     assert max(float((before[name] - after[name]).abs().max()) for name in before) > 1e-4
-    (tmp_path / "fsdp").mkdir()
-    (tmp_path / "ddp/colar").rename(tmp_path / "fsdp/colar")
-    done = train(tmp_path, "fsdp", "colar_grpo")
-    assert done.returncode != 0
-    assert "reinforcement does not train sharded weights" in done.stderr
+    assert "fsdp refused: reinforcement does not train sharded weights" in (folder / "said").read_text()
+    assert not (folder / "fsdp/ColarGrpoModule").exists()
