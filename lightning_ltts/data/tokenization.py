@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -78,10 +77,6 @@ class BPETokenizer(TokenizerSource):
         problems = ProblemFiles([str(Path(path)) for path in self.paths], answers=self.answers).load()
         tokenizer.train_from_iterator(("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer)
         return wrap_tokenizer(tokenizer.to_str())
-
-
-# hyper-parameters in checkpoints hold these, and checkpoints are read in PyTorch's weights-only mode
-torch.serialization.add_safe_globals([WordTokenizer, BPETokenizer])
 
 
 def wrap_tokenizer(serialized: str, roles: Mapping[str, str | None] = ROLES) -> PreTrainedTokenizerFast:

@@ -1,8 +1,8 @@
 """Loading reasoners and LatentRMs from any source, and saving them as folders.
 
-Sources: the checkpoints that training writes, which describe their model by themselves (entry `ENTRY`); the folders that
-`save_folder` writes; and every published format (`published.py`), on this machine or on the Hugging Face Hub. Nothing that a
-source holds is executed.
+Sources: the checkpoints that training writes, which describe their model by themselves (entry
+`ENTRY`); the folders that `save_folder` writes; and every published format (`formats.py`), on this
+machine or on the Hugging Face Hub. Nothing that a source holds is executed.
 """
 
 import json
@@ -12,50 +12,61 @@ from typing import Any, Literal, overload
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from lightning_ltts.errors import CheckpointError, LTTSError
+from lightning_ltts.models.adapters import merge_lora
+from lightning_ltts.models.families import Family, family_of
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
-from lightning_ltts.models.published import Published, change_spec, merge_lora, read_published
-from lightning_ltts.models.weights import check_keys, fill_backbone, read_pickle, read_tensors
+from lightning_ltts.models.published import Published, change_spec, read_published
+from lightning_ltts.models.weights import (
+    State,
+    check_keys,
+    fill_backbone,
+    read_pickle,
+    read_tensors,
+    reason_of,
+)
 
 ENTRY = "lightning_ltts"
-
-
 FOLDER_ENTRY = "lightning_ltts.json"
-
-
 PROVENANCE = "provenance.json"
-
-
 Kind = Literal["reasoner", "latent_rm"]
-
-
 TITLES = {"reasoner": "latent reasoner", "latent_rm": "LatentRM"}
-
-
 _LOCAL_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".gguf")
-
-
 _HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt", "*.model"]
+VOCABULARY_HEAD = "backbone.lm_head.weight"
 
 
 def describe(kind: str, model: LatentReasoner | LatentRM, **changes: Any) -> dict[str, Any]:
-    """The checkpoint entry of a model that the LightningModule holds as attribute `kind`; `changes` override its spec."""
+    """The entry that describes a model in a checkpoint.
+
+    Args:
+        kind: the attribute that holds the model in its LightningModule: "reasoner" or "latent_rm".
+        model: the model to describe.
+        changes: fields of its specification that the checkpoint is to have instead.
+    """
     return {"kind": kind, "spec": {**asdict(model.spec), **changes}}
 
 
 def load_reasoner(
-    path: str | Path, base: str | Path | None = None, dtype: torch.dtype | None = None, **changes: Any
+    path: str | Path,
+    base: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    **changes: Any,
 ) -> LatentReasoner:
-    """The latent reasoner of a checkpoint, folder or Hub repository, on the CPU, in evaluation mode.
+    """The latent reasoner of a checkpoint, folder or Hub repository.
+
+    It is on the CPU, in evaluation mode.
 
     Args:
-        path: a file or folder of any known format, a name `owner/repository[@revision]` on the Hugging Face Hub, or
-            `hf://owner/repository/path/to/file`. A plain causal language model becomes an untrained reasoner.
-        base: the same for the model that gives configuration, tokenizer and missing weights, where `path` holds none.
-        dtype: of the weights; by default as they are stored.
+        path: a file or folder of any known format, a name `owner/repository[@revision]` on the
+            Hugging Face Hub, or `hf://owner/repository/path/to/file`. A plain causal language model
+            becomes an untrained reasoner.
+        base: the same for the model that gives configuration, tokenizer and missing weights, where
+            `path` holds none.
+        dtype: data type of the weights; by default the one they are stored in.
         changes: fields of `ReasonerSpec` to set otherwise, for instance num_thoughts=12.
 
     Raises:
@@ -66,7 +77,13 @@ def load_reasoner(
 
 
 def load_latent_rm(path: str | Path, dtype: torch.dtype | None = None) -> LatentRM:
-    """The LatentRM of a checkpoint, folder or Hub repository, on the CPU, in evaluation mode; see `load_reasoner`.
+    """The LatentRM of a checkpoint, folder or Hub repository.
+
+    It is on the CPU, in evaluation mode.
+
+    Args:
+        path: the source, in one of the forms that `load_reasoner` takes.
+        dtype: data type of the weights; by default the one they are stored in.
 
     Raises:
         CheckpointError: something is missing, damaged, unknown, or not a LatentRM's.
@@ -90,7 +107,7 @@ def _load(path: Any, kind: Kind, base: Any, dtype: Any, changes: dict[str, Any])
 
 
 def locate(name: str | Path) -> Path:
-    """The file or folder with this name, fetched from the Hugging Face Hub where it is not on this machine.
+    """The file or folder with this name, on this machine or fetched from the Hugging Face Hub.
 
     Raises:
         CheckpointError: it is nowhere.
@@ -99,23 +116,37 @@ def locate(name: str | Path) -> Path:
     if path.exists():
         return path
     file = text.removeprefix("hf://") if text.startswith("hf://") else None
-    if file is None and (path.is_absolute() or text.count("/") != 1 or path.suffix in _LOCAL_SUFFIXES or text[0] == "."):
+    local = path.is_absolute() or path.suffix in _LOCAL_SUFFIXES or text[0] == "."
+    if file is None and (local or text.count("/") != 1):
         raise CheckpointError(f"checkpoint {path} does not exist; train it first or give another path")
     owner, repository, *rest = (file or text).split("/")
     repository, _, revision = repository.partition("@")
     try:
         if rest:
-            return Path(hf_hub_download(f"{owner}/{repository}", "/".join(rest), revision=revision or None))
-        return Path(snapshot_download(f"{owner}/{repository}", revision=revision or None, allow_patterns=_HUB_FILES))
-    except Exception as error:  # no network, no such repository, no access: all mean that it cannot be had
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+            name = "/".join(rest)
+            file = hf_hub_download(f"{owner}/{repository}", name, revision=revision or None)
+            return Path(file)
+        folder = snapshot_download(f"{owner}/{repository}", revision=revision or None, allow_patterns=_HUB_FILES)
+        return Path(folder)
+    except Exception as error:  # no network, no such repository, no access: it cannot be had
         raise CheckpointError(
-            f"{text} is neither a file or folder here nor could it be fetched from the Hugging Face Hub ({reason})"
+            f"{text} is neither a file or folder here nor could it be fetched from the Hugging "
+            f"Face Hub ({reason_of(error, 150)})"
         ) from None
 
 
 def read_source(path: Path, base: Path | None, changes: dict[str, Any]) -> Published:
-    """A model of any known format as specification and weights; see `load_reasoner`."""
+    """A model of any known format as specification and weights.
+
+    Args:
+        path: a file or folder.
+        base: the file or folder that gives what `path` does not hold.
+        changes: fields of the specification to set otherwise.
+
+    Raises:
+        CheckpointError: something is missing, damaged or unknown.
+        ConfigError: the backbone's family or the method is not supported.
+    """
     if (path / FOLDER_ENTRY).is_file():
         return _read_folder(path, changes)
     if path.is_file() and path.suffix == ".ckpt":
@@ -127,19 +158,24 @@ def read_source(path: Path, base: Path | None, changes: dict[str, Any]) -> Publi
 
 def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, Any]) -> Published:
     entry = checkpoint[ENTRY]
-    if not isinstance(entry, dict) or entry.get("kind") not in TITLES or "state_dict" not in checkpoint:
+    known = isinstance(entry, dict) and entry.get("kind") in TITLES
+    if not known or "state_dict" not in checkpoint:
         raise CheckpointError(f"the entry '{ENTRY}' of {path} does not describe a model; train it again")
     prefix = f"{entry['kind']}."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    whole = checkpoint["state_dict"]
+    state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
     if "lora_alpha" in entry:
-        merge_lora(state, entry["spec"]["backbone"]["model_type"], str(path), entry["lora_alpha"])
+        family = family_of(entry["spec"]["backbone"]["model_type"])
+        merge_lora(state, family, str(path), entry["lora_alpha"])
     method = changes.get("method")
-    # a reasoner that goes on as one of another method starts with a new head, whose options are all given
+    # a reasoner that goes on as one of another method starts with a new head, whose options are
+    # all given
     new_head = entry["kind"] == "reasoner" and method is not None and method != entry["spec"]["method"]
     if new_head:
         entry = {**entry, "spec": {**entry["spec"], "thought_head": {}}}
-        state = {key: tensor for key, tensor in state.items() if not key.startswith("thought_head.")}
-    return Published("Lightning checkpoint", entry["kind"], _spec(entry, path, changes), state, {}, new_head)
+        state = {k: tensor for k, tensor in state.items() if not k.startswith("thought_head.")}
+    spec = _spec(entry, path, changes)
+    return Published("Lightning checkpoint", entry["kind"], spec, state, {}, new_head)
 
 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
@@ -153,12 +189,13 @@ def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
         names = entry["names"]
     except Exception as error:  # a damaged folder fails in many ways
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {str(error)[:200]}; export it again") from None
-    if not (isinstance(names, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in names)):
+    if not isinstance(names, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in names):
         raise CheckpointError(f"{path} is damaged: 'names' in {FOLDER_ENTRY} is not a list of pairs; export it again")
     state = {}
     for key, tensor in read_tensors(path).items():
-        ours = next((ours + key.removeprefix(theirs) for ours, theirs in names if key.startswith(theirs)), key)
-        state[ours] = tensor
+        prefixes = (pair for pair in names if key.startswith(pair[1]))
+        ours, theirs = next(prefixes, ("", ""))
+        state[ours + key.removeprefix(theirs)] = tensor
     return Published("folder", entry["kind"], _spec(entry, path, changes), state, {})
 
 
@@ -174,39 +211,64 @@ def _spec(entry: dict[str, Any], path: Path, changes: dict[str, Any]) -> Reasone
 
 
 def build_model(found: Published, source: str, dtype: torch.dtype | None) -> LatentReasoner | LatentRM:
-    """The model, using the tensors as they were read: weights in a file stay mapped to it and are not copied."""
-    spec = found.spec
-    model_class, body_class = (LatentReasoner, AutoModelForCausalLM) if found.kind == "reasoner" else (LatentRM, AutoModel)
-    try:
-        with torch.device("meta"):
-            empty = body_class.from_config(make_config(spec.backbone))
-        model: Any = model_class(spec, empty)
-    except LTTSError:
-        raise
-    except Exception as error:  # a configuration or tokenizer that does not fit fails in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(
-            f"configuration or tokenizer of {source} cannot be used: {type(error).__name__}: {reason}"
-        ) from None
+    """The model, with the tensors as they were read.
+
+    Weights in a file stay mapped to it and are not copied, unless `dtype` is another than theirs.
+
+    Args:
+        found: what was read.
+        source: the file or folder, for messages.
+        dtype: data type of the weights; by default the one they are stored in.
+
+    Raises:
+        CheckpointError: weights, configuration and tokenizer do not fit together.
+        ConfigError: the specification does not.
+    """
+    model, empty = _empty_model(found, source)
+    state = found.state
+    # which keys there must be
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    tied = found.kind == "reasoner" and empty.config.tie_word_embeddings
-    optional = {"backbone.lm_head.weight"} if tied else set()
-    head = found.state.get("backbone.lm_head.weight")
-    if tied and head is not None:
-        table = next(t for key, t in found.state.items() if key.endswith((".wte.weight", ".embed_tokens.weight")))
-        if head.shape != table.shape or not torch.equal(head, table):
-            raise CheckpointError(
-                f"{source} holds a vocabulary head that differs from the embeddings, although its configuration ties them"
-            )
-    if found.new_head:
-        optional |= {key for key in expected if key.startswith("thought_head.")}
-    check_keys(found.state, expected, optional, source, found.names)
-    in_body = {key.removeprefix("backbone."): t for key, t in found.state.items() if key.startswith("backbone.")}
+    optional = {key for key in expected if found.new_head and key.startswith("thought_head.")}
+    if found.kind == "reasoner" and empty.config.tie_word_embeddings:
+        optional.add(VOCABULARY_HEAD)
+        _check_tied(state, family_of(empty.config.model_type), source)
+    check_keys(state, expected, optional, source, found.names)
+    # the backbone is filled by transformers, which knows how; the rest is a plain module
+    prefix = "backbone."
+    in_body = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
     model.backbone = fill_backbone(empty, in_body, dtype)
     model.backbone.set_attn_implementation(empty.config._attn_implementation)
-    rest = {key: tensor for key, tensor in found.state.items() if not key.startswith("backbone.")}
+    rest = {key: tensor for key, tensor in state.items() if not key.startswith(prefix)}
     model.load_state_dict(rest, strict=False, assign=True)
     for name, child in model.named_children():
         if name != "backbone":
             child.to(model.backbone.dtype)
     return model.eval()
+
+
+def _empty_model(found: Published, source: str) -> tuple[Any, PreTrainedModel]:
+    """The model and its backbone, which has no weights yet."""
+    reasoner = found.kind == "reasoner"
+    try:
+        with torch.device("meta"):
+            body: Any = AutoModelForCausalLM if reasoner else AutoModel
+            empty = body.from_config(make_config(found.spec.backbone))
+        return (LatentReasoner if reasoner else LatentRM)(found.spec, empty), empty
+    except LTTSError:
+        raise
+    except Exception as error:  # a configuration or tokenizer that does not fit fails in many ways
+        raise CheckpointError(
+            f"configuration or tokenizer of {source} cannot be used: {type(error).__name__}: {reason_of(error)}"
+        ) from None
+
+
+def _check_tied(state: State, family: Family, source: str) -> None:
+    """Checks that a vocabulary head that is stored, though tied to the embeddings, equals them."""
+    head = state.get(VOCABULARY_HEAD)
+    table = state.get(f"backbone.{family.body}.{family.embedding}.weight")
+    if head is None or table is None:  # a missing table is found where all keys are checked
+        return
+    if head.shape != table.shape or not torch.equal(head, table):
+        raise CheckpointError(
+            f"{source} holds a vocabulary head that differs from the embeddings, although its configuration ties them"
+        )

@@ -4,51 +4,75 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, TypedDict, get_args
+from functools import partial
+from typing import Any, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.cache_utils import Cache
 
 from lightning_ltts.data.answers import Answer, Which, extract_answer
 from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_text, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.families import Family, Site, family_of
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
-from lightning_ltts.models.thought_heads import THOUGHT_HEADS
+from lightning_ltts.models.thought_heads import thought_head_of
 
-Site = Literal["attention_output", "mlp_output", "embedding"]
-
-# Where a sampler can act, per backbone family: a path inside each block, or inside the body for "embedding".
-_LLAMA_SITES: dict[Site, str] = {"attention_output": "self_attn.o_proj", "mlp_output": "mlp.down_proj"}
-SITES: dict[str, dict[Site, str]] = {
-    "gpt2": {"attention_output": "attn.c_proj", "mlp_output": "mlp.c_proj", "embedding": "drop"},
-    "llama": _LLAMA_SITES,
-    "qwen2": _LLAMA_SITES,
-    "qwen3": _LLAMA_SITES,
-}
-BLOCKS = {"gpt2": "h", "llama": "layers", "qwen2": "layers", "qwen3": "layers"}
-# entries of a configuration that say nothing about what the model computes
-_VOLATILE = ("transformers_version", "architectures", "_name_or_path", "torch_dtype", "dtype", "auto_map")
+# entries of a configuration that say nothing of what the model computes
+_VOLATILE = (
+    "transformers_version",
+    "architectures",
+    "_name_or_path",
+    "torch_dtype",
+    "dtype",
+    "auto_map",
+)
 
 
 @dataclass(frozen=True)
 class ReasonerSpec:
-    """All that fixes a latent reasoner except its weights; plain values, stored in every checkpoint."""
+    """All that fixes a latent reasoner except its weights; plain values, in every checkpoint.
 
-    method: str  # key of THOUGHT_HEADS
-    backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
-    tokenizer: str  # JSON text of the tokenizer
-    num_thoughts: int  # T, thoughts before the answer; the most there can be where `open_ended`
+    Args:
+        method: the method, whose thought head is the `ThoughtHead` of this name.
+        backbone: Hugging Face configuration, with its model_type.
+        tokenizer: JSON text of the tokenizer.
+        num_thoughts: T, thoughts before the answer; the most there can be where `open_ended`.
+        max_answer_tokens: tokens decoded after the last thought.
+        prompt_template: the prompt, with `{question}` in it.
+        answer_marker: the mark that the answer follows in a text (the last such mark).
+        answer_which: which number after the mark is the answer, or whether the text is; see
+            `extract_answer`.
+        open_ended: whether the model ends its thinking by predicting the end token, instead of
+            after T thoughts.
+        tokens: token of each role; that of `start` may be `None`.
+        add_special_tokens: whether a prompt gets the tokenizer's own first token (Llama's begin of
+            text).
+        suppressed_tokens: tokens that are never written in an answer.
+        thought_head: options of the thought head.
+    """
+
+    method: str
+    backbone: dict[str, Any]
+    tokenizer: str
+    num_thoughts: int
     max_answer_tokens: int = 16
     prompt_template: str = "{question}\n"
-    answer_marker: str = ANSWER_MARKER  # see `extract_answer`
+    answer_marker: str = ANSWER_MARKER
     answer_which: Which = "first"
-    open_ended: bool = False  # the model ends its thinking by predicting the end token; otherwise after T thoughts
-    tokens: dict[str, str | None] = field(default_factory=lambda: dict(ROLES))  # token string of each role; start may be None
-    add_special_tokens: bool = False  # whether a prompt gets the tokenizer's own first token (Llama's begin of text)
-    suppressed_tokens: list[str] = field(default_factory=list)  # never written in an answer
-    thought_head: dict[str, Any] = field(default_factory=dict)  # options of the head, see THOUGHT_HEADS
+    open_ended: bool = False
+    tokens: dict[str, str | None] = field(default_factory=lambda: dict(ROLES))
+    add_special_tokens: bool = False
+    suppressed_tokens: list[str] = field(default_factory=list)
+    thought_head: dict[str, Any] = field(default_factory=dict)
 
 
 class SpecChanges(TypedDict, total=False):
@@ -68,14 +92,15 @@ class SpecChanges(TypedDict, total=False):
 
 
 class LatentReasoner(nn.Module):
-    """Backbone, thought head and tokenizer behind one interface, whatever the method and backbone family.
+    """Backbone, thought head and tokenizer behind one interface, whatever the method and family.
 
-    A sequence is: prompt template, start token, thoughts, end token, answer text, end of sequence. Where there is no start
-    token, the template ends the prompt.
+    A sequence is: prompt template, start token, thoughts, end token, answer text, end of sequence.
+    Where there is no start token, the template ends the prompt.
 
     Args:
-        spec: what the reasoner is.
-        backbone: its causal language model; by default one with random weights, made from the specification.
+        spec: all that it is beside its weights.
+        backbone: its causal language model; by default one with random weights, made from the
+            specification.
 
     Raises:
         ConfigError: something in the specification is not known or does not fit together.
@@ -83,8 +108,7 @@ class LatentReasoner(nn.Module):
 
     def __init__(self, spec: ReasonerSpec, backbone: PreTrainedModel | None = None):
         super().__init__()
-        if spec.method not in THOUGHT_HEADS:
-            raise ConfigError(f"method '{spec.method}' is not known; use one of {', '.join(THOUGHT_HEADS)}")
+        head = thought_head_of(spec.method)
         if spec.num_thoughts < 0 or spec.max_answer_tokens < 1:
             raise ConfigError(
                 f"num_thoughts={spec.num_thoughts} must be at least 0 and max_answer_tokens={spec.max_answer_tokens} at least 1"
@@ -96,10 +120,10 @@ class LatentReasoner(nn.Module):
         self.backbone = backbone if backbone is not None else new_backbone(spec.backbone)
         self.backbone.set_attn_implementation(IMPLEMENTATION)
         self.spec = replace(spec, backbone=canonical(self.backbone.config))
-        self.family: str = spec.backbone["model_type"]
+        self.family: Family = family_of(self.spec.backbone["model_type"])
         self.tokenizer = wrap_tokenizer(spec.tokenizer, spec.tokens)
         try:
-            self.thought_head = THOUGHT_HEADS[spec.method](self.hidden_size, **spec.thought_head)
+            self.thought_head = head(self.hidden_size, **spec.thought_head)
         except TypeError as error:
             raise ConfigError(f"thought_head={spec.thought_head} does not fit the method '{spec.method}': {error}") from None
         self.start_id = None if spec.tokens.get("start") is None else self._id_of("start")
@@ -139,12 +163,14 @@ class LatentReasoner(nn.Module):
 
     def decode(self, ids: Tensor | list[int]) -> str:
         """The text of answer tokens, without special tokens and markers of thinking."""
-        kept = [i for i in (ids.tolist() if isinstance(ids, Tensor) else ids) if i not in self._hidden_ids]
+        numbers = ids.tolist() if isinstance(ids, Tensor) else ids
+        kept = [number for number in numbers if number not in self._hidden_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=True))
 
     def read_answer(self, ids: Tensor | list[int]) -> Answer | None:
         """The answer that answer tokens write, by the specification's rule."""
-        return extract_answer(self.decode(ids), self.spec.answer_marker, self.spec.answer_which)
+        spec = self.spec
+        return extract_answer(self.decode(ids), spec.answer_marker, spec.answer_which)
 
     # -- passes
 
@@ -167,8 +193,16 @@ class LatentReasoner(nn.Module):
         """Token ids (...) -> input embeddings (..., d)."""
         return self.backbone.get_input_embeddings()(ids)
 
-    def read(self, inputs: Tensor, positions: Tensor, cache: Cache, attention_mask: Tensor | None = None) -> Tensor:
+    def read(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        cache: Cache,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
         """One pass over inputs (R, L, d) at position ids (R, L), appended to `cache`.
+
+        `attention_mask` covers what is in the cache already, too; by default all of it is read.
 
         Returns the hidden states (R, L, d) after the final norm; other layers' states are not kept.
         """
@@ -187,16 +221,20 @@ class LatentReasoner(nn.Module):
     @property
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks, first to last."""
-        return list(self.backbone.base_model.get_submodule(BLOCKS[self.family]).children())
+        return list(self.backbone.base_model.get_submodule(self.family.blocks).children())
 
     def modules_at(self, sites: Iterable[Site]) -> list[nn.Module]:
-        """The modules whose outputs are these sites, block by block."""
-        body, table, modules = self.backbone.base_model, SITES[self.family], []
+        """The modules whose outputs are these sites, block by block.
+
+        Raises:
+            ConfigError: the backbone's family has no such site.
+        """
+        body, paths, modules = self.backbone.base_model, self.family.sites, []
         for site in sites:
-            if site not in table:
-                raise ConfigError(f"the {self.family} family has no site '{site}'; it has {', '.join(table)}")
+            if site not in paths:
+                raise ConfigError(f"the {self.family.model_type} family has no site '{site}'; it has {', '.join(paths)}")
             blocks = [body] if site == "embedding" else self.blocks
-            modules += [block.get_submodule(table[site]) for block in blocks]
+            modules += [block.get_submodule(paths[site]) for block in blocks]
         return modules
 
 
@@ -207,24 +245,26 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
         ConfigError: the family is not supported.
     """
     options = dict(options)
-    family = options.pop("model_type", None)
-    if family not in SITES:
-        raise ConfigError(f"backbone model_type '{family}' is not supported; use one of {', '.join(SITES)}")
-    config = AutoConfig.for_model(family, **options)
+    family = family_of(options.pop("model_type", None))
+    config = AutoConfig.for_model(family.model_type, **options)
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
         raise ConfigError("a backbone with sliding-window attention is not supported; set use_sliding_window to false")
     return config
 
 
 def canonical(config: PreTrainedConfig) -> dict[str, Any]:
-    """What a configuration sets apart from its class's defaults, as plain values; `make_config` reads it."""
+    """What a configuration sets apart from its class's defaults, as `make_config` reads it."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_diff_dict()))
     plain["model_type"] = config.model_type
     return {key: value for key, value in sorted(plain.items()) if key not in _VOLATILE}
 
 
 def new_backbone(config: dict[str, Any]) -> PreTrainedModel:
-    """A causal language model with random weights from a Hugging Face configuration given as a dictionary."""
+    """A causal language model with random weights from a Hugging Face configuration.
+
+    Raises:
+        ConfigError: the family is not supported.
+    """
     return AutoModelForCausalLM.from_config(make_config(config))
 
 
@@ -236,7 +276,19 @@ def new_reasoner(
     max_answer_tokens: int = 16,
     **spec: Any,
 ) -> LatentReasoner:
-    """An untrained reasoner whose vocabulary is the tokenizer's; `spec` are further fields of its specification."""
+    """An untrained reasoner whose vocabulary is the tokenizer's.
+
+    Args:
+        method: the method, for instance "coconut".
+        backbone: Hugging Face configuration, with its model_type.
+        tokenizer: one with all tokens that the specification names.
+        num_thoughts: T, thoughts before the answer.
+        max_answer_tokens: tokens decoded after the last thought.
+        spec: further fields of its specification.
+
+    Raises:
+        ConfigError: something is not known or does not fit together.
+    """
     config = {**backbone, "vocab_size": len(tokenizer)}
     config |= {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config["pad_token_id"] = tokenizer.pad_token_id
@@ -246,19 +298,21 @@ def new_reasoner(
 
 def left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Token id lists -> ids (B, L) and attention mask (B, L), padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    pad = partial(pad_sequence, batch_first=True, padding_side="left")
+    return pad(tensors, padding_value=pad_id), pad([torch.ones_like(row) for row in tensors])
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:
-    """Position of every token (B, L): counted over real tokens only, so that padding never changes a result."""
+    """Attention mask (B, L) -> position of every token (B, L).
+
+    Real tokens alone are counted, so that padding never changes a result.
+    """
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def align_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Prompts (B, L) padded on any side -> the same padded on the left, as everything here reads them."""
+    """Prompts (B, L) padded on any side -> the same padded on the left, as all here reads them."""
     if bool(attention_mask[:, -1].all()):
         return ids, attention_mask
     order = attention_mask.argsort(dim=1, stable=True)
@@ -266,7 +320,7 @@ def align_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash of specification and weights: two models with the same one give the same trajectories."""
+    """A hash of specification and weights: models that share it give the same trajectories."""
     spec: Any = model.spec
     digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -11,8 +11,6 @@ from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedMo
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import (
-    BLOCKS,
-    SITES,
     LatentReasoner,
     align_left,
     canonical,
@@ -155,13 +153,13 @@ class LatentRM(nn.Module):
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, **options))
         model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
-        blocks = BLOCKS[reasoner.family]
+        blocks = reasoner.family.blocks
         added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))
         assert not unmatched.unexpected_keys
         assert all(key.startswith(added) for key in unmatched.missing_keys)
         for block in list(model.backbone.get_submodule(blocks).children())[layers:]:
             for site in ("attention_output", "mlp_output"):
-                for parameter in block.get_submodule(SITES[reasoner.family][site]).parameters():
+                for parameter in block.get_submodule(reasoner.family.sites[site]).parameters():
                     nn.init.zeros_(parameter)
         return model
 

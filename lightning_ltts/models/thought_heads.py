@@ -1,15 +1,65 @@
-"""From the last hidden state to the thought that is fed back. A new kind of reasoner is one more class here."""
+"""From the last hidden state to the thought that is fed back.
+
+A new method of latent reasoning is one more subclass of `ThoughtHead`: how checkpoints, folders and
+published models call it and its options stands on the class.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.families import FAMILIES
+
+THOUGHT_HEADS: dict[str, type["ThoughtHead"]] = {}  # by method; subclasses enter themselves
 
 
 class ThoughtHead(nn.Module):
-    """From the last hidden state to the thought that is fed back: (..., d) -> (..., d)."""
+    """What makes a thought (..., d) of a hidden state (..., d) after the final norm.
+
+    The first argument of a subclass is `width`, the d of the backbone. All others are options,
+    plain values that a checkpoint holds as `thought_head` of its `ReasonerSpec`.
+
+    Attributes:
+        method: the method's name in `ReasonerSpec.method`; a class that sets it is known by it.
+        prefix: the beginning of the names of its weights in exported folders.
+    """
+
+    method: ClassVar[str]
+    prefix: ClassVar[str] = "thought_head"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "method" in vars(cls):
+            THOUGHT_HEADS[cls.method] = cls
 
     def spread(self, hidden: Tensor) -> Tensor | None:
-        """Hidden states (..., d) -> the standard deviation (..., d) that was learned around the thought; `None` for none."""
+        """The standard deviation that was learned around the thought, for samplers to draw with.
+
+        Args:
+            hidden: (..., d) hidden states.
+
+        Returns (..., d), or `None` for a head that has not learned any.
+        """
         return None
+
+    def config_entries(self) -> dict[str, Any]:
+        """What the configuration of an exported folder says about the head, for other programs."""
+        return {}
+
+    @classmethod
+    def published_options(cls, state: Mapping[str, Tensor], config: PreTrainedConfig) -> dict[str, Any]:
+        """The options of a published head, as far as its weights and configuration say them.
+
+        Args:
+            state: its weights, named as in this class; empty where a new head is to be made.
+            config: the configuration of the published model.
+        """
+        return {}
 
 
 class CoconutHead(ThoughtHead):
@@ -18,6 +68,8 @@ class CoconutHead(ThoughtHead):
     Args:
         width: d, hidden units of the backbone.
     """
+
+    method = "coconut"
 
     def __init__(self, width: int):
         super().__init__()
@@ -33,19 +85,46 @@ class CodiHead(ThoughtHead, nn.Sequential):
     Args:
         width: d, hidden units of the backbone and size of a thought.
         hidden_size: units between the two layers; d where it is not given.
-        dropout: in training, on its input.
+        dropout: probability of dropping an element of its input in training.
     """
+
+    method = "codi"
+    prefix = "projector"
 
     def __init__(self, width: int, hidden_size: int | None = None, dropout: float = 0.0):
         inner = width if hidden_size is None else hidden_size
-        super().__init__(nn.Dropout(dropout), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width), nn.LayerNorm(width))
+        super().__init__(
+            nn.Dropout(dropout),
+            nn.Linear(width, inner),
+            nn.GELU(),
+            nn.Linear(inner, width),
+            nn.LayerNorm(width),
+        )
+        self.hidden_size = inner
+        self.dropout = dropout
+
+    def config_entries(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "projector": True,
+            "projector_hidden_size": self.hidden_size,
+            "projector_dropout": self.dropout,
+        }
+
+    @classmethod
+    def published_options(  # noqa: D102
+        cls, state: Mapping[str, Tensor], config: PreTrainedConfig
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {"dropout": float(getattr(config, "projector_dropout", 0.0))}
+        if "1.weight" in state:
+            options["hidden_size"] = state["1.weight"].shape[0]
+        return options
 
 
 class ColarHead(ThoughtHead):
-    """CoLaR: a latent head that predicts a compressed embedding, in units of the embeddings' standard deviation.
+    """CoLaR: a latent head that predicts a compressed embedding (arXiv 2505.16552, section 3).
 
-    The published models feed its mean back; one trained with a learned spread can be sampled from, see `LearnedSpread`
-    (arXiv 2505.16552, section 3).
+    It works in units of the embeddings' standard deviation. The published models feed its mean
+    back; one trained with a learned spread can be sampled from, see `LearnedSpread`.
 
     Args:
         width: d, hidden units of the backbone and size of a thought.
@@ -54,10 +133,20 @@ class ColarHead(ThoughtHead):
         spread: whether it has a learned spread.
     """
 
-    def __init__(self, width: int, embedding_std: float, intermediate_size: int | None = None, spread: bool = False):
+    method = "colar"
+    prefix = "lt_head"
+
+    def __init__(
+        self,
+        width: int,
+        embedding_std: float,
+        intermediate_size: int | None = None,
+        spread: bool = False,
+    ):
         super().__init__()
         inner = width if intermediate_size is None else intermediate_size
         self.embedding_std = embedding_std
+        self.intermediate_size = inner
         self.fc = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, inner), nn.LayerNorm(inner))
         self.mean = nn.Linear(inner, width)
         self.log_std = nn.Linear(inner, width) if spread else None
@@ -67,8 +156,45 @@ class ColarHead(ThoughtHead):
         return self.mean(self.fc(hidden)) * self.embedding_std
 
     def spread(self, hidden: Tensor) -> Tensor | None:
-        """(..., d) -> (..., d), the standard deviation around the mean; `None` where it was not learned."""
-        return None if self.log_std is None else torch.exp(self.log_std(self.fc(hidden))) * self.embedding_std
+        """(..., d) -> (..., d), the standard deviation around the mean; `None` if not learned."""
+        if self.log_std is None:
+            return None
+        return torch.exp(self.log_std(self.fc(hidden))) * self.embedding_std
+
+    def config_entries(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "latent_intermediate_size": self.intermediate_size,
+            "latent_embedding_std": self.embedding_std,
+        }
+
+    @classmethod
+    def published_options(  # noqa: D102
+        cls, state: Mapping[str, Tensor], config: PreTrainedConfig
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {"spread": "log_std.weight" in state}
+        if "fc.0.weight" in state:
+            options["intermediate_size"] = state["fc.0.weight"].shape[0]
+        std = getattr(config, "latent_embedding_std", None)
+        if not std and config.model_type in FAMILIES:
+            std = FAMILIES[config.model_type].embedding_std.get(config.hidden_size)
+        if std:
+            options["embedding_std"] = std
+        return options
 
 
-THOUGHT_HEADS: dict[str, type[ThoughtHead]] = {"coconut": CoconutHead, "codi": CodiHead, "colar": ColarHead}
+def thought_head_of(method: str) -> type[ThoughtHead]:
+    """The thought head of a method.
+
+    Raises:
+        ConfigError: no class has this method.
+    """
+    if method not in THOUGHT_HEADS:
+        raise ConfigError(f"method '{method}' is not known; use one of {', '.join(THOUGHT_HEADS)}")
+    return THOUGHT_HEADS[method]
+
+
+def required_options(head: type[ThoughtHead]) -> list[str]:
+    """The names of the options without which a thought head cannot be made."""
+    _, *options = inspect.signature(head).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [o.name for o in options if o.default is o.empty and o.kind not in variable]

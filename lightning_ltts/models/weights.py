@@ -20,7 +20,8 @@ from lightning_ltts.errors import CheckpointError
 
 State = dict[str, Tensor]
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
-# Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data, admitted by name.
+# Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,
+# admitted by name while a file is read. `lightning_ltts/__init__.py` admits this package's classes.
 _PLAIN_CLASSES = (
     "omegaconf.nodes.AnyNode", "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
     "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata", "collections.defaultdict",
@@ -38,28 +39,30 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist; train it first or give another path")
     try:
         with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
-            # not memory-mapped: training overwrites checkpoints in place, and a mapped file must not shrink
+            # not memory-mapped: training overwrites checkpoints in place, and a mapped file must
+            # not shrink
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
             raise CheckpointError(
-                f"{path} is refused: it would run or create '{foreign.group(1)}' when it is read, and a checkpoint may hold "
-                "only tensors and plain values"
+                f"{path} is refused: it would run or create '{foreign.group(1)}' when it is read, "
+                "and a checkpoint may hold only tensors and plain values"
             ) from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch's own advice would be to read it without restrictions
+        reason = reason_of(error)
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's own advice would be to read it without restrictions
             reason = "not a file of tensors that PyTorch saved"
-        raise CheckpointError(
-            f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason[:200]})"
-        ) from None
+        raise CheckpointError(f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason})") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, but a dictionary of tensors is needed")
     return content
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files that hold a model's weights: `path` itself, or those of a folder, shards by their index.
+    """The files that hold a model's weights: `path` itself, or those of a folder.
+
+    The shards of a folder are those that its index names.
 
     Raises:
         CheckpointError: the folder has none, or lacks a shard.
@@ -84,7 +87,9 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def read_tensors(path: Path) -> State:
-    """All tensors of a file or folder (safetensors are memory-mapped); of a Lightning checkpoint, its state dict.
+    """All tensors of a file or folder; of a Lightning checkpoint, those of its state dict.
+
+    Safetensors are mapped into memory and not copied.
 
     Raises:
         CheckpointError: something cannot be read or is not a tensor.
@@ -109,25 +114,30 @@ def read_tensors(path: Path) -> State:
 
 
 def check_keys(
-    state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], optional: set[str], source: str, names: Mapping[str, str]
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
+    optional: set[str],
+    source: str,
+    names: Mapping[str, str],
 ) -> None:
     """Compares a state with what the model needs.
 
     Args:
-        state: what there is.
-        expected: shape of every key of the model.
+        state: the weights there are.
+        expected: the shape of every key of the model.
         optional: keys that may be missing (a head tied to the embeddings).
-        source: for messages.
-        names: key of `state` -> what it is called in the file.
+        source: the file or folder, for messages.
+        names: key of `state` -> its name in the file.
 
     Raises:
-        CheckpointError: naming the first key that is unknown, missing or of another shape, and what was expected.
+        CheckpointError: naming the first key that is unknown, missing or of another shape, and what
+            was expected.
     """
     for key, tensor in state.items():
         if key not in expected:
             raise CheckpointError(
-                f"{source} holds the key '{names.get(key, key)}', which this kind of model does not have; expected keys are "
-                f"such as '{next(iter(expected))}'"
+                f"{source} holds the key '{names.get(key, key)}', which this kind of model does "
+                f"not have; expected keys are such as '{next(iter(expected))}'"
             )
         if tensor.shape != expected[key]:
             raise CheckpointError(
@@ -139,15 +149,19 @@ def check_keys(
 
 
 def fill_backbone(backbone: PreTrainedModel, state: State, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """A model like `backbone` (which may be on the meta device) with these weights, which are used and not copied."""
-    kept = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
+    """A model like `backbone`, which may be on the meta device, with these weights.
+
+    The tensors are used as they are and not copied, unless `dtype` is another than theirs.
+    """
+    stored = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+    dtype = dtype or next(stored, torch.float32)
     with quiet_transformers():
-        return type(backbone).from_pretrained(None, config=backbone.config, state_dict=dict(state), dtype=dtype or kept)
+        return type(backbone).from_pretrained(None, config=backbone.config, state_dict=dict(state), dtype=dtype)
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without the progress bars of loading, which takes a second."""
+    """Hides transformers' progress bars while weights load."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -155,6 +169,11 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+def reason_of(error: Exception, length: int = 200) -> str:
+    """What an error says, for a message of one line: its first line, cut, or else its class."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:length]
 
 
 def _class(name: str) -> Any:

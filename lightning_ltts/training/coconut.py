@@ -1,42 +1,43 @@
 """Training a COCONUT reasoner: explicit steps give way to thoughts, stage by stage (arXiv 2412.06769)."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from transformers import DynamicCache
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.errors import CheckpointError, ConfigError, DataError
+from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.models.checkpoints import ENTRY
-from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
+from lightning_ltts.models.latent_lm import SpecChanges
 from lightning_ltts.sampling.keyed_random import fold, uniform
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.curriculum import Curriculum, Stage
 from lightning_ltts.training.reasoner import ReasonerModule
-from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.sequences import Encoded, think
 from lightning_ltts.training.start import Start
 
 
 class CoconutModule(ReasonerModule):
     """A COCONUT reasoner, trained through a staged curriculum.
 
-    A curriculum without latent stages trains explicit chain of thought (`drop_all_steps: false`), the usual first part of a
-    recipe from a pretrained model, or an answer without any thought (`true`), the baseline.
+    A curriculum without latent stages trains explicit chain of thought (`drop_all_steps: false`),
+    the usual first part of a recipe from a pretrained model, or an answer without any thought
+    (`true`), the baseline.
 
     Args:
-        start: a pretrained model, a chain-of-thought checkpoint, or a tokenizer and a backbone for random weights.
+        start: a pretrained model, a chain-of-thought checkpoint, or a tokenizer and a backbone for
+            random weights.
         curriculum: epochs per stage; they should add up to the trainer's max_epochs.
         max_answer_tokens: tokens decoded after the last thought.
         spec: further fields of the reasoner's specification.
-        uniform_prob: share of batches that are trained in a stage drawn evenly from all, against forgetting.
+        uniform_prob: share of batches that are trained in a stage drawn evenly from all, against
+            forgetting.
         reset_optimizer: forget the moments of AdamW when a stage begins.
-        lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        warmup: share of all steps in which the learning rate rises.
-        schedule: what it does after that.
+        optimization: learning rate and so on, as `ReasonerModule` has them.
+
+    Raises:
+        ConfigError: an option that cannot be, or `spec` contradicts the others.
     """
 
     def __init__(
@@ -47,22 +48,15 @@ class CoconutModule(ReasonerModule):
         spec: SpecChanges | None = None,
         uniform_prob: float = 0.0,
         reset_optimizer: bool = False,
-        lr: float = 2e-3,
-        weight_decay: float = 0.01,
-        warmup: float = 0.05,
-        schedule: Literal["cosine", "constant"] = "cosine",
+        **optimization: Any,
     ):
         if not 0 <= uniform_prob <= 1:
             raise ConfigError(f"model.init_args.uniform_prob={uniform_prob} must be between 0 and 1")
-        thoughts = curriculum.last.num_thoughts
-        if (spec or {}).get("num_thoughts", thoughts) != thoughts:
-            raise ConfigError(
-                f"spec.num_thoughts={(spec or {})['num_thoughts']} does not fit the curriculum, which ends with {thoughts} "
-                "thoughts (stages x thoughts_per_step); leave it out"
-            )
-        options = {**(spec or {}), "num_thoughts": thoughts, "max_answer_tokens": max_answer_tokens}
-        super().__init__(start.build("coconut", options), start, lr, weight_decay, warmup, schedule)
-        self.save_hyperparameters()
+        fixed = {
+            "num_thoughts": curriculum.last.num_thoughts,
+            "max_answer_tokens": max_answer_tokens,
+        }
+        super().__init__(start.build("coconut", fixed, spec), start, **optimization)
         self.curriculum = curriculum
         self.uniform_prob = uniform_prob
         self.reset_optimizer = reset_optimizer
@@ -72,11 +66,11 @@ class CoconutModule(ReasonerModule):
 
     @property
     def num_thoughts(self) -> int:
-        """Those of the current stage."""
+        """Thoughts of the current stage."""
         return self.stage.num_thoughts
 
     def on_fit_start(self) -> None:
-        """Says what will be trained, and refuses problems without the steps that the curriculum is about.
+        """Says what will be trained, and refuses problems without steps to turn into thoughts.
 
         Raises:
             DataError: such a problem.
@@ -85,13 +79,10 @@ class CoconutModule(ReasonerModule):
         epochs = self.trainer.max_epochs or 0
         stages = [self.curriculum.stage_at(epoch) for epoch in range(epochs)]
         if any(stage.skipped_steps is not None for stage in stages):
-            problems: list[Problem] = self.trainer.datamodule.problems["train"]  # type: ignore[attr-defined]
-            bare = [problem for problem in problems if not problem.steps]
-            if bare:
-                raise DataError(
-                    f"{bare[0].source} has no steps, which the curriculum is about ({len(bare)} of {len(problems)} have "
-                    "none); give problems with steps, or train with cot_epochs=0 and a single stage"
-                )
+            self.require_steps(
+                "for the curriculum to write out and turn into thoughts",
+                "give problems with steps, or train with cot_epochs=0 and a single stage",
+            )
         for epoch, stage in enumerate(stages):
             if epoch == 0 or stage != stages[epoch - 1]:
                 rank_zero_info(f"from epoch {epoch}: {stage}")
@@ -112,7 +103,7 @@ class CoconutModule(ReasonerModule):
         """Restores the stage.
 
         Raises:
-            CheckpointError: see `ReasonerModule`; or the curriculum has no such stage.
+            CheckpointError: it does not fit this run, or the curriculum has no such stage.
         """
         super().on_load_checkpoint(checkpoint)
         epochs = range(self.curriculum.total_epochs + 1)
@@ -125,7 +116,10 @@ class CoconutModule(ReasonerModule):
     # -- training
 
     def loss_of(self, batch: list[Problem]) -> Tensor:
-        """Cross-entropy of the text after the thoughts, in this epoch's stage or, by `uniform_prob`, in another."""
+        """Cross-entropy of the text after the thoughts.
+
+        The stage is this epoch's or, with the probability `uniform_prob`, any.
+        """
         self.log("train/stage", float(self.stage.index), batch_size=len(batch))
         return self.loss(batch, self._stage_of_batch())
 
@@ -133,64 +127,52 @@ class CoconutModule(ReasonerModule):
         if self.uniform_prob == 0:
             return self.stage
         # a function of the step, so that a resumed run draws what an uninterrupted one would
-        key = fold(torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]), Stream.TRAINING_STAGE)
+        key = fold(
+            torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]),
+            Stream.TRAINING_STAGE,
+        )
         chance, which = uniform(key, 2)[0].tolist()
         if chance >= self.uniform_prob:
             return self.stage
-        stages = sorted({self.curriculum.stage_at(e) for e in range(self.curriculum.total_epochs)}, key=lambda s: s.index)
+        every = {self.curriculum.stage_at(epoch) for epoch in range(self.curriculum.total_epochs)}
+        stages = sorted(every, key=lambda stage: stage.index)
         return stages[int(which * len(stages))]
 
     def loss(self, problems: list[Problem], stage: Stage) -> Tensor:
-        """Mean cross-entropy over the text tokens that follow the thoughts of `stage`.
-
-        Prompts are padded on the left, so that the thoughts of a batch are aligned; text on the right.
-        """
-        reasoner, device = self.reasoner, self.device
+        """Mean cross-entropy over the text tokens that follow the thoughts of `stage`."""
         encoded = [self.encode(problem) for problem in problems]
-        ids, mask = (x.to(device) for x in left_pad([e.prompt for e in encoded], reasoner.pad_id))
-        texts = [text_of(e, stage) for e in encoded]
-        width = max(map(len, texts))
-        labels = torch.tensor([t + [-100] * (width - len(t)) for t in texts], device=device)
-        text_ids = torch.tensor([[reasoner.end_id, *t[:-1], *[reasoner.pad_id] * (width - len(t))] for t in texts])
-        inputs, cache = reasoner.embed(ids), DynamicCache(config=reasoner.backbone.config)
-        positions = position_ids(mask)
-        for _ in range(stage.num_thoughts):
-            hidden = reasoner.read(inputs, positions, cache, mask)
-            inputs = reasoner.thought_head(hidden[:, -1:])
-            positions = positions[:, -1:] + 1
-            mask = F.pad(mask, (0, 1), value=1)
-        inputs = torch.cat([inputs, reasoner.embed(text_ids.to(device)).to(inputs.dtype)], dim=1)
-        text_positions = positions[:, -1:] + torch.arange(1, width + 1, device=device)
-        positions = torch.cat([positions, text_positions], dim=1)
-        mask = F.pad(mask, (0, width), value=1)
-        hidden = reasoner.read(inputs, positions, cache, mask)
-        return F.cross_entropy(reasoner.logits(hidden[:, -width:]).flatten(0, 1).float(), labels.flatten())
+        prompts, texts = [e.prompt for e in encoded], [text_of(e, stage) for e in encoded]
+        after = think(self.reasoner, prompts, texts, stage.num_thoughts)
+        hidden = self.reasoner.read(after.inputs, after.positions, after.cache, after.mask)
+        return after.loss(self.reasoner, hidden)
 
-    def positions(self, encoded: Encoded) -> int:
-        """Of prompt, thoughts and text in the longest stage."""
+    def longest_sequence(self, encoded: Encoded) -> int:
+        """Positions of prompt, thoughts, end token and text in the longest stage."""
         stages = map(self.curriculum.stage_at, range(self.curriculum.total_epochs))
-        return len(encoded.prompt) + 1 + max(s.num_thoughts + len(text_of(encoded, s)) for s in stages)
+        longest = max(stage.num_thoughts + len(text_of(encoded, stage)) for stage in stages)
+        return len(encoded.prompt) + 1 + longest
 
     # -- validation by generation
 
     def longest_text(self, encoded: Encoded) -> int:
-        """Of the current stage, whose remaining steps are written out."""
+        """Tokens of the current stage's text, in which the remaining steps are written out."""
         return len(text_of(encoded, self.stage))
 
-    def score(self, accuracy: Tensor) -> Tensor:
-        """Stage + accuracy: a checkpoint of a later stage is always preferred.
+    def score_of(self, accuracy: Tensor) -> Tensor:
+        """The index of the stage plus the accuracy.
 
-        Explicit steps are easier, but are not what is wanted.
+        A checkpoint of a later stage is always preferred: explicit steps are easier, but are not
+        what is wanted.
         """
         return self.stage.index + accuracy
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the accuracy, and the score under its former name too, which YAML files may monitor."""
-        self.log("val/stage_and_accuracy", self.score(self.accuracy.compute()), sync_dist=True)
+        """Logs the accuracy and the score, which older runs monitor as `val/stage_and_accuracy`."""
+        score = self.score_of(self.accuracy.compute())
+        self.log("val/stage_and_accuracy", score, sync_dist=True)
         super().on_validation_epoch_end()
 
 
 def text_of(encoded: Encoded, stage: Stage) -> list[int]:
-    """What follows the thoughts: the remaining steps and the answer."""
-    steps = [] if stage.skipped_steps is None else encoded.steps[stage.skipped_steps :]
-    return [*(token for step in steps for token in step), *encoded.answer]
+    """Token ids of what follows the thoughts: the remaining steps and the answer."""
+    return encoded.answer if stage.skipped_steps is None else encoded.text(stage.skipped_steps)

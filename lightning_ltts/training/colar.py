@@ -9,26 +9,28 @@ from torch import Tensor
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import encode_text
 from lightning_ltts.errors import ConfigError, DataError
-from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
+from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
 from lightning_ltts.models.thought_heads import ColarHead
 from lightning_ltts.training.reasoner import ReasonerModule
-from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.sequences import IGNORED, Encoded, GivenThoughts
 from lightning_ltts.training.start import Start
 
 
 class ColarModule(ReasonerModule):
     """A CoLaR reasoner, trained to predict compressed embeddings of its steps and when they end.
 
-    In each batch a compression factor c is drawn; every c consecutive tokens of the steps become one thought, the sum of their
-    embeddings over the square root of their number. The loss is (section 3 of the paper)
+    In each batch a compression factor c is drawn; every c consecutive tokens of the steps become
+    one thought, the sum of their embeddings over the square root of their number. The loss is
+    (section 3 of the paper)
 
         token_weight x CE(next token) + latent_weight x |predicted - next thought|^2,
 
-    where a thought's "next token" is one of the next group, drawn at random, or the end of thinking, and thoughts are measured
-    in standard deviations of the embeddings.
+    where a thought's "next token" is one of the next group, drawn at random, or the end of
+    thinking, and thoughts are measured in standard deviations of the embeddings.
 
     Args:
-        start: a chain-of-thought checkpoint, a pretrained model, or a tokenizer and a backbone for random weights.
+        start: a chain-of-thought checkpoint, a pretrained model, or a tokenizer and a backbone for
+            random weights.
         num_thoughts: the most thoughts there can be.
         max_answer_tokens: tokens decoded after the end of thinking.
         max_compression: c is drawn from 1 .. this.
@@ -37,13 +39,16 @@ class ColarModule(ReasonerModule):
         spec: further fields of the reasoner's specification.
         embedding_std: standard deviation of the embeddings; measured where it is not given.
         spread: learn a spread around the predicted thought, too.
-        token_weight: of the cross-entropy.
-        latent_weight: of the distance between thoughts.
-        seed: of the compression factors and of the tokens drawn.
+        token_weight: weight of the cross-entropy.
+        latent_weight: weight of the distance between thoughts.
+        seed: seed of the compression factors and of the tokens drawn.
         lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        warmup: share of all steps in which the learning rate rises.
-        schedule: what it does after that.
+        warmup: share of all steps in which the learning rate rises, from 0 to 1.
+        schedule: course of the learning rate after that.
+        optimization: what else `ReasonerModule` has of it.
+
+    Raises:
+        ConfigError: an option that cannot be, or `spec` contradicts the others.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class ColarModule(ReasonerModule):
         max_answer_tokens: int = 16,
         max_compression: int = 5,
         compression: int = 5,
-        prompt_template: str = "Question: {question} Let's think step by step:(Thinking speed: {speed})###",
+        prompt_template: str = ("Question: {question} Let's think step by step:(Thinking speed: {speed})###"),
         spec: SpecChanges | None = None,
         embedding_std: float | None = None,
         spread: bool = True,
@@ -61,22 +66,23 @@ class ColarModule(ReasonerModule):
         latent_weight: float = 1.0,
         seed: int = 0,
         lr: float = 1e-4,
-        weight_decay: float = 0.01,
         warmup: float = 0.0,
         schedule: Literal["cosine", "constant"] = "constant",
+        **optimization: Any,
     ):
         if not 1 <= compression <= max_compression:
             raise ConfigError(f"compression={compression} must be between 1 and max_compression={max_compression}")
-        options: dict[str, Any] = {"num_thoughts": num_thoughts, "max_answer_tokens": max_answer_tokens, "open_ended": True}
-        options["prompt_template"] = prompt_template.replace("{speed}", str(compression))
-        options["thought_head"] = {"embedding_std": embedding_std or 1.0, "spread": spread}
-        reasoner = start.build("colar", {**options, **(spec or {})})
+        fixed = {
+            "num_thoughts": num_thoughts,
+            "max_answer_tokens": max_answer_tokens,
+            "open_ended": True,
+            "prompt_template": prompt_template.replace("{speed}", str(compression)),
+            "thought_head": {"embedding_std": embedding_std or 1.0, "spread": spread},
+        }
+        reasoner = start.build("colar", fixed, spec)
         if embedding_std is None:
-            head: ColarHead = reasoner.thought_head  # type: ignore[assignment]
-            head.embedding_std = float(reasoner.embed(torch.arange(len(reasoner.tokenizer))).std())
-            reasoner.spec.thought_head["embedding_std"] = head.embedding_std
-        super().__init__(reasoner, start, lr, weight_decay, warmup, schedule)
-        self.save_hyperparameters()
+            _measure_embeddings(reasoner)
+        super().__init__(reasoner, start, lr=lr, warmup=warmup, schedule=schedule, **optimization)
         self.max_compression = max_compression
         self.compression = compression
         self.prompt_template = prompt_template
@@ -88,66 +94,72 @@ class ColarModule(ReasonerModule):
         """Says what will be trained, and refuses problems that this reasoner cannot think about.
 
         Raises:
-            DataError: a problem without steps, or one whose compressed steps are more than `num_thoughts`.
+            DataError: a problem without steps, or one whose compressed steps are more than
+                `num_thoughts`.
         """
         super().on_fit_start()
-        for problem in self.trainer.datamodule.problems["train"]:  # type: ignore[attr-defined]
+        most = self.reasoner.spec.num_thoughts
+        for problem in self.training_problems:
             thoughts = -(-sum(map(len, self.encode(problem).steps)) // self.compression)
-            if not 1 <= thoughts <= self.reasoner.spec.num_thoughts:
+            if not 1 <= thoughts <= most:
                 raise DataError(
-                    f"{problem.source} has steps for {thoughts} thoughts at compression {self.compression}, but it must be 1 "
-                    f"to num_thoughts={self.reasoner.spec.num_thoughts}; raise it or leave the problem out"
+                    f"{problem.source} has steps for {thoughts} thoughts at compression "
+                    f"{self.compression}, but it must be 1 to num_thoughts={most}; raise it or leave "
+                    "the problem out"
                 )
 
-    def positions(self, encoded: Encoded) -> int:
-        """Of prompt, all step tokens (compression 1) and answer."""
+    def longest_sequence(self, encoded: Encoded) -> int:
+        """Positions of prompt, all step tokens (compression 1), end token and answer."""
         return len(encoded.prompt) + sum(map(len, encoded.steps)) + 1 + len(encoded.answer)
 
     def loss_of(self, batch: list[Problem]) -> Tensor:
         """Both losses, weighted, at this batch's compression."""
+        # a function of the step, so that a resumed run draws what an uninterrupted one would
         step = self.global_step * self.trainer.world_size + self.global_rank
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # the same after a resume
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         compression = int(torch.randint(1, self.max_compression + 1, (), generator=generator))
         token, latent = self.losses(batch, compression, generator)
         self.log_dict({"train/token": token, "train/latent": latent}, batch_size=len(batch))
         return self.token_weight * token + self.latent_weight * latent
 
     def losses(self, problems: list[Problem], compression: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the next token, and squared distance to the next thought, each a mean over its positions."""
-        reasoner, device = self.reasoner, self.device
+        """The two losses of B problems, each a mean over its positions.
+
+        Args:
+            problems: problems with steps.
+            compression: c, tokens in one thought.
+            generator: what draws each thought's next token, and its noise.
+
+        Returns the cross-entropy of the next token and the squared distance to the next thought.
+        """
+        reasoner = self.reasoner
         prompts = [self._prompt(problem, compression) for problem in problems]
-        encoded = [self.encode(problem) for problem in problems]
-        rows, labels, groups = [], [], []
-        for prompt, problem in zip(prompts, encoded, strict=True):
-            steps = [token for step in problem.steps for token in step]
-            cut = [steps[i : i + compression] for i in range(0, len(steps), compression)]
-            drawn = [group[int(torch.randint(len(group), (), generator=generator))] for group in cut]
+        groups, texts, labels = [], [], []
+        for prompt, problem in zip(prompts, map(self.encode, problems), strict=True):
+            tokens = [token for step in problem.steps for token in step]
+            cut = [tokens[i : i + compression] for i in range(0, len(tokens), compression)]
+            drawn = [group[_below(len(group), generator)] for group in cut]
             groups.append(cut)
-            # thoughts are written as padding here, and put in below
-            rows.append([*prompt, *[reasoner.pad_id] * len(cut), reasoner.end_id, *problem.answer[:-1]])
-            labels.append([*[-100] * (len(prompt) - 1), *drawn, reasoner.end_id, *problem.answer])
-        ids, mask = (x.to(device) for x in left_pad(rows, reasoner.pad_id))
-        targets, _ = left_pad(labels, -100)
-        compressed = self._compress(groups, compression)  # (B, groups, d)
-        width = ids.shape[1]
-        first = torch.tensor([width - len(r) + len(p) for r, p in zip(rows, prompts, strict=True)], device=device)
-        index = torch.arange(width, device=device) - first[:, None]  # which thought a position holds
-        counts = torch.tensor([len(cut) for cut in groups], device=device)[:, None]
-        at = index.clamp(0, compressed.shape[1] - 1)[..., None].expand(-1, -1, compressed.shape[-1])
-        is_thought = ((index >= 0) & (index < counts))[..., None]
-        inputs = torch.where(is_thought, compressed.gather(1, at), reasoner.embed(ids))
-        output = reasoner.backbone.base_model(
-            inputs_embeds=inputs, position_ids=position_ids(mask), attention_mask=mask, use_cache=False
-        )
-        hidden = output.last_hidden_state
-        token = F.cross_entropy(reasoner.logits(hidden).flatten(0, 1).float(), targets.to(device).flatten(), ignore_index=-100)
-        predicts = (index >= -1) & (index < counts - 1)  # positions after which a thought comes
-        after = (index + 1).clamp(0, compressed.shape[1] - 1)[..., None].expand(-1, -1, compressed.shape[-1])
-        latent = self._distance(hidden[predicts], compressed.gather(1, after)[predicts].detach(), generator)
+            texts.append([reasoner.end_id, *problem.answer[:-1]])
+            # each position predicts what comes next, from the last of the prompt on
+            before = [IGNORED] * (len(prompt) - 1)
+            labels.append([*before, *drawn, reasoner.end_id, *problem.answer])
+
+        counts = torch.tensor([len(cut) for cut in groups], device=self.device)
+        compressed = self._compress(groups, compression)
+        rows = GivenThoughts(reasoner, prompts, compressed, counts, texts)
+        hidden = rows.read()
+        targets = left_pad(labels, IGNORED)[0].to(self.device)
+        token = F.cross_entropy(reasoner.logits(hidden).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+        thinks = rows.before_thought
+        latent = self._distance(hidden[thinks], rows.next_thoughts[thinks].detach(), generator)
         return token, latent
 
     def _compress(self, groups: list[list[list[int]]], compression: int) -> Tensor:
-        """Groups of token ids -> (B, most groups, d), each the sum of its embeddings over the root of their number."""
+        """The thoughts (B, T, d) that groups of token ids become, T being the most groups of a row.
+
+        Each is the sum of the embeddings of its group over the square root of their number.
+        """
         most, pad = max(map(len, groups)), self.reasoner.pad_id
         ids = [[[*group, *[-1] * (compression - len(group))] for group in cut] for cut in groups]
         ids = [[*cut, *[[-1] * compression] * (most - len(cut))] for cut in ids]
@@ -157,7 +169,14 @@ class ColarModule(ReasonerModule):
         return embedded.sum(2) / has.sum(2).clamp(min=1).sqrt()
 
     def _distance(self, hidden: Tensor, thoughts: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared distance of predicted thoughts (P, d), drawn with the learned spread, from (P, d), in embedding stds."""
+        """Mean squared distance of predicted thoughts from those that come, in embedding stds.
+
+        Args:
+            hidden: (P, d) hidden states before P thoughts, which are predicted from them with the
+                learned spread.
+            thoughts: (P, d) the thoughts that come.
+            generator: what draws the noise.
+        """
         head: ColarHead = self.reasoner.thought_head  # type: ignore[assignment]
         predicted = head(hidden)
         spread = head.spread(hidden)
@@ -169,6 +188,21 @@ class ColarModule(ReasonerModule):
         """The prompt that tells this compression."""
         if "{speed}" not in self.prompt_template or compression == self.compression:
             return self.encode(problem).prompt
-        text = self.prompt_template.replace("{speed}", str(compression)).replace("{question}", problem.question)
-        ids = encode_text(self.reasoner.tokenizer, text, problem.source, self.reasoner.spec.add_special_tokens)
-        return ids if self.reasoner.start_id is None else [*ids, self.reasoner.start_id]
+        template = self.prompt_template.replace("{speed}", str(compression))
+        text = template.replace("{question}", problem.question)
+        reasoner = self.reasoner
+        special = reasoner.spec.add_special_tokens
+        ids = encode_text(reasoner.tokenizer, text, problem.source, special)
+        return ids if reasoner.start_id is None else [*ids, reasoner.start_id]
+
+
+def _measure_embeddings(reasoner: LatentReasoner) -> None:
+    """Sets the head's unit to the standard deviation of the token embeddings."""
+    head: ColarHead = reasoner.thought_head  # type: ignore[assignment]
+    head.embedding_std = float(reasoner.embed(torch.arange(len(reasoner.tokenizer))).std())
+    reasoner.spec.thought_head["embedding_std"] = head.embedding_std
+
+
+def _below(limit: int, generator: torch.Generator) -> int:
+    """A random whole number from 0 to below the limit."""
+    return int(torch.randint(limit, (), generator=generator))

@@ -10,12 +10,11 @@ from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, TrainingError
-from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
-from lightning_ltts.models.thought_heads import ColarHead
+from lightning_ltts.models.latent_lm import SpecChanges, left_pad
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import LearnedSpread
 from lightning_ltts.training.reasoner import ReasonerModule
-from lightning_ltts.training.sequences import Encoded
+from lightning_ltts.training.sequences import IGNORED, Encoded, GivenThoughts
 from lightning_ltts.training.start import Start
 
 
@@ -68,10 +67,11 @@ class ColarGrpoModule(ReasonerModule):
         scale: multiple of the learned spread that is sampled with.
         punish_length: divide the reward by the number of thoughts.
         spec: fields of the reasoner's specification to be changed.
-        seed: of the sampling.
-        max_grad_norm: gradients are clipped to it here, because the Trainer cannot where a batch makes several steps.
+        seed: seed of the sampling.
+        max_grad_norm: gradients are clipped to it here, because the Trainer cannot where a batch
+            makes several steps.
         lr: learning rate of AdamW, constant.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
 
     Raises:
         ConfigError: the reasoner has no learned spread, or the numbers are too small.
@@ -97,11 +97,10 @@ class ColarGrpoModule(ReasonerModule):
             )
         if start.pretrained is None:
             raise ConfigError("reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained")
-        reasoner = start.build("colar", dict(spec or {}))
+        reasoner = start.build("colar", {}, spec)
         if getattr(reasoner.thought_head, "log_std", None) is None:
             raise ConfigError("the reasoner to start from has no learned spread; train it as ColarModule with spread=true")
-        super().__init__(reasoner, start, lr, weight_decay, 0.0, "constant")
-        self.save_hyperparameters()
+        super().__init__(reasoner, start, lr, weight_decay, warmup=0.0, schedule="constant")
         self.automatic_optimization = False
         self.group_size = group_size
         self.update_size = update_size
@@ -120,8 +119,8 @@ class ColarGrpoModule(ReasonerModule):
         if self.device_mesh is not None:
             raise ConfigError("reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory")
 
-    def positions(self, encoded: Encoded) -> int:
-        """Of prompt, all thoughts and the longest answer."""
+    def longest_sequence(self, encoded: Encoded) -> int:
+        """Positions of prompt, all thoughts, end token and the longest answer."""
         spec = self.reasoner.spec
         return len(encoded.prompt) + spec.num_thoughts + 1 + spec.max_answer_tokens
 
@@ -179,41 +178,25 @@ class ColarGrpoModule(ReasonerModule):
         Of a trajectory that was cut off at T thoughts, only the thoughts count.
         """
         reasoner, spec = self.reasoner, self.reasoner.spec
-        rows, labels = [], []
-        answers = part.answers(reasoner.pad_id)
+        labels, answers = [], part.answers(reasoner.pad_id)
         for prompt, count, answer in zip(part.prompts, part.counts.tolist(), answers, strict=True):
-            rows.append([*prompt, *[reasoner.pad_id] * count, reasoner.end_id, *answer])
-            ended = reasoner.eos_id if len(answer) < spec.max_answer_tokens else -100
+            ended = reasoner.eos_id if len(answer) < spec.max_answer_tokens else IGNORED
             text = [reasoner.end_id, *answer, ended]
-            labels.append([-100] * (len(prompt) - 1 + count) + (text if count < spec.num_thoughts else [-100] * len(text)))
-        ids, mask = (x.to(self.device) for x in left_pad(rows, reasoner.pad_id))
-        targets = left_pad(labels, -100)[0].to(self.device)
-        width = ids.shape[1]
-        first = torch.tensor([width - len(r) + len(p) for r, p in zip(rows, part.prompts, strict=True)], device=self.device)
-        index = torch.arange(width, device=self.device) - first[:, None]  # which thought a position holds
-        counts = part.counts[:, None]
-
-        def thoughts_at(number: Tensor) -> Tensor:
-            at = number.clamp(0, part.thoughts.shape[1] - 1)[..., None].expand(-1, -1, part.thoughts.shape[-1])
-            return part.thoughts.gather(1, at)
-
-        embedded = reasoner.embed(ids)
-        is_thought = ((index >= 0) & (index < counts))[..., None]
-        hidden = reasoner.backbone.base_model(
-            inputs_embeds=torch.where(is_thought, thoughts_at(index).to(embedded.dtype), embedded),
-            position_ids=position_ids(mask),
-            attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
-        tokens = reasoner.logits(hidden).float().log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
-        before_thought = (index >= -1) & (index < counts - 1)
-        head: ColarHead = reasoner.thought_head  # type: ignore[assignment]
-        spread = head.spread(hidden)
+            text = text if count < spec.num_thoughts else [IGNORED] * len(text)
+            labels.append([IGNORED] * (len(prompt) - 1 + count) + text)
+        targets = left_pad(labels, IGNORED)[0].to(self.device)
+        texts = [[reasoner.end_id, *answer] for answer in answers]
+        rows = GivenThoughts(reasoner, part.prompts, part.thoughts, part.counts, texts)
+        hidden = rows.read()
+        chances = reasoner.logits(hidden).float().log_softmax(-1)
+        tokens = chances.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+        spread = reasoner.thought_head.spread(hidden)
         assert spread is not None, "checked when the module was made"
-        policy = Normal(head(hidden).float(), self.sampler.scale * spread.float())
-        thoughts = policy.log_prob(thoughts_at(index + 1).float()).mean(-1)
-        acts = before_thought | (targets >= 0)
-        return torch.where(before_thought, thoughts, tokens) * acts, acts
+        mean = reasoner.thought_head(hidden)
+        policy = Normal(mean.float(), self.sampler.scale * spread.float())
+        thoughts = policy.log_prob(rows.next_thoughts.float()).mean(-1)
+        acts = rows.before_thought | (targets >= 0)
+        return torch.where(rows.before_thought, thoughts, tokens) * acts, acts
 
     def surrogate(self, part: Experience, old: Tensor) -> Tensor:
         """The clipped objective as a loss; `old` (R, L) are the log-probabilities at sampling."""

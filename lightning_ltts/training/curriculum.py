@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from lightning_ltts.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is trained at one time: the first `skipped_steps` steps are replaced by `num_thoughts` thoughts."""
+    """What is trained at one time: thoughts in place of the first steps.
+
+    Args:
+        index: number of the stage; 0 is explicit chain of thought.
+        num_thoughts: thoughts before the text.
+        skipped_steps: steps at the beginning that they replace; `None` for all.
+    """
 
     index: int
     num_thoughts: int
-    skipped_steps: int | None  # None: all of them
+    skipped_steps: int | None
 
     def __str__(self) -> str:
         skipped = "all" if self.skipped_steps is None else f"the first {self.skipped_steps}"
@@ -26,12 +30,13 @@ class Curriculum:
 
     Args:
         cot_epochs: epochs of stage 0.
-        stage_epochs: epochs of stages 1, 2, ...; the last number also covers whatever comes after. Without any, there is
-            nothing but stage 0.
-        thoughts_per_step: c of the paper.
-        drop_all_steps: in the last stage, problems with more steps lose all of them, so that nothing explicit is left.
-        final_epochs: epochs of one more stage with as many thoughts as the last, in which alone that happens (the published
-            recipe).
+        stage_epochs: epochs of stages 1, 2, ...; the last number also covers whatever comes after.
+            Without any, there is nothing but stage 0.
+        thoughts_per_step: c of the paper, thoughts in place of each step.
+        drop_all_steps: in the last stage, problems with more steps lose all of them, so that
+            nothing explicit is left.
+        final_epochs: epochs of one more stage with as many thoughts as the last, in which alone
+            that happens (the published recipe).
     """
 
     cot_epochs: int = 4
@@ -48,8 +53,8 @@ class Curriculum:
             or self.thoughts_per_step < 1
         ):
             raise ConfigError(
-                "the curriculum needs cot_epochs >= 0, stages of at least one epoch each, at least one epoch in all and "
-                f"thoughts_per_step >= 1, not {self}"
+                "the curriculum needs cot_epochs >= 0, stages of at least one epoch each, at least "
+                f"one epoch in all and thoughts_per_step >= 1, not {self}"
             )
 
     @property
@@ -71,7 +76,3 @@ class Curriculum:
             index += 1
         skipped = None if index == len(lengths) and self.drop_all_steps else index
         return Stage(index, min(index, len(self.stage_epochs)) * self.thoughts_per_step, skipped)
-
-
-# hyper-parameters in checkpoints hold it, and checkpoints are read in PyTorch's weights-only mode
-torch.serialization.add_safe_globals([Curriculum])

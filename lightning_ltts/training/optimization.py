@@ -8,7 +8,7 @@ from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_
 
 
 class Optimized(Protocol):
-    """What a module says about its optimisation."""
+    """What a module says of its optimisation."""
 
     lr: float
     weight_decay: float
@@ -16,12 +16,23 @@ class Optimized(Protocol):
 
 
 def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> dict[str, Any]:
-    """AdamW with a linear warm-up over a share of all steps and a schedule after it, for `configure_optimizers`."""
+    """AdamW with a linear warm-up over a share of all steps and a schedule after it.
+
+    Args:
+        module: a LightningModule that is `Optimized`; its weights that require gradients are
+            trained.
+        schedule: course of the learning rate after the warm-up.
+
+    Returns what `configure_optimizers` returns.
+    """
     trainer: pl.Trainer = module.trainer
     # Lightning cannot clip gradients of a fused optimiser under mixed precision
     fused = "mixed" not in str(trainer.precision)
     optimizer = torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad], lr=module.lr, weight_decay=module.weight_decay, fused=fused
+        [p for p in module.parameters() if p.requires_grad],
+        lr=module.lr,
+        weight_decay=module.weight_decay,
+        fused=fused,
     )
     steps = int(trainer.estimated_stepping_batches)
     warmup = int(module.warmup * steps)
@@ -33,7 +44,7 @@ def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> di
 
 
 def keep_given_rates(module: Optimized, checkpoint: dict[str, Any]) -> None:
-    """Makes this run's learning rate and weight decay win over those a checkpoint stored, when it is resumed."""
+    """Makes this run's learning rate and weight decay win over those of a checkpoint it resumes."""
     for state in checkpoint.get("optimizer_states", []):
         for group in state["param_groups"]:
             group["lr"] *= module.lr / group.get("initial_lr", group["lr"] or module.lr)

@@ -1,4 +1,7 @@
-"""What training a reasoner has in common, whatever the method: where it starts, validation by generation, checkpoints."""
+"""What training a reasoner has in common, whatever the method.
+
+Its optimisation, validation by generation, and checkpoints.
+"""
 
 from typing import Any, Literal
 
@@ -14,35 +17,39 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lightning_ltts.models.checkpoints import ENTRY, describe
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # for YAML files that name it here
+from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # an old name
 from lightning_ltts.training.optimization import adamw, keep_given_rates
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.sharding import gathered, shard
+from lightning_ltts.training.start import Lora as Lora  # an old name
 from lightning_ltts.training.start import Start
 
 
 class ReasonerModule(pl.LightningModule):
     """A reasoner in training; subclasses say what the loss of a batch is.
 
+    The arguments of a subclass become the hyper-parameters in its checkpoints.
+
     Args:
-        reasoner: what is trained.
+        reasoner: the model that is trained.
         start: where it came from.
         lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        warmup: share of all steps in which the learning rate rises.
-        schedule: what it does after that.
+        weight_decay: weight decay of AdamW.
+        warmup: share of all steps in which the learning rate rises, from 0 to 1.
+        schedule: course of the learning rate after that.
     """
 
     def __init__(
         self,
         reasoner: LatentReasoner,
         start: Start,
-        lr: float,
-        weight_decay: float,
-        warmup: float,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
         schedule: Literal["cosine", "constant"] = "cosine",
     ):
         super().__init__()
+        self.save_hyperparameters(ignore=["reasoner"])  # those of subclasses, too
         self.reasoner = reasoner
         self.start = start
         self.lr = lr
@@ -63,13 +70,17 @@ class ReasonerModule(pl.LightningModule):
         """Thoughts before the answer at this time."""
         return self.reasoner.spec.num_thoughts
 
-    def longest_text(self, encoded: "Encoded") -> int:
+    def longest_text(self, encoded: Encoded) -> int:
         """Tokens that may follow the thoughts of a problem when it is validated."""
         return len(encoded.answer)
 
-    def positions(self, encoded: "Encoded") -> int:
-        """The longest sequence that a problem makes in training."""
+    def longest_sequence(self, encoded: Encoded) -> int:
+        """Positions of the longest sequence that a problem makes in training."""
         raise NotImplementedError
+
+    def score_of(self, accuracy: Tensor) -> Tensor:
+        """The score () by which the best checkpoint is chosen, `val/score`: the accuracy ()."""
+        return accuracy
 
     # -- training
 
@@ -85,31 +96,50 @@ class ReasonerModule(pl.LightningModule):
             ConfigError: the problems have answers that the reasoner's rule does not read.
         """
         trainer = self.trainer
-        kind, rule = trainer.datamodule.problems["train"][0].answer_is, self.reasoner.spec.answer_which  # type: ignore[attr-defined]
+        kind, rule = self.training_problems[0].answer_is, self.reasoner.spec.answer_which
         if (kind == "text") != (rule == "text"):
             raise ConfigError(
-                f"the problems' answers are read as {kind}, but the reasoner has answer_which={rule!r}; set "
-                f"model.init_args.spec.answer_which={'text' if kind == 'text' else 'first'}, or answers of the problem files"
+                f"the problems' answers are read as {kind}, but the reasoner has "
+                f"answer_which={rule!r}; set model.init_args.spec.answer_which="
+                f"{'text' if kind == 'text' else 'first'}, or answers of the problem files"
             )
-        batch = trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+        batch_size: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        batch = batch_size * trainer.world_size * trainer.accumulate_grad_batches
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         rank_zero_info(
-            f"effective batch {batch}, {trainer.estimated_stepping_batches} steps; learning rate {self.lr:g}, "
-            f"{self.schedule} after {self.warmup:.0%} warm-up; {trained / 1e6:.2f} million weights trained"
+            f"effective batch {batch}, {trainer.estimated_stepping_batches} steps; learning rate "
+            f"{self.lr:g}, {self.schedule} after {self.warmup:.0%} warm-up; {trained / 1e6:.2f} "
+            "million weights trained"
         )
+
+    @property
+    def training_problems(self) -> list[Problem]:
+        """The problems that are trained on."""
+        return self.trainer.datamodule.problems["train"]  # type: ignore[attr-defined]
+
+    def require_steps(self, purpose: str, remedy: str = "give problems with steps") -> None:
+        """Refuses to train on problems without steps.
+
+        Raises:
+            DataError: such a problem, and what the steps are for.
+        """
+        problems = self.training_problems
+        bare = [problem for problem in problems if not problem.steps]
+        if bare:
+            raise DataError(f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}")
 
     def training_step(self, batch: list[Problem], batch_idx: int) -> Tensor:
         """The loss; a run whose loss is not a number ends here."""
         loss = self.loss_of(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr (now {self.lr:g}), set "
-                "trainer.gradient_clip_val, or use trainer.precision=32-true"
+                f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr "
+                f"(now {self.lr:g}), set trainer.gradient_clip_val, or use trainer.precision=32-true"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
-    def encode(self, problem: Problem) -> "Encoded":
+    def encode(self, problem: Problem) -> Encoded:
         """Token ids of a problem's parts, made once.
 
         Raises:
@@ -117,11 +147,12 @@ class ReasonerModule(pl.LightningModule):
         """
         if problem not in self._encoded:
             encoded = Encoded(problem, self.reasoner)
-            longest = self.positions(encoded)
+            longest = self.longest_sequence(encoded)
             if longest > self.reasoner.max_positions:
                 raise DataError(
-                    f"{problem.source}: question, thoughts and text take {longest} positions, but the backbone has "
-                    f"{self.reasoner.max_positions}; raise its number of positions or leave the problem out"
+                    f"{problem.source}: question, thoughts and text take {longest} positions, but "
+                    f"the backbone has {self.reasoner.max_positions}; raise its number of positions "
+                    "or leave the problem out"
                 )
             self._encoded[problem] = encoded
         return self._encoded[problem]
@@ -133,15 +164,11 @@ class ReasonerModule(pl.LightningModule):
         self.accuracy.update(self.greedy_correct(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the accuracy, and the score that the best checkpoint is chosen by."""
+        """Logs the accuracy, and the score by which the best checkpoint is chosen."""
         accuracy = self.accuracy.compute()
         self.log("val/accuracy", accuracy, prog_bar=True, sync_dist=True)
-        self.log("val/score", self.score(accuracy), sync_dist=True)
+        self.log("val/score", self.score_of(accuracy), sync_dist=True)
         self.accuracy.reset()
-
-    def score(self, accuracy: Tensor) -> Tensor:
-        """What the best checkpoint is chosen by."""
-        return accuracy
 
     def test_step(self, batch: list[Problem], batch_idx: int) -> None:
         """Greedy accuracy on the test problems."""
@@ -153,14 +180,15 @@ class ReasonerModule(pl.LightningModule):
         self.accuracy.reset()
 
     def greedy_correct(self, problems: list[Problem]) -> Tensor:
-        """(len(problems),) 1 where the greedy answer is right, else 0."""
+        """For B problems, (B,) 1 where the greedy answer is right, else 0."""
         encoded = [self.encode(problem) for problem in problems]
+        longest_answer = max(map(self.longest_text, encoded))
         was_training = self.reasoner.training
         with gathered(self):
             rollouts = RolloutEngine(self.reasoner).rollout(
                 *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
                 num_thoughts=self.num_thoughts,
-                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, *map(self.longest_text, encoded)),
+                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_answer),
             )
         self.reasoner.train(was_training)
         answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
@@ -184,9 +212,9 @@ class ReasonerModule(pl.LightningModule):
         entry = checkpoint.get(ENTRY, {})
         if entry.get("kind") != "reasoner":
             raise CheckpointError("the checkpoint given as ckpt_path is not a latent reasoner's")
-        for name, title in (("method", "method"), ("tokenizer", "tokenizer"), ("backbone", "backbone")):
+        for name in ("method", "tokenizer", "backbone"):
             if entry["spec"][name] != getattr(self.reasoner.spec, name):
-                raise CheckpointError(f"the checkpoint given as ckpt_path was trained with another {title} than this run's")
+                raise CheckpointError(f"the checkpoint given as ckpt_path was trained with another {name} than this run's")
         keep_given_rates(self, checkpoint)
 
     def configure_optimizers(self) -> Any:

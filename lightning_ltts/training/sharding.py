@@ -12,7 +12,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 def shard(module: pl.LightningModule, blocks: list[nn.Module], mesh: DeviceMesh) -> None:
     """Divides a module's weights over the data-parallel devices of a mesh.
 
-    Each block is gathered when it is used. What is outside of them, the embeddings above all, is gathered for a whole step.
+    Each block is gathered when it is used. What is outside of them, the embeddings above all, is
+    gathered for a whole step.
+
+    Args:
+        module: the module in training.
+        blocks: its transformer blocks.
+        mesh: the devices, with a dimension "data_parallel".
     """
     for block in blocks:
         fully_shard(block, mesh=mesh["data_parallel"])
@@ -23,10 +29,10 @@ def shard(module: pl.LightningModule, blocks: list[nn.Module], mesh: DeviceMesh)
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """All weights on every device meanwhile.
+    """Gathers all shards on every device while the block runs.
 
-    Generation needs it: devices whose answers have different lengths make different numbers of passes, and a device that
-    gathered a block alone would wait for the others forever.
+    Generation needs it: devices whose answers have different lengths make different numbers of
+    passes, and a device that gathered a block alone would wait for the others forever.
     """
     shards = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in shards:

@@ -1,5 +1,6 @@
 """What a reasoner's training starts from: a pretrained model, or random weights; adapters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,23 +11,19 @@ from torch import Tensor
 from lightning_ltts.data.tokenization import TokenizerSource
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
-from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
-
-# what adapters are put on by default, per backbone family: all matrices of a block
-LORA_TARGETS = {"gpt2": ["c_attn", "c_proj", "c_fc"]}
-
-
-_LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, new_reasoner
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters (arXiv 2106.09685); only these and the thought head are trained, and loading merges them.
+    """Low-rank adapters (arXiv 2106.09685).
+
+    Only these and the thought head are trained; loading merges them with the weights.
 
     Args:
-        rank: r.
+        rank: r, the inner size of an adapter.
         alpha: the adapters' change is scaled by alpha / r.
-        dropout: on the adapters' input.
+        dropout: probability of dropping an element of the adapters' input in training.
         targets: names of the matrices they are put on; by default all of every block.
     """
 
@@ -38,14 +35,18 @@ class Lora:
 
 @dataclass(frozen=True)
 class Start:
-    """What a reasoner's training starts from: a model, or a tokenizer and a configuration for random weights.
+    """A model to start from, or a tokenizer and a configuration for random weights.
 
     Args:
-        pretrained: any source that `load_reasoner` takes: a causal language model, or a reasoner to go on from.
-        base: see `load_reasoner`.
+        pretrained: any source that `load_reasoner` takes: a causal language model, or a reasoner to
+            go on from.
+        base: the model that gives configuration, tokenizer and weights that `pretrained` does not
+            hold.
         tokenizer: how the tokenizer is made, where there is no pretrained model.
-        backbone: a Hugging Face configuration with its model_type, likewise; the vocabulary is the tokenizer's.
-        new_tokens_from: a token whose embedding the markers start from (`<<` in the COCONUT recipe); otherwise the mean of all.
+        backbone: a Hugging Face configuration with its model_type, likewise; the vocabulary is the
+            tokenizer's.
+        new_tokens_from: a token whose embedding the markers start from (`<<` in the COCONUT
+            recipe); otherwise the mean of all.
         lora: adapters to train instead of all weights.
     """
 
@@ -56,22 +57,28 @@ class Start:
     new_tokens_from: str | None = None
     lora: Lora | None = None
 
-    def build(self, method: str, spec: dict[str, Any]) -> LatentReasoner:
-        """The reasoner, with fields of its specification set as given.
+    def build(self, method: str, fixed: Mapping[str, Any], spec: SpecChanges | None = None) -> LatentReasoner:
+        """The reasoner, in training mode.
+
+        Args:
+            method: the name of its thought head.
+            fixed: fields of its specification that follow from the method's own options.
+            spec: further fields.
 
         Raises:
-            ConfigError: the parts do not fit together, or the adapters' targets match nothing.
+            ConfigError: the parts do not fit together, `spec` contradicts what is fixed, or the
+                adapters' targets match nothing.
         """
+        fields = join_fields({"method": method, **fixed}, spec or {})
         if self.pretrained is not None:
             if self.tokenizer is not None or self.backbone is not None:
                 raise ConfigError("give either a pretrained model, or a tokenizer and a backbone to start from random weights")
-            reasoner = load_reasoner(self.pretrained, self.base, torch.float32, method=method, **spec).train()
+            reasoner = load_reasoner(self.pretrained, self.base, torch.float32, **fields).train()
         elif self.tokenizer is None or self.backbone is None:
             raise ConfigError("nothing to start from: give pretrained, or both tokenizer and backbone for random weights")
         else:
-            options = {key: spec[key] for key in ("num_thoughts", "max_answer_tokens") if key in spec}
-            rest = {key: value for key, value in spec.items() if key not in options}
-            reasoner = new_reasoner(method, self.backbone, self.tokenizer.build(), **options, **rest)
+            tokenizer = self.tokenizer.build()
+            reasoner = new_reasoner(backbone=self.backbone, tokenizer=tokenizer, **fields)
         if self.new_tokens_from is not None:
             _start_markers(reasoner, self.new_tokens_from)
         if self.lora is not None:
@@ -79,38 +86,61 @@ class Start:
         return reasoner
 
 
-# hyper-parameters in checkpoints hold these, and checkpoints are read in PyTorch's weights-only mode
-torch.serialization.add_safe_globals([Lora, Start])
-# those of checkpoints that were written when both stood in training/reasoner.py
-torch.serialization.add_safe_globals([(cls, f"lightning_ltts.training.reasoner.{cls.__name__}") for cls in (Lora, Start)])
+def join_fields(fixed: Mapping[str, Any], given: Mapping[str, Any], where: str = "spec") -> dict[str, Any]:
+    """Fixed and given fields together; those that are themselves mappings are joined, too.
+
+    Args:
+        fixed: fields that follow from other options.
+        given: further fields, or the same with the same value.
+        where: what `given` is called, for messages.
+
+    Raises:
+        ConfigError: a field is given another value than the fixed one.
+    """
+    joined = dict(fixed)
+    for name, value in given.items():
+        own = fixed.get(name, value)
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            joined[name] = join_fields(own, value, f"{where}.{name}")
+        elif own != value:
+            raise ConfigError(
+                f"{where}.{name}={value!r} contradicts the method's own options, by which it is {own!r}; leave it out of spec"
+            )
+        else:
+            joined[name] = value
+    return joined
 
 
 def _start_markers(reasoner: LatentReasoner, token: str) -> None:
+    """Makes the embeddings of the markers those of a token."""
     ids = reasoner.tokenizer.encode(token, add_special_tokens=False)
     if len(ids) != 1 or ids[0] == reasoner.tokenizer.unk_token_id:
         raise ConfigError(f"new_tokens_from={token!r} is not one token of the tokenizer, but {len(ids)}; choose another")
     roles = (reasoner.spec.tokens.get(role) for role in ("start", "end", "latent"))
     markers = [reasoner.tokenizer.get_vocab()[name] for name in roles if name is not None]
-    with torch.no_grad():
-        for module in (reasoner.backbone.get_input_embeddings(), reasoner.backbone.get_output_embeddings()):
-            table: Tensor = module.weight  # type: ignore[assignment]  # where both are tied, this is done twice
+    backbone = reasoner.backbone
+    with torch.no_grad():  # where both tables are tied, this is done twice
+        for module in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+            table: Tensor = module.weight  # type: ignore[assignment]
             table[markers] = table[ids[0]].clone()
 
 
 def _add_adapters(reasoner: LatentReasoner, lora: Lora) -> None:
-    targets = list(lora.targets) if lora.targets is not None else LORA_TARGETS.get(reasoner.family, _LLAMA_TARGETS)
+    """Puts adapters on the backbone, whose own weights then are not trained."""
+    family = reasoner.family
+    targets = list(family.lora_targets if lora.targets is None else lora.targets)
     names = {name.rsplit(".", 1)[-1] for name, _ in reasoner.backbone.named_modules()}
     missing = [target for target in targets if target not in names]
     if missing or not targets:
         raise ConfigError(
-            f"LoRA targets that match nothing in this {reasoner.family} backbone: {', '.join(missing) or '(none given)'}; "
-            f"choose among {', '.join(sorted(x for x in names if x.endswith(('proj', 'attn', 'fc'))))}"
+            f"LoRA targets that match nothing in this {family.model_type} backbone: "
+            f"{', '.join(missing) or '(none given)'}; choose among {', '.join(family.lora_targets)}"
         )
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works as well
         lora_dropout=lora.dropout,
         target_modules=targets,
-        fan_in_fan_out=reasoner.family == "gpt2",
+        fan_in_fan_out=family.transposed,
     )
     inject_adapter_in_model(config, reasoner.backbone)

@@ -9,7 +9,7 @@ import torch
 from torchmetrics.retrieval import RetrievalNormalizedDCG
 
 from lightning_ltts.data.answers import extract_answer
-from lightning_ltts.models.published import FORMATS, LATENT_TTS_COCONUT
+from lightning_ltts.models.formats import FORMATS, LATENT_TTS_COCONUT
 from lightning_ltts.voting.per_question import PassAtK
 from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers

@@ -1,0 +1,85 @@
+"""Backbone families: what is to be known of each kind of Hugging Face model, in one entry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightning_ltts.errors import ConfigError
+
+Site = Literal["attention_output", "mlp_output", "embedding"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of Hugging Face causal language model, by the names of its parts.
+
+    Args:
+        model_type: the family's name in Hugging Face configurations.
+        body: the part of the causal language model beside the vocabulary head (`lm_head`). Keys of
+            published weights begin with it.
+        blocks: path of the transformer blocks inside the body.
+        embedding: path of the token embeddings inside the body.
+        sites: where a sampler can act: path of the module whose output each site is, inside a
+            block, or inside the body for "embedding".
+        lora_targets: the matrices of a block, which adapters are put on by default.
+        transposed: whether matrices are kept as (in, out), which is transformers' `Conv1D`.
+        buffers: patterns of keys that old versions of transformers saved, and that hold no weights.
+        embedding_std: standard deviation of the token embeddings of published bases, by hidden
+            size, as the training code of CoLaR has them.
+    """
+
+    model_type: str
+    body: str
+    blocks: str
+    embedding: str
+    sites: Mapping[Site, str]
+    lora_targets: tuple[str, ...]
+    transposed: bool = False
+    buffers: tuple[str, ...] = ()
+    embedding_std: Mapping[int, float] = field(default_factory=dict)
+
+
+def _llama_like(model_type: str, embedding_std: Mapping[int, float]) -> Family:
+    """A family that names its parts as Llama does."""
+    return Family(
+        model_type,
+        body="model",
+        blocks="layers",
+        embedding="embed_tokens",
+        sites={"attention_output": "self_attn.o_proj", "mlp_output": "mlp.down_proj"},
+        lora_targets=(
+            "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+        ),
+        buffers=(r".*rotary_emb\.inv_freq",),
+        embedding_std=embedding_std,
+    )  # fmt: skip
+
+
+_FAMILIES = (
+    Family(
+        "gpt2",
+        body="transformer",
+        blocks="h",
+        embedding="wte",
+        sites={"attention_output": "attn.c_proj", "mlp_output": "mlp.c_proj", "embedding": "drop"},
+        lora_targets=("c_attn", "c_proj", "c_fc"),
+        transposed=True,
+        buffers=(r".*\.attn\.(masked_)?bias",),
+        embedding_std={768: 0.12},
+    ),
+    _llama_like("llama", {2048: 0.018, 3072: 0.018, 4096: 0.008}),
+    _llama_like("qwen2", {1536: 0.03}),
+    _llama_like("qwen3", {}),
+)
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES}
+
+
+def family_of(model_type: str | None) -> Family:
+    """The family with this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if model_type not in FAMILIES:
+        raise ConfigError(f"backbone model_type '{model_type}' is not supported; use one of {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
