@@ -17,7 +17,6 @@ from lightning_ltts.sampling import Sampler
 from tests.golden.conftest import read, read_json
 from tests.golden.replay import ReplayDropout, ReplayNoise, rows_of_keys
 
-
 ROUNDING = {torch.float64: 5e-6, torch.float32: 1e-5}  # of a thought's length
 
 
