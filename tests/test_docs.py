@@ -14,7 +14,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
-from tests.models.helpers import codi_state, colar_checkpoint, make_base
+from tests.models.test_published import codi_state, colar_checkpoint, make_base
 
 GUIDE = Path(__file__).parent.parent / "docs/checkpoints.md"
 
