@@ -150,7 +150,7 @@ def test_compiled_mlps_change_nothing(
         RolloutEngine(plain, MCDropout(0.3), compile=True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_gpu_and_cpu_come_to_the_same_trajectories(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
