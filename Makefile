@@ -1,19 +1,36 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# one worker per core; tests of one group share what one of them has made
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
-.PHONY: demo test lint env clean
+.PHONY: help demo test test-fast test-slow lint format env clean
+.DEFAULT_GOAL := help
+
+help:  ## what each target does
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 	$(BIN)/python -m lightning_ltts.demo
 
-test: env  ## every test
-	$(BIN)/python -m pytest -n auto --cov=lightning_ltts --cov-report=term --cov-fail-under=85
+test: env  ## every test but the crash tests, with coverage, in minutes
+	$(PYTEST) -m "not crash" --cov=lightning_ltts --cov-report=term --cov-fail-under=85
 
-lint: env  ## style and types
+test-fast: env  ## the tests to run after every change, in under a minute
+	$(PYTEST) -m "not slow and not crash"
+
+# pytest ends with 5 where it finds no test
+test-slow: env  ## the crash tests: runs killed at random points, and begun again
+	$(PYTEST) -m crash || test $$? -eq 5
+
+lint: env  ## style and types, as continuous integration checks them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: env  ## puts the code into the style that lint checks, where that can be done by a program
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 env: $(VENV)/.ready  ## the environment, made once
 

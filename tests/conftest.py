@@ -1,6 +1,7 @@
 """Tiny random models on the CPU, shared by all tests."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,24 @@ BACKBONES = {
     "qwen2": {"model_type": "qwen2", **_LLAMA},
     "qwen3": {"model_type": "qwen3", **_LLAMA, "head_dim": 8},
 }
+
+
+def browser_path() -> str | None:
+    """Chromium or Chrome, where one is installed."""
+    return next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests that need what this machine lacks."""
+    missing = {}
+    if not torch.cuda.is_available():
+        missing["gpu"] = "no GPU to be compared with the CPU"
+    if not browser_path():
+        missing["browser"] = "no Chromium or Chrome is installed"
+    for item in items:
+        for name, reason in missing.items():
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ class ProblemData(pl.LightningDataModule):
         """Problems are text and stay where they are (Lightning would look for tensors in every field)."""
         return batch
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Problem]:
         """Shuffled by (seed, epoch); each device has its own share."""
         trainer = self.trainer
         assert trainer is not None, "dataloaders are asked for by a Trainer"
@@ -80,7 +80,7 @@ class ProblemData(pl.LightningDataModule):
                 f"there are {len(problems)} training problems, fewer than one batch of "
                 f"{self.batch_size} x {trainer.world_size} devices; lower data.init_args.batch_size"
             )
-        sampler: DistributedSampler = DistributedSampler(
+        sampler: DistributedSampler[Problem] = DistributedSampler(
             problems,  # type: ignore[arg-type]  # a list is a map-style dataset
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
@@ -95,13 +95,13 @@ class ProblemData(pl.LightningDataModule):
             collate_fn=list,
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Problem]:
         """Validation problems in their order."""
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Problem]:
         """Test problems in their order."""
         return self._eval_loader("test")
 
-    def _eval_loader(self, name: str) -> DataLoader:
+    def _eval_loader(self, name: str) -> DataLoader[Problem]:
         return DataLoader(self.problems[name], batch_size=self.eval_batch_size, collate_fn=list)  # type: ignore[arg-type]

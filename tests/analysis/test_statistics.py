@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -23,4 +25,4 @@ def test_headroom() -> None:
     assert headroom_closed(selected, majority, oracle) == pytest.approx(0.5)
     low, high = headroom_interval(selected, majority, oracle)
     assert 0 <= low <= 0.5 <= high <= 1
-    assert headroom_closed(oracle, oracle, oracle) != headroom_closed(oracle, oracle, oracle)  # no room: not a number
+    assert math.isnan(headroom_closed(oracle, oracle, oracle))  # there is no room

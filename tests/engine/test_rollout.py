@@ -134,18 +134,24 @@ def test_vocabulary_head_only_where_a_token_is_chosen(gpt2: LatentReasoner, prom
     assert all(len(shape) == 2 for shape in shapes)
 
 
-def test_compiled_mlps_change_nothing(tokenizer: PreTrainedTokenizerFast, prompts: tuple[Tensor, Tensor]) -> None:
+def test_compiled_mlps_change_nothing(
+    tokenizer: PreTrainedTokenizerFast, prompts: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, compiled = (make_reasoner("gpt2", tokenizer) for _ in range(2))
+    asked, compile_module = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: asked.append(self) or compile_module(self, **options)
+    )
     one = RolloutEngine(plain, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
     with torch.compiler.set_stance("force_eager"):  # generating code takes longer than the test suite allows
         two = RolloutEngine(compiled, GaussianNoise(0.5), compile=True).rollout(*prompts, 3, NAMES)
-    assert all(block.get_submodule("mlp")._compiled_call_impl is not None for block in compiled.blocks)
+    assert asked == [block.get_submodule("mlp") for block in compiled.blocks]
     assert same(one, two)
     with pytest.raises(ConfigError, match="masks change in every pass"):
         RolloutEngine(plain, MCDropout(0.3), compile=True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_gpu_and_cpu_come_to_the_same_trajectories(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler

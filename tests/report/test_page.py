@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import pytest
 from lightning_ltts import cli
 from lightning_ltts.report import page as report
 from lightning_ltts.report.runs import short_names
+from tests.conftest import browser_path
 from tests.report.helpers import write
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
 
 def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -138,10 +136,9 @@ def test_names_are_short() -> None:
     assert short_names(["x", "x"]) == ["x (1)", "x (2)"]
 
 
+@pytest.mark.browser
 def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("kaleido", reason="images are drawn by kaleido (the extra png)")
-    if not BROWSER:
-        pytest.skip("images need Chromium or Chrome")
     assert ltts(monkeypatch, write(tmp_path / "run"), "--png", tmp_path / "png") == 0
     made = sorted(path.name for path in (tmp_path / "png").iterdir())
     assert "accuracy_against_n.png" in made
@@ -157,7 +154,7 @@ def test_images_without_kaleido(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "pip install 'lightning-ltts[png]'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed to open the page")
+@pytest.mark.browser
 def test_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tab shows what it is about, filters and details work, and the console stays empty."""
     playwright = pytest.importorskip("playwright.sync_api", reason="a browser is driven by playwright")
@@ -165,7 +162,7 @@ def test_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
     said: list[str] = []
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         page = browser.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

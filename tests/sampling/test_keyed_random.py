@@ -60,7 +60,7 @@ def test_neighbouring_coordinates_give_different_keys() -> None:
     assert len(keys.unique()) == 40**3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+@pytest.mark.gpu
 def test_the_same_on_a_gpu() -> None:
     keys = question_keys(0, list(range(64)))
     assert torch.equal(keep_mask(keys, 999, 0.3), keep_mask(keys.cuda(), 999, 0.3).cpu())

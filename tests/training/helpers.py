@@ -1,6 +1,7 @@
 """Tiny modules, data and trainers for tests of training."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +14,7 @@ from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.codi import CodiModule
 from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
+from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
 
@@ -48,6 +50,14 @@ def make_data(train: int = 64) -> ProblemData:
         batch_size=16,
         eval_batch_size=8,
     )
+
+
+def without_trainer(module: ReasonerModule) -> SimpleNamespace:
+    """Lets a module be called where no Trainer runs; returns what it takes for one. Nothing is logged."""
+    module.log = module.log_dict = lambda *args, **kw: None  # type: ignore[method-assign]
+    trainer = SimpleNamespace(global_step=0, current_epoch=0, world_size=1, global_rank=0)
+    module.trainer = trainer
+    return trainer
 
 
 def make_trainer(folder: Path, epochs: int = 3, **options) -> pl.Trainer:

@@ -10,7 +10,7 @@ from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.training.colar_grpo import ColarGrpoModule, Experience, advantages, clipped_surrogate
 from lightning_ltts.training.start import Start
 from tests.training.helpers import make_colar as make_module
-from tests.training.helpers import make_data, make_trainer
+from tests.training.helpers import make_data, make_trainer, without_trainer
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,7 @@ def test_clipped_surrogate() -> None:
 def test_log_probs_are_those_of_the_sampled_actions(supervised: Path) -> None:
     """One unpadded trajectory at a time gives the same, and its tokens are the likeliest, as they were decoded."""
     module = ColarGrpoModule(Start(str(supervised)), group_size=3)
-    module.log_dict = lambda *args, **kw: None  # type: ignore[method-assign]  # there is no Trainer
-    module._fabric = None
-    module.__dict__["_trainer"] = type("Still", (), {"current_epoch": 0})()
+    without_trainer(module)
     module.reasoner.eval()
     experience = module.explore(WordProblems("train", 4).load())
     together, acts = module.log_probs(experience)

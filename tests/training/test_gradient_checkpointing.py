@@ -12,7 +12,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.conftest import BACKBONES
-from tests.training.helpers import CURRICULUM, make_coconut, make_codi, make_colar, make_data, make_trainer
+from tests.training.helpers import CURRICULUM, make_coconut, make_codi, make_colar, make_data, make_trainer, without_trainer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,9 +38,7 @@ def loss_and_bytes(module: ReasonerModule) -> tuple[torch.Tensor, int]:
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    module.log = module.log_dict = lambda *args, **kw: None  # type: ignore[method-assign]
-    module.__dict__["_trainer"] = type("Still", (), {"global_step": 0, "world_size": 1, "global_rank": 0})()
-    module._fabric = None
+    without_trainer(module)
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
     gc.collect()
     gc.freeze()  # what is there already does not count, and need not be looked through

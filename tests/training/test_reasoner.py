@@ -17,7 +17,7 @@ from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.flat_accuracy import FlatAccuracy
 from lightning_ltts.training.start import Start
 from tests.conftest import BACKBONES
-from tests.training.helpers import CURRICULUM, make_data, make_trainer
+from tests.training.helpers import CURRICULUM, make_data, make_trainer, without_trainer
 from tests.training.helpers import make_coconut as make_module
 
 
@@ -44,17 +44,22 @@ def test_any_right_answer_keeps_it_going(tmp_path: Path, monkeypatch: pytest.Mon
     assert trainer.current_epoch == 3
 
 
-def test_uniform_mixing_of_stages(tmp_path: Path) -> None:
+def test_uniform_mixing_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A share of the batches comes from any stage, the same ones for the same step."""
     module = make_module()
-    module.trainer = make_trainer(tmp_path)
+    trainer = without_trainer(module)
     module.stage = CURRICULUM.stage_at(2)
-    assert module._stage_of_batch().index == 2
+    drawn: list[int] = []
+    monkeypatch.setattr(module, "loss", lambda batch, stage: drawn.append(stage.index))
+    module.loss_of([])
+    assert drawn == [2]
     module.uniform_prob = 0.6
-    drawn = []
-    for step in range(300):
-        module.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
-        drawn.append(module._stage_of_batch().index)
+    for _ in range(2):
+        for step in range(300):
+            trainer.global_step = step
+            module.loss_of([])
+    assert drawn[1:301] == drawn[301:]
+    drawn = drawn[1:301]
     assert drawn.count(2) == pytest.approx(0.4 * 300 + 0.2 * 300, abs=25)
     assert drawn.count(0) == pytest.approx(0.2 * 300, abs=25)
 
