@@ -29,7 +29,8 @@ class SearchLoop(_PredictionLoop):
         Modules without `questions_per_pass` go through Lightning's loop.
         """
         if not hasattr(self.trainer.lightning_module, "questions_per_pass"):
-            return super().run()
+            result: list[Any] | None = super().run()
+            return result
         self.setup_data()
         trainer, module = self.trainer, self.trainer.lightning_module
         if self.skip:  # nothing left for this process, but callbacks meet the others' at the end

@@ -17,7 +17,8 @@ def mcnemar(one: Tensor, other: Tensor) -> float:
     """
     first, second = int(((one > 0) & (other == 0)).sum()), int(((other > 0) & (one == 0)).sum())
     n = first + second
-    return min(1.0, 2 * sum(comb(n, k) for k in range(min(first, second) + 1)) / 2**n)
+    result: float = min(1.0, 2 * sum(comb(n, k) for k in range(min(first, second) + 1)) / 2**n)
+    return result
 
 
 def headroom_closed(selected: Tensor, majority: Tensor, oracle: Tensor) -> float:

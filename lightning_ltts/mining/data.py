@@ -120,7 +120,7 @@ class MiningData(pl.LightningDataModule):
         """A line on each store: questions, labels, speed and cost of mining."""
         return [_store_line(split, store) for split, store in self.stores.items()]
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches of questions, shuffled by (seed, epoch)."""
         trainer, store = self.trainer, self.stores["train"]
         assert trainer is not None, "dataloaders are asked for by a Trainer"
@@ -130,7 +130,7 @@ class MiningData(pl.LightningDataModule):
                 f"trajectories, fewer than one batch of {self.batch_size} x {trainer.world_size} "
                 "devices; mine more or lower batch_size"
             )
-        sampler: DistributedSampler = DistributedSampler(
+        sampler: DistributedSampler[Any] = DistributedSampler(
             store,
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
@@ -139,7 +139,7 @@ class MiningData(pl.LightningDataModule):
         )
         return DataLoader(store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Validation questions in their order."""
         return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
 
@@ -254,7 +254,7 @@ class MiningOnly(pl.LightningDataModule):
         self.data.trainer = self.trainer
         self.data.setup("mine")
 
-    def val_dataloader(self) -> list[DataLoader]:
+    def val_dataloader(self) -> list[DataLoader[Any]]:
         """None at all."""
         return []
 

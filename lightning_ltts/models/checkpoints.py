@@ -243,7 +243,8 @@ def build_model(found: Published, source: str, dtype: torch.dtype | None) -> Lat
     for name, child in model.named_children():
         if name != "backbone":
             child.to(model.backbone.dtype)
-    return model.eval()
+    result: LatentReasoner | LatentRM = model.eval()
+    return result
 
 
 def _empty_model(found: Published, source: str) -> tuple[Any, PreTrainedModel]:

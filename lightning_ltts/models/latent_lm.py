@@ -177,12 +177,14 @@ class LatentReasoner(nn.Module):
     @property
     def hidden_size(self) -> int:
         """d, the width of a thought."""
-        return self.backbone.config.hidden_size
+        result: int = self.backbone.config.hidden_size
+        return result
 
     @property
     def max_positions(self) -> int:
         """Longest sequence the backbone can read."""
-        return self.backbone.config.max_position_embeddings
+        result: int = self.backbone.config.max_position_embeddings
+        return result
 
     @property
     def device(self) -> torch.device:
@@ -191,7 +193,8 @@ class LatentReasoner(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (...) -> input embeddings (..., d)."""
-        return self.backbone.get_input_embeddings()(ids)
+        result: Tensor = self.backbone.get_input_embeddings()(ids)
+        return result
 
     def read(
         self,
@@ -206,17 +209,19 @@ class LatentReasoner(nn.Module):
 
         Returns the hidden states (R, L, d) after the final norm; other layers' states are not kept.
         """
-        return self.backbone.base_model(
+        result: Tensor = self.backbone.base_model(
             inputs_embeds=inputs,
             position_ids=positions,
             past_key_values=cache,
             attention_mask=attention_mask,
             use_cache=True,
         ).last_hidden_state
+        return result
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., d) -> vocabulary logits (..., V)."""
-        return self.backbone.get_output_embeddings()(hidden)
+        result: Tensor = self.backbone.get_output_embeddings()(hidden)
+        return result
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -265,7 +270,8 @@ def new_backbone(config: dict[str, Any]) -> PreTrainedModel:
     Raises:
         ConfigError: the family is not supported.
     """
-    return AutoModelForCausalLM.from_config(make_config(config))
+    result: PreTrainedModel = AutoModelForCausalLM.from_config(make_config(config))
+    return result
 
 
 def new_reasoner(

@@ -326,7 +326,8 @@ class LatentRM(nn.Module):
                 "with clean_thoughts, as a rollout has them, and for training mine with "
                 "data.init_args.keep_clean=true"
             )
-        return inputs + self.noise_projection((thoughts - clean_thoughts).to(self.backbone.dtype))
+        result: Tensor = inputs + self.noise_projection((thoughts - clean_thoughts).to(self.backbone.dtype))
+        return result
 
     def _read(self, state: RMState, inputs: Tensor) -> tuple[Tensor, RMState]:
         """One pass over inputs (R, L, width) at the rows' positions: hidden states, float32."""

@@ -148,7 +148,8 @@ def _home(path: Path, base: Path | None, gguf: Path | None, known: Format) -> Pa
 
 def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
     try:
-        return AutoConfig.from_pretrained(home, trust_remote_code=False, **_gguf_option(home, gguf))
+        result: PreTrainedConfig = AutoConfig.from_pretrained(home, trust_remote_code=False, **_gguf_option(home, gguf))
+        return result
     except Exception as error:  # of many kinds: no such file, not JSON, values that do not fit
         raise CheckpointError(f"no configuration of a supported model can be read from {home} ({reason_of(error)})") from None
 

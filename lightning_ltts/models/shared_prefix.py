@@ -76,7 +76,7 @@ class SharedPrefixLayer(DynamicLayer):
     def __init__(
         self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout, suffix_start: Tensor | None = None
     ):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = keys, values, bias, layout
         self.suffix_start = suffix_start
         self.lazy_initialization(keys, values)

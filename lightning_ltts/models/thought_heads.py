@@ -153,7 +153,8 @@ class ColarHead(ThoughtHead):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., d) -> (..., d), the mean."""
-        return self.mean(self.fc(hidden)) * self.embedding_std
+        result: Tensor = self.mean(self.fc(hidden)) * self.embedding_std
+        return result
 
     def spread(self, hidden: Tensor) -> Tensor | None:
         """(..., d) -> (..., d), the standard deviation around the mean; `None` if not learned."""

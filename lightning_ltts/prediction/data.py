@@ -45,7 +45,7 @@ class PredictionData(pl.LightningDataModule):
         """Problems are text and stay where they are."""
         return batch
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """The problems left for this device, by length.
 
         So problems that are predicted together need little padding.
@@ -56,7 +56,7 @@ class PredictionData(pl.LightningDataModule):
         remaining.sort(key=lambda problem: len(problem.question.split()))
         share: Any = remaining[trainer.global_rank :: trainer.world_size]
         # the share is final: this sampler keeps Lightning from dividing it once more
-        whole: DistributedSampler = DistributedSampler(share, 1, 0, shuffle=False)
+        whole: DistributedSampler[Any] = DistributedSampler(share, 1, 0, shuffle=False)
         return DataLoader(share, None, sampler=whole, collate_fn=_as_it_is)  # type: ignore[arg-type]
 
 

@@ -55,7 +55,8 @@ class Run:
         """Token forwards per question, on average, of parts of the search; None where they were not stored."""
         if any(part not in row.get("cost", {}) for row in self.rows for part in parts):
             return None
-        return sum(row["cost"][part]["token_forwards"] for row in self.rows for part in parts) / len(self.rows)
+        result: float | None = sum(row["cost"][part]["token_forwards"] for row in self.rows for part in parts) / len(self.rows)
+        return result
 
     def seconds(self, *parts: str) -> float | None:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""

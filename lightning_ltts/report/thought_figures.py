@@ -1,6 +1,7 @@
 """Figures of the space that thoughts explore, with plotly, for one or several prediction runs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
@@ -56,7 +57,7 @@ def thought_figures(runs: Sequence[Run]) -> list[Titled]:
     return figures
 
 
-def lens_tables(run: Run) -> dict[str, list[dict]]:
+def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Question -> what its thoughts say: rows of trajectory, step, and tokens with their probabilities."""
     return {
         thoughts.id: [

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.files import settings_of
-from lightning_ltts.models.latent_lm import LatentReasoner, Site
+from lightning_ltts.models.families import Site
+from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
 from lightning_ltts.sampling.streams import Stream
 

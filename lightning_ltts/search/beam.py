@@ -116,7 +116,8 @@ class BeamSearch(Search):
         groups = totals.unflatten(1, (self.subtrees, -1))  # a subtree's candidates stand together
         best = groups.topk(self.beams // self.subtrees, dim=2).indices
         first = torch.arange(self.subtrees, device=totals.device)[:, None] * groups.shape[2]
-        return (best + first).flatten(1)
+        result: Tensor = (best + first).flatten(1)
+        return result
 
     def _finish(
         self,

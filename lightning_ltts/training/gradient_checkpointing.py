@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -47,7 +47,7 @@ class GradientCheckpointing(Callback):
 
 def checkpointed(block: nn.Module, index: int) -> Callable[..., Tensor]:
     """The forward of block number `index` of a backbone, checkpointed wherever gradients are recorded."""
-    forward = block.forward
+    forward: Callable[..., Tensor] = block.forward
     signature = inspect.signature(forward)
 
     def run(*args: Any, **kwargs: Any) -> Tensor:
@@ -55,7 +55,7 @@ def checkpointed(block: nn.Module, index: int) -> Callable[..., Tensor]:
             return forward(*args, **kwargs)
         cache = signature.bind(*args, **kwargs).arguments.get("past_key_values")
         if cache is None:
-            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+            return cast(Tensor, checkpoint(forward, *args, use_reentrant=False, **kwargs))
         layer = cache.layers[index]
         before, recomputing = dict(layer.__dict__), False
 
@@ -70,6 +70,6 @@ def checkpointed(block: nn.Module, index: int) -> Callable[..., Tensor]:
             finally:
                 layer.__dict__ = after
 
-        return checkpoint(from_before, *args, use_reentrant=False, **kwargs)
+        return cast(Tensor, checkpoint(from_before, *args, use_reentrant=False, **kwargs))
 
     return run

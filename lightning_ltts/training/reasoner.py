@@ -115,7 +115,8 @@ class ReasonerModule(pl.LightningModule):
     @property
     def training_problems(self) -> list[Problem]:
         """The problems that are trained on."""
-        return self.trainer.datamodule.problems["train"]  # type: ignore[attr-defined]
+        result: list[Problem] = self.trainer.datamodule.problems["train"]  # type: ignore[attr-defined]
+        return result
 
     def require_steps(self, purpose: str, remedy: str = "give problems with steps") -> None:
         """Refuses to train on problems without steps.

@@ -161,12 +161,13 @@ class GivenThoughts:
         embedded = self.reasoner.embed(self.ids)
         is_thought = (self.number >= 0) & (self.number < self.counts)
         thoughts = self._thoughts_at(self.number).to(embedded.dtype)
-        return self.reasoner.backbone.base_model(
+        result: Tensor = self.reasoner.backbone.base_model(
             inputs_embeds=torch.where(is_thought[..., None], thoughts, embedded),
             position_ids=position_ids(self.mask),
             attention_mask=self.mask,
             use_cache=False,
         ).last_hidden_state
+        return result
 
     def _thoughts_at(self, number: Tensor) -> Tensor:
         """Numbers of thoughts (B, L) -> the thoughts (B, L, d); those that are not there are any."""

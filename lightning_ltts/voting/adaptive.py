@@ -101,4 +101,5 @@ def _top_two(votes: Tensor) -> tuple[Tensor, Tensor]:
 def _beta_above_half(a: int, b: int) -> float:
     """P(X > 1/2) for X ~ Beta(a, b) with whole a and b: the chance of fewer than a heads in a + b - 1 fair throws."""
     n = a + b - 1
-    return sum(comb(n, k) for k in range(a)) / 2**n
+    result: float = sum(comb(n, k) for k in range(a)) / 2**n
+    return result
