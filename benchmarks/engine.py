@@ -44,7 +44,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 VOCABULARY = {"tiny": 1000, "gpt2-small": 50260, "smollm2-135m": 49155, "llama-1b": 128259}
-PEAK = {"NVIDIA H100": (989e12, 3.35e12), "NVIDIA H200": (989e12, 4.8e12)}  # dense bf16 operations/s, bytes/s
+PEAK = {
+    "NVIDIA H100": (989e12, 3.35e12),
+    "NVIDIA H200": (989e12, 4.8e12),
+}  # dense bf16 operations/s, bytes/s
 STD = 0.1
 
 
@@ -74,10 +77,14 @@ class Baseline:
     def read(self, inputs: Tensor, cache: DynamicCache) -> Tensor:
         """One pass at the positions that follow the cache; the last hidden state (R, d)."""
         past = cache.get_seq_length()
-        positions = torch.arange(past, past + inputs.shape[1], device=inputs.device).expand(len(inputs), -1)
+        positions = torch.arange(past, past + inputs.shape[1], device=inputs.device).expand(
+            len(inputs), -1
+        )
         hidden = self.reasoner.read(inputs, positions, cache)
         layers: list[Any] = cache.layers
-        self.tally.see(positions.numel(), [t for layer in layers for t in (layer.keys, layer.values)])
+        self.tally.see(
+            positions.numel(), [t for layer in layers for t in (layer.keys, layer.values)]
+        )
         return hidden[:, -1]
 
     def thought(self, hidden: Tensor, keys: Tensor, step: int) -> Tensor:
@@ -85,7 +92,11 @@ class Baseline:
 
     def continue_from(self, inputs: Tensor, keys: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Reads inputs (R, L, d) from the start, goes on to T thoughts and the answer: thoughts made here, answer ids."""
-        reasoner, cache, thoughts = self.reasoner, DynamicCache(config=self.reasoner.backbone.config), []
+        reasoner, cache, thoughts = (
+            self.reasoner,
+            DynamicCache(config=self.reasoner.backbone.config),
+            [],
+        )
         hidden = self.read(inputs, cache)
         for t in range(step, reasoner.spec.num_thoughts):
             thoughts.append(self.thought(hidden, keys, t))
@@ -119,22 +130,38 @@ class Baseline:
         return thoughts, answers
 
     @torch.no_grad()
-    def beam(self, latent_rm: LatentRM, ids: Tensor, keys: Tensor, beams: int, candidates: int) -> Tensor:
+    def beam(
+        self, latent_rm: LatentRM, ids: Tensor, keys: Tensor, beams: int, candidates: int
+    ) -> Tensor:
         """Answers (Q, B, A): the caches of the beams are repeated and reordered, the reward model reads all anew each step."""
         reasoner, questions = self.reasoner, len(ids)
-        slots, offsets = torch.arange(beams * candidates, device=ids.device), torch.arange(questions, device=ids.device)
+        slots, offsets = (
+            torch.arange(beams * candidates, device=ids.device),
+            torch.arange(questions, device=ids.device),
+        )
         prompts = reasoner.embed(ids)
         cache = DynamicCache(config=reasoner.backbone.config)
         hidden, thoughts = self.read(prompts, cache), prompts[:, None, :0]
         for step in range(reasoner.spec.num_thoughts):
             grown = beams * candidates // thoughts.shape[1]
             rows = torch.arange(len(hidden), device=ids.device).repeat_interleave(grown)
-            new = self.thought(hidden[rows], fold(keys[:, None], Stream.BEAM, step, slots).flatten(), step)
-            thoughts = torch.cat([thoughts.repeat_interleave(grown, 1), new.view(questions, -1, 1, new.shape[-1])], dim=2)
-            whole = torch.cat(
-                [latent_rm.backbone.get_input_embeddings()(ids.repeat_interleave(len(slots), 0)), thoughts.flatten(0, 1)], 1
+            new = self.thought(
+                hidden[rows], fold(keys[:, None], Stream.BEAM, step, slots).flatten(), step
             )
-            read = latent_rm.backbone(inputs_embeds=whole, use_cache=False).last_hidden_state[:, ids.shape[1] :]
+            thoughts = torch.cat(
+                [thoughts.repeat_interleave(grown, 1), new.view(questions, -1, 1, new.shape[-1])],
+                dim=2,
+            )
+            whole = torch.cat(
+                [
+                    latent_rm.backbone.get_input_embeddings()(ids.repeat_interleave(len(slots), 0)),
+                    thoughts.flatten(0, 1),
+                ],
+                1,
+            )
+            read = latent_rm.backbone(inputs_embeds=whole, use_cache=False).last_hidden_state[
+                :, ids.shape[1] :
+            ]
             self.tally.see(whole.shape[0] * whole.shape[1], [])
             scores = latent_rm.score_head(read).sum((1, 2)).view(questions, -1)
             best = scores.topk(beams, dim=1).indices
@@ -159,7 +186,10 @@ class Measured(RolloutEngine):
         hidden, branches = super()._read(branches, *args)
         layers: Any = branches.cache.layers
         names = ("prefix_keys", "prefix_values", "keys", "values")
-        self.tally.see(hidden.shape[0] * hidden.shape[1], [getattr(layer, name) for layer in layers for name in names])
+        self.tally.see(
+            hidden.shape[0] * hidden.shape[1],
+            [getattr(layer, name) for layer in layers for name in names],
+        )
         return hidden, branches
 
 
@@ -171,26 +201,42 @@ class Bench:
         torch.manual_seed(0)
         tokenizer = WordTokenizer(20).build()
         shape = {**SHAPES[options.model], "vocab_size": VOCABULARY[options.model]}
-        reasoner = new_reasoner("coconut", {**shape, "resid_pdrop": 0.0}, tokenizer, options.thoughts, options.tokens)
+        reasoner = new_reasoner(
+            "coconut", {**shape, "resid_pdrop": 0.0}, tokenizer, options.thoughts, options.tokens
+        )
         reasoner.backbone.resize_token_embeddings(VOCABULARY[options.model], mean_resizing=False)
-        reasoner.eos_id = VOCABULARY[options.model]  # never predicted: every answer has all its tokens, for both alike
+        reasoner.eos_id = VOCABULARY[
+            options.model
+        ]  # never predicted: every answer has all its tokens, for both alike
         dtype = getattr(torch, options.dtype)
         self.reasoner = reasoner.to(options.device, dtype=dtype).eval()
         self.latent_rm = LatentRM.from_reasoner(reasoner).to(options.device, dtype=dtype).eval()
         self.peak = next((p for name, p in PEAK.items() if name in self.machine()), None)
         parameters = sum(p.numel() for p in reasoner.backbone.parameters())
         self.body = parameters - reasoner.backbone.get_input_embeddings().weight.numel()
-        shape_of = f"prompt {options.prompt}, {options.thoughts} thoughts, {options.tokens} answer tokens"
+        shape_of = (
+            f"prompt {options.prompt}, {options.thoughts} thoughts, {options.tokens} answer tokens"
+        )
         size = f"{options.model} ({parameters / 1e6:.0f}M), {options.dtype}"
         print(f"{self.machine()}, {torch.get_num_threads()} threads, {size}; {shape_of}")
 
     def machine(self) -> str:
-        return torch.cuda.get_device_name() if self.options.device == "cuda" else f"{platform.processor() or 'CPU'}"
+        return (
+            torch.cuda.get_device_name()
+            if self.options.device == "cuda"
+            else f"{platform.processor() or 'CPU'}"
+        )
 
     def prompts(self, questions: int) -> tuple[Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(1)
-        ids = torch.randint(10, 60, (questions, self.options.prompt), generator=generator).to(self.options.device)
-        return ids, torch.ones_like(ids), question_keys(0, list(range(questions))).to(self.options.device)
+        ids = torch.randint(10, 60, (questions, self.options.prompt), generator=generator).to(
+            self.options.device
+        )
+        return (
+            ids,
+            torch.ones_like(ids),
+            question_keys(0, list(range(questions))).to(self.options.device),
+        )
 
     def timed(self, run: Callable[[], Any]) -> tuple[Any, float]:
         best, result = float("inf"), None
@@ -219,7 +265,9 @@ class Bench:
         agree: Callable[[Any, Any], float],
     ) -> float:
         """Times both ways, alternating nothing else; returns our seconds."""
-        engine = Measured(self.reasoner, GaussianNoise(STD), self.options.token_budget, self.options.compile)
+        engine = Measured(
+            self.reasoner, GaussianNoise(STD), self.options.token_budget, self.options.compile
+        )
         row: dict[str, Any] = {"name": name, "questions": questions}
         for kind, runner, make in (("plain", plain, Baseline), ("ours", ours, None)):
             if runner is None:
@@ -240,14 +288,16 @@ class Bench:
             }  # fmt: skip
             if self.peak:
                 size = torch.finfo(getattr(torch, self.options.dtype)).bits // 8
-                row[kind]["of_peak_flops"] = 2 * self.body * tally.positions / seconds / self.peak[0]
-                row[kind]["of_bandwidth"] = (self.body * size * tally.passes) / seconds / self.peak[1]
+                row[kind]["of_peak_flops"] = (
+                    2 * self.body * tally.positions / seconds / self.peak[0]
+                )
+                row[kind]["of_bandwidth"] = (
+                    (self.body * size * tally.passes) / seconds / self.peak[1]
+                )
         theirs, mine_ = row.pop("plain_result", None), row.pop("ours_result")
         row["ours"]["token_forward_ratio"] = engine.cost.ratio
         line = f"{name:24} ours {row['ours']['seconds']:8.3f} s {row['ours']['questions_per_s']:8.2f} q/s "
-        line += (
-            f"{row['ours']['thoughts_per_s']:9.0f} thoughts/s  KV {row['ours']['kv_mb']:8.1f} MB  ratio {engine.cost.ratio:.3f}"
-        )
+        line += f"{row['ours']['thoughts_per_s']:9.0f} thoughts/s  KV {row['ours']['kv_mb']:8.1f} MB  ratio {engine.cost.ratio:.3f}"
         if plain is not None:
             row["speedup"] = row["plain"]["seconds"] / row["ours"]["seconds"]
             row["kv_saving"] = row["plain"]["kv_mb"] / row["ours"]["kv_mb"]
@@ -272,7 +322,12 @@ class Bench:
         plain = (lambda plain: plain.sample(ids, names)) if with_plain else None
         thoughts = questions * samples * self.options.thoughts
         return self.compare(
-            f"sampling N={samples}", questions, thoughts, lambda engine: engine.rollout(ids, mask, samples), plain, same
+            f"sampling N={samples}",
+            questions,
+            thoughts,
+            lambda engine: engine.rollout(ids, mask, samples),
+            plain,
+            same,
         )
 
     def mining(self, questions: int, samples: int, rollouts: int) -> None:
@@ -281,7 +336,11 @@ class Bench:
         truths = [0] * questions
 
         def same(theirs: tuple[Tensor, Any], mined: Any) -> float:
-            return float(torch.isclose(theirs[0].float().cpu(), mined.thoughts.flatten(0, 1), atol=1e-2).float().mean())
+            return float(
+                torch.isclose(theirs[0].float().cpu(), mined.thoughts.flatten(0, 1), atol=1e-2)
+                .float()
+                .mean()
+            )
 
         self.compare(
             f"mining N={samples} M={rollouts}", questions, questions * samples * self.options.thoughts,
@@ -303,7 +362,9 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=list(SHAPES), default="gpt2-small")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -312,10 +373,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--questions", type=int, default=2)
     parser.add_argument("--mining-questions", type=int, default=1)
-    parser.add_argument("--token-budget", type=int, help="positions held at once; by default what the memory allows")
-    parser.add_argument("--compile", action="store_true", help="torch.compile on the MLPs; the plain way uses the same modules")
+    parser.add_argument(
+        "--token-budget", type=int, help="positions held at once; by default what the memory allows"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile on the MLPs; the plain way uses the same modules",
+    )
     parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
-    parser.add_argument("--only", choices=["sampling", "mining", "beam", "scaling"], help="one part")
+    parser.add_argument(
+        "--only", choices=["sampling", "mining", "beam", "scaling"], help="one part"
+    )
     parser.add_argument("--out", help="JSON file for all numbers")
     options = parser.parse_args()
     bench = Bench(options)
@@ -334,7 +403,14 @@ def main() -> None:
     if options.out:
         with open(options.out, "w") as file:
             json.dump(
-                {"machine": bench.machine(), "torch": torch.__version__, **vars(options), "rows": bench.rows}, file, indent=1
+                {
+                    "machine": bench.machine(),
+                    "torch": torch.__version__,
+                    **vars(options),
+                    "rows": bench.rows,
+                },
+                file,
+                indent=1,
             )
 
 

@@ -32,8 +32,22 @@ def train(method: str, seed: int) -> Path:
             f"seed_everything={seed}",
             f"data.init_args.train.init_args.seed={100 * seed}",
         ]
-        options += ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.enable_progress_bar=false"]
-        subprocess.run([sys.executable, "-m", "lightning_ltts", "fit", f"experiment=methods/{method}", *options], check=True)
+        options += [
+            "trainer.accelerator=cpu",
+            "trainer.devices=1",
+            "trainer.enable_progress_bar=false",
+        ]
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "lightning_ltts",
+                "fit",
+                f"experiment=methods/{method}",
+                *options,
+            ],
+            check=True,
+        )
         (folder / "done").touch()
     return folder / "checkpoints" / "best.ckpt"
 
@@ -42,21 +56,33 @@ def train(method: str, seed: int) -> Path:
 def greedy(path: Path) -> tuple[torch.Tensor, int, float]:
     """Which of 2,048 problems (P,) are right, positions read after the prompts, and mean number of thoughts."""
     reasoner, problems = load_reasoner(path), WordProblems("test", 2048, 0).load()
-    ids, mask = left_pad([reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id)
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id
+    )
     longest = LONGEST_TEXT if reasoner.spec.num_thoughts == 0 else reasoner.spec.max_answer_tokens
     rollouts = RolloutEngine(reasoner).rollout(ids, mask, max_answer_tokens=longest)
     answers = read_answers(reasoner, rollouts.answer_ids[:, 0])
-    right = torch.tensor([answer == problem.value for answer, problem in zip(answers, problems, strict=True)]).float()
-    return right, rollouts.token_forwards - int(mask.sum()), float(rollouts.thought_counts.float().mean())
+    right = torch.tensor(
+        [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]
+    ).float()
+    return (
+        right,
+        rollouts.token_forwards - int(mask.sum()),
+        float(rollouts.thought_counts.float().mean()),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    print("| method | thoughts | positions read per problem | greedy accuracy, one per seed, with 95 % intervals |")
+    print(
+        "| method | thoughts | positions read per problem | greedy accuracy, one per seed, with 95 % intervals |"
+    )
     print("|---|---|---|---|")
     for method in options.methods:
         cells, read, thoughts = [], 0, 0.0

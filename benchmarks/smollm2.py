@@ -18,7 +18,12 @@ STAGES = (
 )
 # what two cores can do: the short problems and few of GSM8K, fewer epochs, thoughts and questions
 _SMALL_FILES = "train_files=[${problems_dir}/train/mawps_asdiv_train_steps.json,${problems_dir}/train/gsm8k_train_steps.json]"
-_SMALL_FIT = ("data=problem_files", "data.init_args.train.init_args.limit=3000", _SMALL_FILES, "trainer.limit_val_batches=4")
+_SMALL_FIT = (
+    "data=problem_files",
+    "data.init_args.train.init_args.limit=3000",
+    _SMALL_FILES,
+    "trainer.limit_val_batches=4",
+)
 _SMALL_NOISE = "sampler.init_args.std=8"  # on gsm_valid: these thoughts vary by 2.4, and noise of 4 moves no answer
 SMALL = {
     "recipes/smollm2_cot": (
@@ -61,7 +66,9 @@ def main() -> None:
     small = SMALL if "--small" in sys.argv else {}
     if not {"model_dir", "problems_dir"} <= {argument.split("=")[0] for argument in given}:
         raise SystemExit(__doc__)
-    folder = next(argument.split("=", 1)[1] for argument in given if argument.startswith("problems_dir="))
+    folder = next(
+        argument.split("=", 1)[1] for argument in given if argument.startswith("problems_dir=")
+    )
     for command, experiment, name in STAGES:
         run = Path("logs") / name
         if not (run / "done").exists():
@@ -77,9 +84,23 @@ def main() -> None:
     for test_set in TEST_SETS:
         paths = f'data.init_args.problems.init_args.paths=["{folder}/eval/{test_set}.json"]'
         name = f"smollm2/search/{test_set}"
-        ltts("predict", "experiment=smollm2/search", f"name={name}", paths, *small.get("smollm2/search", ()), *given)
+        ltts(
+            "predict",
+            "experiment=smollm2/search",
+            f"name={name}",
+            paths,
+            *small.get("smollm2/search", ()),
+            *given,
+        )
     subprocess.run(
-        [sys.executable, "-m", "lightning_ltts", "report", *(f"logs/smollm2/search/{x}" for x in TEST_SETS)], check=True
+        [
+            sys.executable,
+            "-m",
+            "lightning_ltts",
+            "report",
+            *(f"logs/smollm2/search/{x}" for x in TEST_SETS),
+        ],
+        check=True,
     )
 
 

@@ -61,11 +61,19 @@ ROWS = {
     "answer": Row((f"{RM}reference=false",)),
     "reference": Row((f"{RM}reads_answer=false",)),
     "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
-    "paper_noise_free": Row((*_PAPER, f"{RM}noise_free=true"), mine=("data.init_args.keep_clean=true",)),
+    "paper_noise_free": Row(
+        (*_PAPER, f"{RM}noise_free=true"), mine=("data.init_args.keep_clean=true",)
+    ),
     "deep": Row((f"{RM}extra_layers=2",)),
     "long": Row(("trainer.max_epochs=16",)),
-    "big": Row((f"{RM}extra_layers=3", "trainer.max_epochs=10"), mine=("data.init_args.train.init_args.size=49152",)),
-    "huge": Row((f"{RM}extra_layers=3", "trainer.max_epochs=10"), mine=("data.init_args.train.init_args.size=131072",)),
+    "big": Row(
+        (f"{RM}extra_layers=3", "trainer.max_epochs=10"),
+        mine=("data.init_args.train.init_args.size=49152",),
+    ),
+    "huge": Row(
+        (f"{RM}extra_layers=3", "trainer.max_epochs=10"),
+        mine=("data.init_args.train.init_args.size=131072",),
+    ),
     "bce": Row((f"{RM}loss=bce",)),
     "pairwise": Row((f"{RM}loss=pairwise",)),
     "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
@@ -78,7 +86,11 @@ ROWS = {
     "paper_m0": Row(_PAPER, mine=("data.init_args.num_rollouts=0",)),
     "paper_m16": Row(_PAPER, mine=("data.init_args.num_rollouts=16",)),
     "n32": Row(
-        mine=("data.init_args.num_samples=32", "data.init_args.train.init_args.size=3072", "data.init_args.batch_size=16")
+        mine=(
+            "data.init_args.num_samples=32",
+            "data.init_args.train.init_args.size=3072",
+            "data.init_args.batch_size=16",
+        )
     ),
     "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
     "dropout_0.1": Row(sampler=("sampler=mc_dropout", "sampler.init_args.p=0.1")),
@@ -105,7 +117,11 @@ class Setting:
     def problems(self, *parts: str) -> list[str]:
         steps, largest = TASKS[self.task]
         options = [f"data.init_args.{part}.init_args.{{}}" for part in parts]
-        return [option.format(x) for option in options for x in (f"num_steps={steps}", f"max_number={largest}")]
+        return [
+            option.format(x)
+            for option in options
+            for x in (f"num_steps={steps}", f"max_number={largest}")
+        ]
 
 
 def ltts(command: str, done: Path, *overrides: str) -> None:
@@ -137,7 +153,9 @@ def run(name: str, setting: Setting) -> None:
     """All stages of a row."""
     row, folder = ROWS[name], setting.folder / name
     train_reasoner(setting)
-    store = "-".join(["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]).replace("=", "")
+    store = "-".join(
+        ["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]
+    ).replace("=", "")
     ltts(
         "fit", folder / "done", "experiment=demo/latent_rm",
         f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
@@ -159,14 +177,20 @@ def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tenso
     train_reasoner(setting)
     problems = WordProblems("test", 1024, 0, *TASKS[setting.task]).load()
     reasoner = load_reasoner(setting.reasoner)
-    ids, mask = left_pad([reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id)
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id
+    )
     return reasoner, problems, ids, mask
 
 
-def grade(reasoner: LatentReasoner, problems: list[Problem], answer_ids: Tensor) -> tuple[Tensor, Tensor]:
+def grade(
+    reasoner: LatentReasoner, problems: list[Problem], answer_ids: Tensor
+) -> tuple[Tensor, Tensor]:
     """Answer ids (Q, N, A) -> votes (Q, N) and which are right (Q, N)."""
     answers = [[reasoner.read_answer(ids) for ids in question] for question in answer_ids]
-    right = [[answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)]
+    right = [
+        [answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)
+    ]
     return torch.tensor([vote_numbers(given) for given in answers]), torch.tensor(right).float()
 
 
@@ -175,7 +199,9 @@ def outliers(setting: Setting) -> None:
     """By rank of the score among 32 samples: accuracy, and how far the thoughts are from the deterministic trajectory's."""
     reasoner, problems, ids, mask = load(setting)
     reference = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
-    rollouts = RolloutEngine(reasoner, GaussianNoise(0.6)).rollout(ids, mask, 32, [p.id for p in problems], setting.seed)
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.6)).rollout(
+        ids, mask, 32, [p.id for p in problems], setting.seed
+    )
     _, correct = grade(reasoner, problems, rollouts.answer_ids)
     mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
     distance = (rollouts.thoughts - reference.thoughts[:, None]).norm(dim=-1).mean(-1)
@@ -206,7 +232,9 @@ def samplers(setting: Setting) -> None:
     settings += [MCDropout(p, prompt=True) for p in (0.02, 0.05, 0.1, 0.2)]
     results = []
     for sampler in settings:
-        rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 32, [p.id for p in problems], seed=setting.seed)
+        rollouts = RolloutEngine(reasoner, sampler).rollout(
+            ids, mask, 32, [p.id for p in problems], seed=setting.seed
+        )
         votes, correct = grade(reasoner, problems, rollouts.answer_ids)
         chosen = Majority().choose(votes, torch.zeros(votes.shape)).clamp(min=0)
         last = torch.nn.functional.normalize(rollouts.thoughts[:, :, -1], dim=-1)
@@ -218,14 +246,26 @@ def samplers(setting: Setting) -> None:
                 "majority@32": round(float(correct.gather(1, chosen[:, None]).mean()), 4),
                 "coverage@32": round(float(correct.amax(1).mean()), 4),
                 "diversity": round(float(1 - (alike / (32 * 31)).mean()), 4),
-                "answers": round(sum(len({v for v in q if v >= 0}) for q in votes.tolist()) / len(votes), 2),
+                "answers": round(
+                    sum(len({v for v in q if v >= 0}) for q in votes.tolist()) / len(votes), 2
+                ),
             }
         )
         print(json.dumps(results[-1]), flush=True)
     (setting.folder / "samplers.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-BEAMS = ((32, 1, 1), (16, 2, 1), (16, 2, 4), (16, 2, 16), (8, 4, 1), (8, 4, 8), (4, 8, 1), (4, 8, 4), (1, 32, 1))
+BEAMS = (
+    (32, 1, 1),
+    (16, 2, 1),
+    (16, 2, 4),
+    (16, 2, 16),
+    (8, 4, 1),
+    (8, 4, 8),
+    (4, 8, 1),
+    (4, 8, 4),
+    (1, 32, 1),
+)
 
 
 def beams(setting: Setting) -> None:
@@ -248,7 +288,10 @@ def beams(setting: Setting) -> None:
         accuracy = {line.method: 100 * line.accuracy for line in summarize(rows).lines}
         steps = range(len(rows[0]["beam"]["survival"]))
         alive = [
-            [100 * sum(row["beam"]["survival"][t][when] > 0 for row in rows) / len(rows) for when in ("right", "kept")]
+            [
+                100 * sum(row["beam"]["survival"][t][when] > 0 for row in rows) / len(rows)
+                for when in ("right", "kept")
+            ]
             for t in steps
         ]
         line = ", ".join(f"{before:.1f} to {after:.1f}" for before, after in alive)
@@ -268,13 +311,26 @@ def rules(setting: Setting) -> None:
             if rule == "answer" and "answer_score" not in rows[0]["samples"][0]:
                 continue
             lines = {line.method: line for line in summarize(rows, rule=rule, num_samples=32).lines}
-            cells = [f"{100 * lines[selection].accuracy:.1f}" for selection in ("weighted_vote", "best_of_n")]
+            cells = [
+                f"{100 * lines[selection].accuracy:.1f}"
+                for selection in ("weighted_vote", "best_of_n")
+            ]
             print(f"| {name} | {rule} | {' | '.join(cells)} |", flush=True)
 
 
 def table(num_samples: int) -> None:
     """A line per finished row: accuracies at N, and the gains over majority with paired 95 % intervals."""
-    names = ["greedy", "majority", "weighted_vote", "best-of-N", "best-of-8", "best-of-64", "beam", "coverage", "headroom"]
+    names = [
+        "greedy",
+        "majority",
+        "weighted_vote",
+        "best-of-N",
+        "best-of-8",
+        "best-of-64",
+        "beam",
+        "coverage",
+        "headroom",
+    ]
     print(f"| setting | row | {' | '.join(names)} |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for path in sorted(FOLDER.glob("*/*/search/summary.json")):
@@ -300,8 +356,12 @@ WHOLE = {"samplers": samplers, "outliers": outliers, "beams": beams, "rules": ru
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="+", choices=[*ROWS, *WHOLE, "table"], metavar="ROW", help=", ".join(ROWS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "rows", nargs="+", choices=[*ROWS, *WHOLE, "table"], metavar="ROW", help=", ".join(ROWS)
+    )
     parser.add_argument("--task", choices=list(TASKS), default="easy")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--seed", type=int, default=0)

@@ -37,7 +37,10 @@ def published_loss(module: CoconutModule, problems: list[Problem], stage: Stage)
     texts = [text_of(e, stage) for e in encoded]
     width, length = max(map(len, texts)), ids.shape[1]
     labels = torch.tensor([t + [-100] * (width - len(t)) for t in texts], device=device)
-    after = torch.tensor([[reasoner.end_id, *t[:-1], *[reasoner.pad_id] * (width - len(t))] for t in texts], device=device)
+    after = torch.tensor(
+        [[reasoner.end_id, *t[:-1], *[reasoner.pad_id] * (width - len(t))] for t in texts],
+        device=device,
+    )
     placeholders = torch.full((len(problems), stage.num_thoughts), reasoner.pad_id, device=device)
     mask = F.pad(mask, (0, stage.num_thoughts + width), value=1)
     embedded = reasoner.embed(torch.cat([ids, placeholders, after], dim=1))
@@ -45,27 +48,44 @@ def published_loss(module: CoconutModule, problems: list[Problem], stage: Stage)
     for t in range(stage.num_thoughts):
         rows = [[embedded[b, i] for i in range(embedded.shape[1])] for b in range(len(problems))]
         seen = mask[:, : length + t]
-        hidden = body(inputs_embeds=embedded[:, : length + t], attention_mask=seen, position_ids=position_ids(seen))
+        hidden = body(
+            inputs_embeds=embedded[:, : length + t],
+            attention_mask=seen,
+            position_ids=position_ids(seen),
+        )
         for b, row in enumerate(rows):
             row[length + t] = hidden.last_hidden_state[b, -1]
         embedded = torch.stack([torch.stack(row) for row in rows])
-    hidden = body(inputs_embeds=embedded, attention_mask=mask, position_ids=position_ids(mask)).last_hidden_state
-    return F.cross_entropy(reasoner.logits(hidden[:, -width:]).flatten(0, 1).float(), labels.flatten())
+    hidden = body(
+        inputs_embeds=embedded, attention_mask=mask, position_ids=position_ids(mask)
+    ).last_hidden_state
+    return F.cross_entropy(
+        reasoner.logits(hidden[:, -width:]).flatten(0, 1).float(), labels.flatten()
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=list(SHAPES), default="demo")
     parser.add_argument("--problems", type=int, default=32)
     parser.add_argument("--thoughts", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=4, help="reasoning steps of a problem: length of the prompt")
+    parser.add_argument(
+        "--steps", type=int, default=4, help="reasoning steps of a problem: length of the prompt"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(0)
     curriculum = Curriculum(0, (1,), thoughts_per_step=options.thoughts)
-    module = CoconutModule(Start(tokenizer=WordTokenizer(30), backbone=SHAPES[options.shape]), curriculum).to(options.device)
-    problems, stage = WordProblems("train", options.problems, 0, options.steps, 30).load(), curriculum.last
+    module = CoconutModule(
+        Start(tokenizer=WordTokenizer(30), backbone=SHAPES[options.shape]), curriculum
+    ).to(options.device)
+    problems, stage = (
+        WordProblems("train", options.problems, 0, options.steps, 30).load(),
+        curriculum.last,
+    )
     losses, times = {}, {"ours": [], "published": []}
     functions = {"ours": module.loss, "published": lambda *given: published_loss(module, *given)}
     for _ in range(options.repeats + 1):  # the first is a warm-up

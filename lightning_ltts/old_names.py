@@ -13,10 +13,17 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {  # old module -> the modules that hold its names now
-    "lightning_ltts.analysis.plots": ("lightning_ltts.report.accuracy_figures", "lightning_ltts.report.score_figures"),
+    "lightning_ltts.analysis.plots": (
+        "lightning_ltts.report.accuracy_figures",
+        "lightning_ltts.report.score_figures",
+    ),
     "lightning_ltts.analysis.report": ("lightning_ltts.report.page",),
     "lightning_ltts.analysis.runs": ("lightning_ltts.report.runs",),
-    "lightning_ltts.data.mining": ("lightning_ltts.mining.data", "lightning_ltts.mining.mine", "lightning_ltts.mining.store"),
+    "lightning_ltts.data.mining": (
+        "lightning_ltts.mining.data",
+        "lightning_ltts.mining.mine",
+        "lightning_ltts.mining.store",
+    ),
     "lightning_ltts.data.trajectory_store": ("lightning_ltts.mining.store", "lightning_ltts.files"),
     "lightning_ltts.metrics": (),
     "lightning_ltts.metrics.per_question": ("lightning_ltts.voting.per_question",),
@@ -35,7 +42,9 @@ class _OldModule(ModuleType):
             found = importlib.import_module(module)
             if hasattr(found, name):
                 return getattr(found, name)
-        raise AttributeError(f"module '{self.__name__}' has moved, and '{name}' is not in {', '.join(MOVED[self.__name__])}")
+        raise AttributeError(
+            f"module '{self.__name__}' has moved, and '{name}' is not in {', '.join(MOVED[self.__name__])}"
+        )
 
 
 class _OldModules(MetaPathFinder, Loader):
@@ -47,7 +56,9 @@ class _OldModules(MetaPathFinder, Loader):
         """The moved module, where the name is one of `MOVED`."""
         if fullname not in MOVED:
             return None
-        return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{fullname}.") for name in MOVED))
+        return ModuleSpec(
+            fullname, self, is_package=any(name.startswith(f"{fullname}.") for name in MOVED)
+        )
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """An empty module; its attributes are looked up when they are asked for."""

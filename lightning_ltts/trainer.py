@@ -88,7 +88,9 @@ class Trainer(pl.Trainer):
         super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
 
-    def mine(self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None) -> None:
+    def mine(
+        self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None
+    ) -> None:
         """Mines the stores of a `MiningData`, on this Trainer's devices, and trains nothing.
 
         Takes the configuration of the LatentRM's training, so that both always agree on reasoner
@@ -98,7 +100,9 @@ class Trainer(pl.Trainer):
             ConfigError: the DataModule does not mine.
         """
         if not isinstance(datamodule, MiningData):
-            raise ConfigError("'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm")
+            raise ConfigError(
+                "'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm"
+            )
         # validation of no batches: sets up devices and DataModule, and needs no optimiser
         self.validate(model, datamodule=MiningOnly(datamodule), verbose=False)
         if self.is_global_zero:

@@ -34,7 +34,9 @@ BACKBONES = {
 
 def browser_path() -> str | None:
     """Chromium or Chrome, where one is installed."""
-    return next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,16 +57,24 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return WordTokenizer(20).build()
 
 
-def make_reasoner(family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts: int = 3) -> LatentReasoner:
+def make_reasoner(
+    family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts: int = 3
+) -> LatentReasoner:
     """A random reasoner whose weights are large enough that its answers vary and end at different lengths."""
     torch.manual_seed(0)
-    reasoner = new_reasoner("coconut", BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5)
+    reasoner = new_reasoner(
+        "coconut", BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5
+    )
     with torch.no_grad():
         for parameter in reasoner.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-        reasoner.backbone.get_output_embeddings().weight[reasoner.pad_id] = 0  # so that no answer holds it
-        reasoner.backbone.get_output_embeddings().weight[reasoner.eos_id] *= {"gpt2": 1.4}.get(family, 2.5)
+        reasoner.backbone.get_output_embeddings().weight[reasoner.pad_id] = (
+            0  # so that no answer holds it
+        )
+        reasoner.backbone.get_output_embeddings().weight[reasoner.eos_id] *= {"gpt2": 1.4}.get(
+            family, 2.5
+        )
     # random text has no "###", so that every number counts as an answer here
     reasoner.spec = replace(reasoner.spec, answer_marker="")
     return reasoner.eval()

@@ -27,7 +27,8 @@ from tests.helpers import save_latent_rm, save_reasoner
 
 FOLDER = config_folder()
 FILES = {
-    str(path.relative_to(FOLDER / "experiment").with_suffix("")): path for path in sorted(FOLDER.rglob("experiment/**/*.yaml"))
+    str(path.relative_to(FOLDER / "experiment").with_suffix("")): path
+    for path in sorted(FOLDER.rglob("experiment/**/*.yaml"))
 }
 
 
@@ -59,7 +60,9 @@ def test_header(experiment: str) -> None:
 
 
 @pytest.fixture
-def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def overrides(
+    gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
     """An empty folder with problem files and checkpoints, and the options that name them."""
     monkeypatch.chdir(tmp_path)
     for split, names in (
@@ -71,7 +74,10 @@ def overrides(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeyp
             rows = [{"question": f"{name} {i} and {i}?", "answer": str(2 * i)} for i in range(3)]
             (tmp_path / split / f"{name}.json").write_text(json.dumps(rows))
     for path in ("train/prosqa_train", "eval/prosqa_valid", "eval/prosqa_test"):
-        rows = [{"question": f"Is {path} {i} or not?", "steps": [], "answer": "It is."} for i in range(3)]
+        rows = [
+            {"question": f"Is {path} {i} or not?", "steps": [], "answer": "It is."}
+            for i in range(3)
+        ]
         (tmp_path / f"{path}.json").write_text(json.dumps(rows))
     save_reasoner(gpt2, tmp_path / "r.ckpt")
     save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
@@ -84,7 +90,9 @@ LEARNED_SPREAD = {  # what the reinforcement stage starts from
 }  # fmt: skip
 
 
-def run(experiment: str, arguments: list[str], tokenizer, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+def run(
+    experiment: str, arguments: list[str], tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Any]:
     """Model and data of an experiment's commands, which stop before they run."""
     ran = []
 
@@ -109,8 +117,12 @@ def run(experiment: str, arguments: list[str], tokenizer, monkeypatch: pytest.Mo
     return ran[-1]
 
 
-@pytest.mark.parametrize("experiment", [name for name in FILES if not name.startswith("benchmark/")])
-def test_every_experiment_can_be_made(experiment: str, overrides: list[str], tokenizer, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "experiment", [name for name in FILES if not name.startswith("benchmark/")]
+)
+def test_every_experiment_can_be_made(
+    experiment: str, overrides: list[str], tokenizer, monkeypatch
+) -> None:
     """Those of published models have a test of their own."""
     _, data = run(experiment, overrides, tokenizer, monkeypatch)
     assert type(data).__name__ == {
@@ -121,7 +133,9 @@ def test_every_experiment_can_be_made(experiment: str, overrides: list[str], tok
 
 @pytest.mark.parametrize("sampler", ["gaussian_noise", "mc_dropout", "deterministic"])
 @pytest.mark.parametrize("experiment", ["demo/latent_rm", "demo/search"])
-def test_one_sampler_for_mining_and_search(experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch) -> None:
+def test_one_sampler_for_mining_and_search(
+    experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch
+) -> None:
     model, data = run(experiment, [f"sampler={sampler}", *overrides], tokenizer, monkeypatch)
     used = data.sampler if experiment == "demo/latent_rm" else model.sampler
     assert type(used).__name__.lower() == sampler.replace("_", "")
@@ -195,7 +209,9 @@ def test_presets_of_published_models(
 
 
 @pytest.mark.parametrize("method", list(PAPER))
-def test_settings_of_published_models_come_with_their_format(method: str, published: list[str]) -> None:
+def test_settings_of_published_models_come_with_their_format(
+    method: str, published: list[str]
+) -> None:
     """Spelt out or not, the settings make the same predictions, which resume each other."""
     _, _, thoughts, template, marker, which = PAPER[method]
     spec = {"num_thoughts": thoughts, "max_answer_tokens": 64, "prompt_template": template}
@@ -209,7 +225,8 @@ def test_settings_of_published_models_come_with_their_format(method: str, publis
 def test_sampler_presets_are_the_papers() -> None:
     """Section 1.2 of arXiv 2510.07745's settings for COCONUT: sigma = 0.6, p = 0.2."""
     noise, dropout = (
-        yaml.safe_load((FOLDER / f"sampler/{name}.yaml").read_text()) for name in ("gaussian_noise", "mc_dropout")
+        yaml.safe_load((FOLDER / f"sampler/{name}.yaml").read_text())
+        for name in ("gaussian_noise", "mc_dropout")
     )
     assert noise["init_args"] == {"std": 0.6}
     assert dropout["init_args"]["p"] == 0.2

@@ -106,7 +106,11 @@ def commands(start: str) -> list[Any]:
     return [pytest.param(command, id=f"{page}: {command}") for command, page in found.items()]
 
 
-COMPOSED = [param for param in commands("ltts ") if "experiment=" in param.values[0] and "--config-dir" not in param.values[0]]
+COMPOSED = [
+    param
+    for param in commands("ltts ")
+    if "experiment=" in param.values[0] and "--config-dir" not in param.values[0]
+]
 
 
 @pytest.mark.parametrize("command", COMPOSED)
@@ -147,7 +151,9 @@ def check_options(tree: Any) -> None:
         check_options(item)
 
 
-def test_options_of_the_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_options_of_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr("sys.argv", ["ltts", "report", "--help"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -174,7 +180,9 @@ def test_targets_of_make() -> None:
 # -- code
 
 
-def test_readme_in_python(fetched: Path, gpt2: LatentReasoner, capsys: pytest.CaptureFixture) -> None:
+def test_readme_in_python(
+    fetched: Path, gpt2: LatentReasoner, capsys: pytest.CaptureFixture
+) -> None:
     torch.manual_seed(0)
     rm = LatentRM.from_reasoner(gpt2, reference=True, reads_answer=True)  # as the demo's
     save_latent_rm(rm, fetched / "logs/demo/latent_rm/checkpoints/best.ckpt")
@@ -186,7 +194,9 @@ def test_readme_in_python(fetched: Path, gpt2: LatentReasoner, capsys: pytest.Ca
 
 
 @pytest.fixture
-def fetched(tmp_path: Path, tokenizer, gpt2: LatentReasoner, latent_rm: LatentRM, monkeypatch) -> Path:
+def fetched(
+    tmp_path: Path, tokenizer, gpt2: LatentReasoner, latent_rm: LatentRM, monkeypatch
+) -> Path:
     """A working directory, with what the Hub would give for the names in the guide."""
     hub, here = tmp_path / "hub", tmp_path / "here"
     for folder in (hub, here):
@@ -231,7 +241,9 @@ def fetched(tmp_path: Path, tokenizer, gpt2: LatentReasoner, latent_rm: LatentRM
     return here
 
 
-def test_guide(fetched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_guide(
+    fetched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = GUIDE.read_text()
     listed = [command for block in blocks_of(GUIDE) for command in commands_of(block.text)]
     listed = [command for command in listed if re.match(r"ltts (import|export) ", command)]
@@ -251,7 +263,9 @@ def test_guide(fetched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_figures_are_those_of_the_tables(tmp_path: Path) -> None:
     """A figure says which tables it was drawn from: `python benchmarks/figures.py results`."""
-    specification = importlib.util.spec_from_file_location("figures", ROOT / "benchmarks/figures.py")
+    specification = importlib.util.spec_from_file_location(
+        "figures", ROOT / "benchmarks/figures.py"
+    )
     assert specification is not None
     assert specification.loader is not None
     figures = importlib.util.module_from_spec(specification)

@@ -49,7 +49,9 @@ SMALLER = {
 
 
 @pytest.fixture
-def demo(tmp_path: Path, gpt2: LatentReasoner, latent_rm: LatentRM, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def demo(
+    tmp_path: Path, gpt2: LatentReasoner, latent_rm: LatentRM, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A working directory with a finished demo; what the guide registers is forgotten after it."""
     run = tmp_path / "logs/demo"
     for part in ("reasoner/checkpoints", "latent_rm/checkpoints", "search"):

@@ -24,7 +24,9 @@ def functions_of(path: Path) -> list[tuple[str, int]]:
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 inside = (*names, child.name)
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
+                first = min(
+                    [child.lineno, *(decorator.lineno for decorator in child.decorator_list)]
+                )
                 found.append((".".join(inside), (child.end_lineno or first) - first + 1))
             visit(child, inside)
 
@@ -33,7 +35,11 @@ def functions_of(path: Path) -> list[tuple[str, int]]:
 
 
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
-FUNCTIONS = [(f"{name}::{function}", lines) for name, path in FILES.items() for function, lines in functions_of(path)]
+FUNCTIONS = [
+    (f"{name}::{function}", lines)
+    for name, path in FILES.items()
+    for function, lines in functions_of(path)
+]
 LONG = {name: lines for name, lines in FUNCTIONS if lines > FUNCTION_LINES}
 
 
@@ -59,5 +65,7 @@ def test_most_functions_are_short() -> None:
 
 def test_lines_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "some.py"
-    file.write_text("class A:\n    @property\n    def one(self):\n        def two():\n            pass\n        return two\n")
+    file.write_text(
+        "class A:\n    @property\n    def one(self):\n        def two():\n            pass\n        return two\n"
+    )
     assert functions_of(file) == [("A.one", 5), ("A.one.two", 2)]

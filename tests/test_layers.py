@@ -44,7 +44,11 @@ def imports_of(path: Path) -> list[tuple[int, str]]:
                 modules = [f"lightning_ltts.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
-        found += [(node.lineno, module.split(".")[1]) for module in modules if module.startswith("lightning_ltts.")]
+        found += [
+            (node.lineno, module.split(".")[1])
+            for module in modules
+            if module.startswith("lightning_ltts.")
+        ]
     return found
 
 
@@ -54,7 +58,11 @@ def room_of(path: Path) -> str:
 
 def upward(room: str, imported: list[tuple[int, str]]) -> list[str]:
     floor = len(LAYERS) if room == FRONT_DOOR else LAYERS.index(room)
-    return [f"line {line} imports {other}" for line, other in imported if other != room and LAYERS.index(other) >= floor]
+    return [
+        f"line {line} imports {other}"
+        for line, other in imported
+        if other != room and LAYERS.index(other) >= floor
+    ]
 
 
 def test_every_room_has_a_floor():
@@ -62,7 +70,9 @@ def test_every_room_has_a_floor():
     assert rooms - {FRONT_DOOR} == set(LAYERS)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_run_down(path):
     assert upward(room_of(path), imports_of(path)) == []
 

@@ -14,7 +14,9 @@ from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
 from tests.helpers import save_latent_rm, save_reasoner
 
-_SPEC = importlib.util.spec_from_file_location("study", Path(__file__).parent.parent / "benchmarks/study.py")
+_SPEC = importlib.util.spec_from_file_location(
+    "study", Path(__file__).parent.parent / "benchmarks/study.py"
+)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 study = importlib.util.module_from_spec(_SPEC)
@@ -84,13 +86,17 @@ def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
     study.run(row, SETTING)
     rm, mining = made["LatentRMModule"]
     assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)
-    assert (rm.latent_rm.reference_mark is None) == (row.startswith(("paper", "answer", "probe", "random")))
+    assert (rm.latent_rm.reference_mark is None) == (
+        row.startswith(("paper", "answer", "probe", "random"))
+    )
     assert ("LatentSearch" in made) == own_sampler
     if own_sampler:
         expect_one_sampler(made)
 
 
-def test_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / study.FOLDER / "easy-small-0" / "default" / "search"
     folder.mkdir(parents=True)
@@ -98,9 +104,19 @@ def test_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     for q in range(6):
         samples = [{"answer": str(i % 2), "scores": [float(i), 0.0]} for i in range(64)]
         beam = {"budget": 32, "beams": samples[:16]}
-        rows.append({"id": f"q{q}", "answer": "1", "greedy": {"answer": "1"}, "samples": samples, "beam": beam})
+        rows.append(
+            {
+                "id": f"q{q}",
+                "answer": "1",
+                "greedy": {"answer": "1"},
+                "samples": samples,
+                "beam": beam,
+            }
+        )
     (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "summary.json").touch()
     study.table(32)
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith("| easy-small-0 | default | 100.0 | 0.0 | 100.0 (+100.0, +100.0 .. +100.0)")
+    assert line.startswith(
+        "| easy-small-0 | default | 100.0 | 0.0 | 100.0 (+100.0, +100.0 .. +100.0)"
+    )

@@ -12,7 +12,9 @@ from lightning_ltts.trainer import SearchLoop, Trainer
 def test_private_names_are_still_there() -> None:
     names = {"setup_data", "skip", "reset", "on_run_start", "on_run_end", "run"}
     assert names <= set(dir(_PredictionLoop))
-    assert {"_data_fetcher", "batch_progress"} <= vars(SearchLoop(Trainer(accelerator="cpu", logger=False))).keys()
+    assert {"_data_fetcher", "batch_progress"} <= vars(
+        SearchLoop(Trainer(accelerator="cpu", logger=False))
+    ).keys()
     assert callable(call._call_callback_hooks)
     assert callable(call._call_strategy_hook)
 

@@ -50,9 +50,16 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
-            raise DataError(f"prediction file {path}, line {number} is not valid JSON: {error.msg}") from None
-        if not isinstance(rows[-1], dict) or not {"id", "answer", "greedy", "samples"} <= rows[-1].keys():
-            raise DataError(f"prediction file {path}, line {number} is not a prediction: it lacks id, answer or samples")
+            raise DataError(
+                f"prediction file {path}, line {number} is not valid JSON: {error.msg}"
+            ) from None
+        if (
+            not isinstance(rows[-1], dict)
+            or not {"id", "answer", "greedy", "samples"} <= rows[-1].keys()
+        ):
+            raise DataError(
+                f"prediction file {path}, line {number} is not a prediction: it lacks id, answer or samples"
+            )
     if not rows:
         raise DataError(f"prediction file {path} holds no predictions")
     return rows
@@ -69,31 +76,53 @@ def sample_pool(rows: list[dict[str, Any]], rule: str = "sum") -> SamplePool:
         DataError: questions have different numbers of samples, as when two files were joined; or the rule has no meaning here.
     """
     if rule not in (*RULES, "answer"):
-        raise DataError(f"the rule '{rule}' for scores is not known; use one of {', '.join((*RULES, 'answer'))}")
+        raise DataError(
+            f"the rule '{rule}' for scores is not known; use one of {', '.join((*RULES, 'answer'))}"
+        )
     if len({len(row["samples"]) for row in rows}) != 1:
-        raise DataError("the questions of the prediction file have different numbers of samples; report each run by itself")
+        raise DataError(
+            "the questions of the prediction file have different numbers of samples; report each run by itself"
+        )
     answers = [[stored_answer(sample["answer"]) for sample in row["samples"]] for row in rows]
     votes = torch.tensor([vote_numbers(given) for given in answers])
     truths = [stored_answer(row["answer"]) for row in rows]
-    correct = torch.tensor([[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]).float()
+    correct = torch.tensor(
+        [[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]
+    ).float()
     scored = all("scores" in sample for row in rows for sample in row["samples"])
-    return SamplePool(votes, correct, _trajectory_scores([row["samples"] for row in rows], rule) if scored else None)
+    return SamplePool(
+        votes,
+        correct,
+        _trajectory_scores([row["samples"] for row in rows], rule) if scored else None,
+    )
 
 
 def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor:
     """Stored samples of every question -> trajectory scores (Q, N)."""
     if rule == "answer":
         if "answer_score" not in samples[0][0]:
-            raise DataError("these predictions hold no scores of answers; use another rule than 'answer'")
-        return torch.tensor([[sample["answer_score"] for sample in question] for question in samples])
+            raise DataError(
+                "these predictions hold no scores of answers; use another rule than 'answer'"
+            )
+        return torch.tensor(
+            [[sample["answer_score"] for sample in question] for question in samples]
+        )
     steps = [
-        [[*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])] for sample in question]
+        [
+            [*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])]
+            for sample in question
+        ]
         for question in samples
     ]
     longest = max(len(scores) for question in steps for scores in question)
-    padded = [[scores + [0.0] * (longest - len(scores)) for scores in question] for question in steps]
+    padded = [
+        [scores + [0.0] * (longest - len(scores)) for scores in question] for question in steps
+    ]
     counts = torch.tensor([[len(scores) for scores in question] for question in steps])
-    return RULES[rule](torch.tensor(padded, dtype=torch.float32), (torch.arange(longest) < counts[..., None]).float())
+    return RULES[rule](
+        torch.tensor(padded, dtype=torch.float32),
+        (torch.arange(longest) < counts[..., None]).float(),
+    )
 
 
 def stored_answer(text: str | None) -> Answer | None:

@@ -67,10 +67,16 @@ class Summary:
     against: str  # the method that gains are over
     lines: list[Line]
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
-    by_rank: list[float]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
-    survival: list[float]  # per step of the beam search, see `_survival`; empty where it was not traced
+    by_rank: list[
+        float
+    ]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
+    survival: list[
+        float
+    ]  # per step of the beam search, see `_survival`; empty where it was not traced
     methods: list[Method] = field(repr=False)  # what the lines sum up, question by question
-    curve_values: dict[str, dict[int, Tensor]] = field(repr=False)  # method -> N -> accuracy on each question (Q,)
+    curve_values: dict[str, dict[int, Tensor]] = field(
+        repr=False
+    )  # method -> N -> accuracy on each question (Q,)
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
@@ -81,14 +87,25 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        lines = {line.name: {name: value for name, value in vars(line).items() if value is not None} for line in self.lines}
+        lines = {
+            line.name: {name: value for name, value in vars(line).items() if value is not None}
+            for line in self.lines
+        }
         fixed = {"num_problems": self.num_problems, "against": self.against}
-        return {**fixed, "results": lines, "curves": self.curves, "by_rank": self.by_rank, "survival": self.survival}
+        return {
+            **fixed,
+            "results": lines,
+            "curves": self.curves,
+            "by_rank": self.by_rank,
+            "survival": self.survival,
+        }
 
     def table(self) -> str:
         """A text table, at most 100 columns wide."""
         width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
-        rows = [f"{'':{width}}  accuracy  95 % interval  {f'against {_cut(self.against, 15)}, paired':25} McNemar  headroom"]
+        rows = [
+            f"{'':{width}}  accuracy  95 % interval  {f'against {_cut(self.against, 15)}, paired':25} McNemar  headroom"
+        ]
         for line in self.lines:
             interval = f"{line.interval[0]:.1%} .. {line.interval[1]:.1%}"
             row = f"{_cut(line.name, width):{width}}   {line.accuracy:6.1%}  {interval:15}"
@@ -97,10 +114,17 @@ class Summary:
                 row += f"{f'{gain:>5} ({low} .. {high})':26}"
                 row += "" if line.p_value is None else f"{f'p={line.p_value:.1g}':9}"
                 row += "" if line.headroom is None else f"{line.headroom:6.0%}"
-            rows.append(row.rstrip() if line.samples_used is None else f"{row}{line.samples_used:.1f} samples")
+            rows.append(
+                row.rstrip()
+                if line.samples_used is None
+                else f"{row}{line.samples_used:.1f} samples"
+            )
         if self.survival:
             shares = ", ".join(f"{share:.1%}" for share in self.survival)
-            rows += wrap(f"questions whose right branches survive each step of the beam search: {shares}", 100)
+            rows += wrap(
+                f"questions whose right branches survive each step of the beam search: {shares}",
+                100,
+            )
         return "\n".join([f"{self.num_problems} problems", *rows])
 
 
@@ -139,12 +163,18 @@ def summarize(
     chosen_by = selections_for(rows, pool, temperature)
 
     # accuracy on every question, for each method at every N: all that follows is taken from these
-    curves = _curves(pool, chosen_by, [2**i for i in range(size.bit_length()) if 2**i < size] + [size])
+    curves = _curves(
+        pool, chosen_by, [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
+    )
     adaptive = Adaptive(Majority(), stopping or BetaStopping())
-    methods = [Method(GREEDY, None, torch.tensor([_right(row, row["greedy"]) for row in rows]).double())]
+    methods = [
+        Method(GREEDY, None, torch.tensor([_right(row, row["greedy"]) for row in rows]).double())
+    ]
     methods += [Method(PASS, 1, curves[COVERAGE][1], chooses=False)]
     methods += [Method(COVERAGE, size, curves[COVERAGE][size], chooses=False)] if size > 1 else []
-    methods += [Method(s.name, size, curves[s.name][size], scored=s.needs_scores) for s in chosen_by]
+    methods += [
+        Method(s.name, size, curves[s.name][size], scored=s.needs_scores) for s in chosen_by
+    ]
     methods += [Method(adaptive.name, size, _accuracy(adaptive, pool))]
     methods += _beam_methods(rows, chosen_by, rule) if BEAM in rows[0] else []
 
@@ -156,20 +186,31 @@ def summarize(
     majority, oracle = curves[Majority.name][size], curves[COVERAGE][size]
     lines = [_line(method, compared, majority, oracle) for method in methods]
     used = float(adaptive.samples_used(pool.votes).double().mean())
-    lines = [replace(line, samples_used=used) if line.method == adaptive.name else line for line in lines]
+    lines = [
+        replace(line, samples_used=used) if line.method == adaptive.name else line for line in lines
+    ]
 
-    by_rank = _accuracy_by_rank(pool.correct, pool.scores) if scored and pool.scores is not None else []
-    means = {name: {k: float(value.mean()) for k, value in curve.items()} for name, curve in curves.items()}
+    by_rank = (
+        _accuracy_by_rank(pool.correct, pool.scores) if scored and pool.scores is not None else []
+    )
+    means = {
+        name: {k: float(value.mean()) for k, value in curve.items()}
+        for name, curve in curves.items()
+    }
     return Summary(len(rows), against, lines, means, by_rank, _survival(rows), methods, curves)
 
 
-def selections_for(rows: Sequence[dict[str, Any]], pool: SamplePool, temperature: float | None = None) -> list[Selection]:
+def selections_for(
+    rows: Sequence[dict[str, Any]], pool: SamplePool, temperature: float | None = None
+) -> list[Selection]:
     """The selections that stored samples allow, with parameters fitted on validation where none are given."""
     given = {} if temperature is None else {WeightedVote.parameter: temperature}
     return selections({**rows[0], **given}, scored=pool.scores is not None)
 
 
-def _curves(pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int]) -> dict[str, dict[int, Tensor]]:
+def _curves(
+    pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int]
+) -> dict[str, dict[int, Tensor]]:
     """Coverage and each selection -> N -> accuracy on each question."""
     # the metrics are asked per question, not for `compute`, which would wait for other processes
     curves: dict[str, dict[int, Tensor]] = {COVERAGE: {}}
@@ -182,21 +223,27 @@ def _curves(pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[in
     return curves
 
 
-def _accuracy(selection: Selection, pool: SamplePool, num_samples: int | None = None, shuffles: int = 1) -> Tensor:
+def _accuracy(
+    selection: Selection, pool: SamplePool, num_samples: int | None = None, shuffles: int = 1
+) -> Tensor:
     scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
     accuracy = SelectedAccuracy(selection, num_samples, shuffles)
     accuracy.update(pool.votes, pool.correct, scores)
     return accuracy.per_question()
 
 
-def _beam_methods(rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str) -> list[Method]:
+def _beam_methods(
+    rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str
+) -> list[Method]:
     """The best final beam, and a weighted vote over the final beams."""
     budget = rows[0][BEAM]["budget"]
     pool = sample_pool([{**row, "samples": row[BEAM]["beams"]} for row in rows], rule)
     assert pool.scores is not None, "beams are always scored"
     vote = next((s for s in chosen_by if isinstance(s, WeightedVote)), WeightedVote())
     chosen: list[tuple[str, Selection]] = [(BEAM, BestOfN()), (BEAM_VOTE, vote)]
-    return [Method(name, budget, _accuracy(selection, pool), scored=True) for name, selection in chosen]
+    return [
+        Method(name, budget, _accuracy(selection, pool), scored=True) for name, selection in chosen
+    ]
 
 
 def _line(method: Method, compared: Method, majority: Tensor, oracle: Tensor) -> Line:
@@ -206,10 +253,14 @@ def _line(method: Method, compared: Method, majority: Tensor, oracle: Tensor) ->
     if method.chooses and method.name != compared.name:
         gain = values - compared.values
         p_value = mcnemar(values, compared.values)
-        line = replace(line, gain=float(gain.mean()), gain_interval=bootstrap_interval(gain), p_value=p_value)
+        line = replace(
+            line, gain=float(gain.mean()), gain_interval=bootstrap_interval(gain), p_value=p_value
+        )
     if method.scored and oracle.mean() > majority.mean():
         interval = headroom_interval(values, majority, oracle)
-        line = replace(line, headroom=headroom_closed(values, majority, oracle), headroom_interval=interval)
+        line = replace(
+            line, headroom=headroom_closed(values, majority, oracle), headroom_interval=interval
+        )
     return line
 
 
@@ -234,4 +285,7 @@ def _survival(rows: list[dict[str, Any]]) -> list[float]:
 
 
 def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
-    return float(given["answer"] is not None and stored_answer(given["answer"]) == stored_answer(row["answer"]))
+    return float(
+        given["answer"] is not None
+        and stored_answer(given["answer"]) == stored_answer(row["answer"])
+    )

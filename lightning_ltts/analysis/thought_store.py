@@ -27,7 +27,11 @@ def write_thoughts(folder: Path, number: int, thoughts: StoredThoughts) -> None:
     """Stores one question, in half precision; `number` is its place among the problems."""
     path = folder / FOLDER / f"{number:05}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"samples": thoughts.samples.half(), "counts": thoughts.counts, "deterministic": thoughts.deterministic.half()}
+    tensors = {
+        "samples": thoughts.samples.half(),
+        "counts": thoughts.counts,
+        "deterministic": thoughts.deterministic.half(),
+    }
     temporary = path.with_suffix(".tmp")
     save_file(
         {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
@@ -45,5 +49,9 @@ def read_thoughts(folder: Path) -> list[StoredThoughts]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
             about = file.metadata()
         samples, deterministic = tensors["samples"].float(), tensors["deterministic"].float()
-        read.append(StoredThoughts(about["id"], samples, tensors["counts"], deterministic, json.loads(about["lens"])))
+        read.append(
+            StoredThoughts(
+                about["id"], samples, tensors["counts"], deterministic, json.loads(about["lens"])
+            )
+        )
     return read

@@ -18,7 +18,11 @@ def cosine_similarity(thoughts: Tensor) -> float:
 
 def l2_distance(thoughts: Tensor) -> float:
     """Mean Euclidean distance of all pairs of N thoughts (N, d); 0 for a single one."""
-    return float(_mean_of_pairs(torch.cdist(thoughts.double(), thoughts.double()))) if len(thoughts) > 1 else 0.0
+    return (
+        float(_mean_of_pairs(torch.cdist(thoughts.double(), thoughts.double())))
+        if len(thoughts) > 1
+        else 0.0
+    )
 
 
 def drift(thoughts: Tensor, deterministic: Tensor) -> float:
@@ -83,7 +87,9 @@ def measures(run: Sequence[StoredThoughts]) -> dict[str, list[float]]:
             }
             for name, value in values.items():
                 columns.setdefault(name, [[] for _ in range(longest)])[t].append(value)
-    return {name: [round(sum(c) / len(c), 4) for c in steps if c] for name, steps in columns.items()}
+    return {
+        name: [round(sum(c) / len(c), 4) for c in steps if c] for name, steps in columns.items()
+    }
 
 
 def project(vectors: Tensor, method: str) -> Tensor:
@@ -100,7 +106,9 @@ def project(vectors: Tensor, method: str) -> Tensor:
         model = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0)
         return torch.from_numpy(model.fit_transform(vectors.double().numpy())).float()
     size = min(2, *vectors.shape)
-    made = torch.from_numpy(PCA(size, random_state=0).fit_transform(vectors.double().numpy())).float()
+    made = torch.from_numpy(
+        PCA(size, random_state=0).fit_transform(vectors.double().numpy())
+    ).float()
     return torch.nn.functional.pad(made, (0, 2 - size))
 
 

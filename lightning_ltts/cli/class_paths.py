@@ -32,7 +32,9 @@ def swap_classes(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         for name in dropped:
             del options[name]
         if dropped:
-            rank_zero_info(f"{'.'.join(place)}: left out {', '.join(dropped)} of the class replaced")
+            rank_zero_info(
+                f"{'.'.join(place)}: left out {', '.join(dropped)} of the class replaced"
+            )
 
 
 def _given_keys(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -102,7 +102,9 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
     GlobalHydra.instance().clear()
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(
+            job
+        )()
     finally:
         sys.argv = argv
 
@@ -110,7 +112,9 @@ def run_hydra(command: str, arguments: list[str]) -> None:
 # -- one job
 
 
-def split_config(command: str, cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_config(
+    command: str, cfg: DictConfig, overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A composed Hydra tree -> (configuration for LightningCLI, what served composing only).
 
     LightningCLI gets every key that it has for any command, so that it can refuse one that

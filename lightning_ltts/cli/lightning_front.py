@@ -32,7 +32,9 @@ class LTTSCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose errors are one line."""
         parser = _Parser(**kwargs)
-        parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to a configuration file in YAML.")
+        parser.add_argument(
+            "-c", "--config", action=ActionConfigFile, help="Path to a configuration file in YAML."
+        )
         return parser
 
     @staticmethod
@@ -50,12 +52,20 @@ class LTTSCLI(LightningCLI):
         """Says where the result is."""
         trainer = self.trainer
         best = next(
-            (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path),
+            (
+                c
+                for c in trainer.checkpoint_callbacks
+                if isinstance(c, ModelCheckpoint) and c.best_model_path
+            ),
             None,
         )
         if best is None or not trainer.is_global_zero:
             return
-        score = "" if best.best_model_score is None else f", {best.monitor} {float(best.best_model_score):.4g}"
+        score = (
+            ""
+            if best.best_model_score is None
+            else f", {best.monitor} {float(best.best_model_score):.4g}"
+        )
         done = f"after {trainer.current_epoch} epochs and {trainer.global_step} steps"
         print(f"{done}: {best.best_model_path}{score}")
 
@@ -63,7 +73,11 @@ class LTTSCLI(LightningCLI):
         """With `--json`, prints the summary as `ltts report --json` does."""
         stream = JSON_STREAM.get()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if stream is not None and isinstance(callback, PredictionWriter) and callback.summary is not None:
+            if (
+                stream is not None
+                and isinstance(callback, PredictionWriter)
+                and callback.summary is not None
+            ):
                 line = {"file": str(callback.folder / PREDICTIONS), **callback.summary.as_dict()}
                 print(json.dumps(line), file=stream, flush=True)
 

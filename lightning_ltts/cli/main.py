@@ -79,7 +79,11 @@ def _run(command: str, arguments: list[str]) -> None:
     arguments = [argument for argument in arguments if argument not in ("--quiet", "--json")]
     by_hydra = wants_hydra(arguments)
     if quiet and not {"--help", "-h"} & set(arguments):
-        arguments.append("trainer.enable_progress_bar=false" if by_hydra else "--trainer.enable_progress_bar=false")
+        arguments.append(
+            "trainer.enable_progress_bar=false"
+            if by_hydra
+            else "--trainer.enable_progress_bar=false"
+        )
     argv = sys.argv
     with terminal(quiet, as_json):
         try:

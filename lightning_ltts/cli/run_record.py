@@ -17,9 +17,15 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the last value of every metric, and the best of those that choose checkpoints."""
-        metrics = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {
+            f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()
+        }
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
+            if (
+                isinstance(callback, ModelCheckpoint)
+                and callback.best_model_score is not None
+                and callback.monitor
+            ):
                 metrics[f"best/{callback.monitor}"] = float(callback.best_model_score)
         self._log(trainer, metrics)
 
@@ -34,7 +40,11 @@ class RunRecord(SaveConfigCallback):
 
     def _log(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         config = self.config.as_dict()
-        values = {name: value for part in ("model", "data") for name, value in flat_values(config.get(part), part).items()}
+        values = {
+            name: value
+            for part in ("model", "data")
+            for name, value in flat_values(config.get(part), part).items()
+        }
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
                 logger.log_hyperparams(values, metrics, trainer.global_step)

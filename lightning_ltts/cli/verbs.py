@@ -46,8 +46,12 @@ def report(arguments: list[str]) -> None:
 def _report_parser() -> argparse.ArgumentParser:
     about = "Sums up prediction files, without a model."
     parser = argparse.ArgumentParser(f"{PROG} report", description=about)
-    parser.add_argument("predictions", nargs="+", help="prediction file, or the folder that holds it")
-    parser.add_argument("--temperature", type=float, help="temperature of the weighted vote (default: the fitted)")
+    parser.add_argument(
+        "predictions", nargs="+", help="prediction file, or the folder that holds it"
+    )
+    parser.add_argument(
+        "--temperature", type=float, help="temperature of the weighted vote (default: the fitted)"
+    )
     parser.add_argument(
         "--rule",
         default="sum",
@@ -66,14 +70,18 @@ def _report_parser() -> argparse.ArgumentParser:
         help="at which adaptive voting stops drawing samples",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable, curves included")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write an HTML page (needs no network)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write an HTML page (needs no network)"
+    )
     parser.add_argument(
         "--png",
         type=Path,
         metavar="FOLDER",
         help="write every figure as an image (needs kaleido and Chrome)",
     )
-    parser.add_argument("--csv", type=Path, metavar="FOLDER", help="write tables of results, curves and questions")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FOLDER", help="write tables of results, curves and questions"
+    )
     return parser
 
 
@@ -92,7 +100,9 @@ def _write_pages(runs: list[Run], options: argparse.Namespace) -> None:
         try:
             write(runs, path)
         except OSError as error:
-            raise ConfigError(f"{path} cannot be written ({error.strerror}); give another path for the {kind}") from error
+            raise ConfigError(
+                f"{path} cannot be written ({error.strerror}); give another path for the {kind}"
+            ) from error
         print(f"{kind}: {path}", file=sys.stderr if options.json else sys.stdout)
 
 
@@ -115,7 +125,9 @@ def _import_parser(command: str) -> argparse.ArgumentParser:
         "source",
         help="file or folder, owner/repository[@revision] on the Hub, or hf://owner/repository/file",
     )
-    parser.add_argument("target", help="new folder for configuration, safetensors, tokenizer and provenance.json")
+    parser.add_argument(
+        "target", help="new folder for configuration, safetensors, tokenizer and provenance.json"
+    )
     parser.add_argument(
         "--base",
         help="model that gives configuration and tokenizer, where the source holds neither",

@@ -14,7 +14,13 @@ _NUMBER = re.compile(rf"[-\u2212]?\s?(?:{_INTEGER}\s?/\s?\d+(?!\d|\.\d)|{_DECIMA
 _ONLY = re.compile(rf"[-+\u2212]?(?:{_INTEGER}/\d+|{_DECIMAL}\.?)", re.ASCII)
 
 # digits and signs as Chinese and Japanese text has them
-_FULL_WIDTH = {0xFF10 + i: str(i) for i in range(10)} | {0xFF0C: ",", 0xFF0E: ".", 0xFF0D: "-", 0xFF0B: "+", 0xFF0F: "/"}
+_FULL_WIDTH = {0xFF10 + i: str(i) for i in range(10)} | {
+    0xFF0C: ",",
+    0xFF0E: ".",
+    0xFF0D: "-",
+    0xFF0B: "+",
+    0xFF0F: "/",
+}
 
 Which = Literal["first", "last", "only", "text"]
 Answer = Fraction | str  # a number, or a normalised text

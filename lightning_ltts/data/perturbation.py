@@ -13,7 +13,9 @@ from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.errors import ConfigError, DataError
 
 _STEP = re.compile(r"<<(.+)=(.+)>>")
-_NUMBER = re.compile(r"(?<![\w.,/])\d+(?![\w/]|[.,]\d)")  # whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay
+_NUMBER = re.compile(
+    r"(?<![\w.,/])\d+(?![\w/]|[.,]\d)"
+)  # whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay
 _TOKENS = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()]")
 _PLAIN = re.compile(r"[\d.+\-*/() ]+")
 
@@ -40,7 +42,9 @@ class PerturbedProblems(ProblemSource):
         attempts: int = 20,
     ):
         if copies < 1 or attempts < 1:
-            raise ConfigError(f"PerturbedProblems needs copies >= 1 and attempts >= 1, not {copies} and {attempts}")
+            raise ConfigError(
+                f"PerturbedProblems needs copies >= 1 and attempts >= 1, not {copies} and {attempts}"
+            )
         self.source = source
         self.copies = copies
         self.seed = seed
@@ -50,7 +54,9 @@ class PerturbedProblems(ProblemSource):
 
     def load(self) -> list[Problem]:  # noqa: D102
         barred = {wording(problem.question) for source in self.exclude for problem in source.load()}
-        originals = [problem for problem in self.source.load() if wording(problem.question) not in barred]
+        originals = [
+            problem for problem in self.source.load() if wording(problem.question) not in barred
+        ]
         problems = list(originals) if self.keep else []
         seen = {problem.question for problem in originals}
         for problem in originals:
@@ -61,10 +67,18 @@ class PerturbedProblems(ProblemSource):
                 if made is not None:
                     seen.add(made.question)
                     problems.append(
-                        Problem(f"{problem.id}-p{copy}", made.question, made.steps, made.answer, f"{problem.source} perturbed")
+                        Problem(
+                            f"{problem.id}-p{copy}",
+                            made.question,
+                            made.steps,
+                            made.answer,
+                            f"{problem.source} perturbed",
+                        )
                     )
         if not problems:
-            raise DataError("PerturbedProblems made nothing: no problem has steps of the form <<48/2=24>> that it can follow")
+            raise DataError(
+                "PerturbedProblems made nothing: no problem has steps of the form <<48/2=24>> that it can follow"
+            )
         return problems
 
 
@@ -85,7 +99,12 @@ def perturb(problem: Problem, generator: random.Random) -> Problem | None:
     parts = [(match[1], match[2]) for match in parsed if match is not None]
     results: dict[Fraction, Fraction] = {}  # of earlier steps: before -> now
     in_question = [Fraction(number) for number in _NUMBER.findall(problem.question)]
-    leaves = {Fraction(n) for expression, _ in parts for n in _TOKENS.findall(expression) if n[0].isdigit() or n[0] == "."}
+    leaves = {
+        Fraction(n)
+        for expression, _ in parts
+        for n in _TOKENS.findall(expression)
+        if n[0].isdigit() or n[0] == "."
+    }
     drawn = {
         value: Fraction(generator.randint(max(2, int(value) // 2), 2 * int(value) + 2))
         for value in sorted(leaves)
@@ -104,16 +123,32 @@ def perturb(problem: Problem, generator: random.Random) -> Problem | None:
                 return None  # it may mean the question's number or the earlier result
             pieces.append(_write(results.get(value, drawn.get(value, value))))
         before, now = evaluate(expression), evaluate("".join(pieces))
-        if before is None or now is None or parse_number(stated) != before or results.get(before, now) != now:
+        if (
+            before is None
+            or now is None
+            or parse_number(stated) != before
+            or results.get(before, now) != now
+        ):
             return None
-        if now <= 0 or now > 10 * before or (before.denominator == 1 and now.denominator != 1) or _write(now) == "":
+        if (
+            now <= 0
+            or now > 10 * before
+            or (before.denominator == 1 and now.denominator != 1)
+            or _write(now) == ""
+        ):
             return None
         results[before] = answer = now
         stated_answer = before
         steps.append(f"<<{''.join(pieces)}={_write(now)}>>")
-    if not drawn or all(value == new for value, new in drawn.items()) or parse_number(problem.answer) != stated_answer:
+    if (
+        not drawn
+        or all(value == new for value, new in drawn.items())
+        or parse_number(problem.answer) != stated_answer
+    ):
         return None
-    question = _NUMBER.sub(lambda match: str(drawn.get(Fraction(match[0]), match[0])), problem.question)
+    question = _NUMBER.sub(
+        lambda match: str(drawn.get(Fraction(match[0]), match[0])), problem.question
+    )
     return Problem(problem.id, question, tuple(steps), _write(answer), problem.source)
 
 

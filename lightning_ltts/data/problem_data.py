@@ -33,7 +33,9 @@ class ProblemData(pl.LightningDataModule):
     ):
         super().__init__()
         if min(batch_size, eval_batch_size) < 1:
-            raise ConfigError(f"batch_size={batch_size} and eval_batch_size={eval_batch_size} must be at least 1")
+            raise ConfigError(
+                f"batch_size={batch_size} and eval_batch_size={eval_batch_size} must be at least 1"
+            )
         self.sources = {"train": train, "val": val, "test": test}
         self.problems: dict[str, list[Problem]] = {}
         self.batch_size = batch_size
@@ -46,7 +48,9 @@ class ProblemData(pl.LightningDataModule):
         Raises:
             DataError: a file cannot be used, or validation questions are among the training ones, or are those of the test.
         """
-        for name in {"fit": ("train", "val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+        for name in {"fit": ("train", "val", "test"), "validate": ("val",), "test": ("test",)}.get(
+            stage, ()
+        ):
             source = self.sources[name]
             if source is None:
                 if stage == "fit":  # the test problems are only looked at
@@ -64,9 +68,13 @@ class ProblemData(pl.LightningDataModule):
             seen = {problem.question for problem in self.problems["train"]}
             for problem in self.problems["val"]:
                 if problem.question in seen:
-                    raise DataError(f"{problem.source}: this validation question is among the training problems")
+                    raise DataError(
+                        f"{problem.source}: this validation question is among the training problems"
+                    )
 
-    def transfer_batch_to_device(self, batch: list[Problem], device: torch.device, dataloader_idx: int) -> list[Problem]:
+    def transfer_batch_to_device(
+        self, batch: list[Problem], device: torch.device, dataloader_idx: int
+    ) -> list[Problem]:
         """Problems are text and stay where they are (Lightning would look for tensors in every field)."""
         return batch
 

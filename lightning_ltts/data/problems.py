@@ -70,15 +70,21 @@ class ProblemFiles(ProblemSource):
 
     def __init__(self, paths: list[str], limit: int | None = None, answers: AnswerIs = "number"):
         if not paths:
-            raise ConfigError("ProblemFiles got an empty list of paths; name at least one JSON or JSONL file")
+            raise ConfigError(
+                "ProblemFiles got an empty list of paths; name at least one JSON or JSONL file"
+            )
         if limit is not None and limit < 1:
-            raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
+            raise ConfigError(
+                f"limit={limit} leaves no problems; give a positive number or leave it out"
+            )
         self.paths = paths
         self.answers = answers
         self.limit = limit
 
     def load(self) -> list[Problem]:  # noqa: D102
-        problems = [problem for path in self.paths for problem in _read_file(Path(path), self.answers)]
+        problems = [
+            problem for path in self.paths for problem in _read_file(Path(path), self.answers)
+        ]
         return with_distinct_names(problems)[: self.limit]
 
 
@@ -106,12 +112,19 @@ class HubProblems(ProblemSource):
         answers: AnswerIs = "number",
     ):
         if limit is not None and limit < 1:
-            raise ConfigError(f"limit={limit} leaves no problems; give a positive number or leave it out")
+            raise ConfigError(
+                f"limit={limit} leaves no problems; give a positive number or leave it out"
+            )
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
         self.split = split
-        self.columns = {"question": "question", "answer": "answer", "steps": "steps", **(columns or {})}
+        self.columns = {
+            "question": "question",
+            "answer": "answer",
+            "steps": "steps",
+            **(columns or {}),
+        }
         self.revision = revision
         self.limit = limit
 
@@ -119,13 +132,21 @@ class HubProblems(ProblemSource):
         import datasets  # takes a second to import
 
         try:
-            rows = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
-        except Exception as error:  # no network, no such name, no access: all mean that it cannot be had
+            rows = datasets.load_dataset(
+                self.path, self.name, split=self.split, revision=self.revision
+            )
+        except (
+            Exception
+        ) as error:  # no network, no such name, no access: all mean that it cannot be had
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise DataError(f"the data set {self.path} ({self.split}) cannot be loaded: {reason}") from None
+            raise DataError(
+                f"the data set {self.path} ({self.split}) cannot be loaded: {reason}"
+            ) from None
         for field, column in self.columns.items():
             if column not in rows.column_names and field != "steps":
-                raise DataError(f"the data set {self.path} has no column '{column}'; it has {', '.join(rows.column_names)}")
+                raise DataError(
+                    f"the data set {self.path} has no column '{column}'; it has {', '.join(rows.column_names)}"
+                )
         columns = {**self.columns, "id": self.columns.get("id", "id")}
         problems = []
         for number, row in enumerate(rows, start=1):
@@ -137,14 +158,23 @@ class HubProblems(ProblemSource):
 def _read_file(path: Path, answers: AnswerIs) -> list[Problem]:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise DataError(f"problem file {path} {what}; check the path (it is relative to the working directory)")
+        raise DataError(
+            f"problem file {path} {what}; check the path (it is relative to the working directory)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no error
     except UnicodeDecodeError as error:
-        raise DataError(f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise DataError(
+            f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from None
     except OSError as error:
-        raise DataError(f"problem file {path} cannot be read ({error.strerror}); check its permissions") from None
-    problems = [_to_problem(f"{path}, row {number}", row, answers) for number, row in _parse_json(path, text)]
+        raise DataError(
+            f"problem file {path} cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    problems = [
+        _to_problem(f"{path}, row {number}", row, answers)
+        for number, row in _parse_json(path, text)
+    ]
     if not problems:
         raise DataError(f"problem file {path} is empty; it must hold at least one problem")
     return problems
@@ -155,7 +185,11 @@ def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         return list(enumerate(_from_json(text, f"problem file {path}"), start=1))
     lines = enumerate(text.split("\n"), start=1)
-    return [(number, _from_json(line, f"problem file {path}, line {number}")) for number, line in lines if line.strip()]
+    return [
+        (number, _from_json(line, f"problem file {path}, line {number}"))
+        for number, line in lines
+        if line.strip()
+    ]
 
 
 def _from_json(text: str, where: str) -> Any:
@@ -166,7 +200,9 @@ def _from_json(text: str, where: str) -> Any:
         line = f" at line {error.lineno}" if "\n" in text.strip() else ""
         raise DataError(f"{where} is not valid JSON: {error.msg}{line}") from None
     except RecursionError:
-        raise DataError(f"{where} is nested too deeply to be read; a row is one object with question and answer") from None
+        raise DataError(
+            f"{where} is nested too deeply to be read; a row is one object with question and answer"
+        ) from None
 
 
 def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
@@ -176,7 +212,9 @@ def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
         DataError: a field is missing or cannot be used.
     """
     if not isinstance(row, dict):
-        raise DataError(f"{where} is {shorten(row)}; each row must be an object with question and answer")
+        raise DataError(
+            f"{where} is {shorten(row)}; each row must be an object with question and answer"
+        )
     question, answer = (_text_field(where, row, field) for field in ("question", "answer"))
     steps = row.get("steps") or []
     if "####" in answer and answers == "number":  # GSM8K's own rows
@@ -194,11 +232,25 @@ def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
                 "write the number alone, or set answers=text for answers that are texts"
             ) from None
     elif not normalize_text(answer):
-        raise DataError(f"{where}, field 'answer' is {shorten(answer)}, which holds no word; write the answer out")
+        raise DataError(
+            f"{where}, field 'answer' is {shorten(answer)}, which holds no word; write the answer out"
+        )
     question = " ".join(question.split())
-    name = str(row["id"]) if isinstance(row.get("id"), str | Decimal | int) and str(row["id"]).strip() else ""
+    name = (
+        str(row["id"])
+        if isinstance(row.get("id"), str | Decimal | int) and str(row["id"]).strip()
+        else ""
+    )
     _require_unicode(where, "id", name)
-    return Problem(name or _name_of(question), question, tuple(steps), answer.strip(), where, answers, bool(name))
+    return Problem(
+        name or _name_of(question),
+        question,
+        tuple(steps),
+        answer.strip(),
+        where,
+        answers,
+        bool(name),
+    )
 
 
 def _text_field(where: str, row: dict[str, Any], field: str) -> str:
@@ -217,7 +269,9 @@ def _text_field(where: str, row: dict[str, Any], field: str) -> str:
         small = abs(value.adjusted()) <= MAX_DIGITS and len(value.as_tuple().digits) <= MAX_DIGITS
         value = f"{value:f}" if small else str(value)
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(f"{where}, field '{field}' is {shorten(row[field])}; it must be a text or number that is not empty")
+        raise DataError(
+            f"{where}, field '{field}' is {shorten(row[field])}; it must be a text or number that is not empty"
+        )
     _require_unicode(where, field, str(value))
     return str(value)
 
@@ -249,15 +303,23 @@ def with_distinct_names(problems: list[Problem]) -> list[Problem]:
     for problem in problems:
         other = first.setdefault(problem.id, problem)
         if other is not problem and (problem.named or other.named):
-            raise DataError(f"{problem.source} and {other.source} both have the id {shorten(problem.id)}; give each its own")
+            raise DataError(
+                f"{problem.source} and {other.source} both have the id {shorten(problem.id)}; give each its own"
+            )
         times[problem.id] += 1
         repeated = times[problem.id] > 1
-        named.append(replace(problem, id=f"{problem.id}-{times[problem.id]}") if repeated else problem)
+        named.append(
+            replace(problem, id=f"{problem.id}-{times[problem.id]}") if repeated else problem
+        )
     if repeats := len(problems) - len(first):
-        rank_zero_info(f"{repeats} of {len(problems)} problems repeat the question of another ({problems[0].source} and on)")
+        rank_zero_info(
+            f"{repeats} of {len(problems)} problems repeat the question of another ({problems[0].source} and on)"
+        )
     return named
 
 
 def hash_problems(problems: list[Problem]) -> str:
     """A hash of questions, answers and ids, for settings."""
-    return hashlib.sha256("\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        "\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems).encode()
+    ).hexdigest()[:16]

@@ -16,7 +16,14 @@ PAD, EOS, UNK = "<|pad|>", "<|endoftext|>", "<|unknown|>"
 START, END, LATENT = "<|start-latent|>", "<|end-latent|>", "<|latent|>"  # in Meta's order
 SPECIALS = [PAD, EOS, UNK, START, END, LATENT]
 ANSWER_MARKER = "###"
-ROLES = {"pad": PAD, "eos": EOS, "unk": UNK, "start": START, "end": END, "latent": LATENT}  # of tokenizers made here
+ROLES = {
+    "pad": PAD,
+    "eos": EOS,
+    "unk": UNK,
+    "start": START,
+    "end": END,
+    "latent": LATENT,
+}  # of tokenizers made here
 
 
 class TokenizerSource(ABC):
@@ -39,7 +46,9 @@ class WordTokenizer(TokenizerSource):
 
     def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
         words = [*SPECIALS, ANSWER_MARKER, *vocabulary(self.max_number)]
-        tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
+        tokenizer = Tokenizer(
+            models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK)
+        )
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[-+*=]"), "isolated")]
         )
@@ -62,10 +71,15 @@ class BPETokenizer(TokenizerSource):
 
     def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
         if self.vocab_size < 256 + len(SPECIALS):
-            raise ConfigError(f"vocab_size={self.vocab_size} is below the {256 + len(SPECIALS)} bytes and special tokens")
+            raise ConfigError(
+                f"vocab_size={self.vocab_size} is below the {256 + len(SPECIALS)} bytes and special tokens"
+            )
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
         )
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
@@ -74,12 +88,18 @@ class BPETokenizer(TokenizerSource):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        problems = ProblemFiles([str(Path(path)) for path in self.paths], answers=self.answers).load()
-        tokenizer.train_from_iterator(("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer)
+        problems = ProblemFiles(
+            [str(Path(path)) for path in self.paths], answers=self.answers
+        ).load()
+        tokenizer.train_from_iterator(
+            ("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer
+        )
         return wrap_tokenizer(tokenizer.to_str())
 
 
-def wrap_tokenizer(serialized: str, roles: Mapping[str, str | None] = ROLES) -> PreTrainedTokenizerFast:
+def wrap_tokenizer(
+    serialized: str, roles: Mapping[str, str | None] = ROLES
+) -> PreTrainedTokenizerFast:
     """A Hugging Face tokenizer from the JSON text of a `tokenizers` one (the form that checkpoints hold).
 
     Args:
@@ -98,7 +118,12 @@ def wrap_tokenizer(serialized: str, roles: Mapping[str, str | None] = ROLES) -> 
     )
 
 
-def encode_text(tokenizer: PreTrainedTokenizerFast, text: str, source: str = "", add_special_tokens: bool = False) -> list[int]:
+def encode_text(
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    source: str = "",
+    add_special_tokens: bool = False,
+) -> list[int]:
     """Token ids of a text, with the tokenizer's own first and last tokens where `add_special_tokens`.
 
     Raises:

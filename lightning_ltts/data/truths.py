@@ -59,7 +59,9 @@ def _without_wrapping(text: str) -> tuple[str, bool]:
     while (inner := _inside(text)) is not None:
         text = inner.strip()
     text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]}", text)
-    text = _LATEX_SPACING.sub(lambda m: "," if m[0] == "{,}" else "", text).replace("\\$", "$").strip()
+    text = (
+        _LATEX_SPACING.sub(lambda m: "," if m[0] == "{,}" else "", text).replace("\\$", "$").strip()
+    )
     text = text.removesuffix("%").removesuffix("\\").strip()
     # one sign and one currency, in any order
     negative, signs, currencies = False, 0, 0
@@ -82,7 +84,9 @@ def _inside(text: str) -> str | None:
 def _fractions_apart(text: str) -> str:
     """Signs such as one half written out as a fraction, apart from a whole number before them."""
     parts = [
-        f" {unicodedata.normalize('NFKC', c)}".replace("\u2044", "/") if "VULGAR FRACTION" in unicodedata.name(c, "") else c
+        f" {unicodedata.normalize('NFKC', c)}".replace("\u2044", "/")
+        if "VULGAR FRACTION" in unicodedata.name(c, "")
+        else c
         for c in text
     ]
     return "".join(parts)

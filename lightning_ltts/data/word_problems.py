@@ -13,14 +13,27 @@ from lightning_ltts.errors import ConfigError
 
 Split = Literal["train", "valid", "test"]
 
-PEOPLE = {"Ann": "She", "Bob": "He", "Eva": "She", "Max": "He", "Mia": "She", "Sam": "He", "Zoe": "She", "Tom": "He"}
+PEOPLE = {
+    "Ann": "She",
+    "Bob": "He",
+    "Eva": "She",
+    "Max": "He",
+    "Mia": "She",
+    "Sam": "He",
+    "Zoe": "She",
+    "Tom": "He",
+}
 THINGS = ["pens", "books", "cards", "coins", "shells", "stamps"]
 GAINS = ["buys {} more.", "finds {} more.", "gets {} more."]
 LOSSES = ["gives {} away.", "sells {} today.", "loses {} outside."]
 MULTIPLES = {2: "doubles them.", 3: "triples them."}
 TEMPLATE_WORDS = "has How many are left?"
 
-_BUCKETS: dict[Split, range] = {"test": range(0, 10), "valid": range(10, 20), "train": range(20, 100)}
+_BUCKETS: dict[Split, range] = {
+    "test": range(0, 10),
+    "valid": range(10, 20),
+    "train": range(20, 100),
+}
 
 
 def vocabulary(max_number: int) -> list[str]:
@@ -48,7 +61,9 @@ class WordProblems(ProblemSource):
         max_number: all numbers lie in 0..max_number; more is harder.
     """
 
-    def __init__(self, split: Split, size: int, seed: int = 0, num_steps: int = 3, max_number: int = 20):
+    def __init__(
+        self, split: Split, size: int, seed: int = 0, num_steps: int = 3, max_number: int = 20
+    ):
         if size < 1 or num_steps < 1 or max_number < 4:
             raise ConfigError(
                 f"WordProblems needs size >= 1, num_steps >= 1 and max_number >= 4, "
@@ -84,7 +99,10 @@ class WordProblems(ProblemSource):
         sentences, steps = [f"{name} has {total} {thing}."], []
         for _ in range(self.num_steps):
             sentence, sign, operand = self._draw_step(rng, total)
-            before, total = total, {"+": total + operand, "-": total - operand, "*": total * operand}[sign]
+            before, total = (
+                total,
+                {"+": total + operand, "-": total - operand, "*": total * operand}[sign],
+            )
             sentences.append(f"{PEOPLE[name]} {sentence}")
             steps.append(f"{before}{sign}{operand}={total}")
         return " ".join([*sentences, f"How many {thing} are left?"]), steps, total

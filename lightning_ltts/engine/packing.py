@@ -14,7 +14,9 @@ import torch
 from lightning_ltts.models.latent_lm import LatentReasoner
 
 _log = logging.getLogger(__name__)
-_SHARE = 0.4  # of the free memory; the rest is for activations, copies while rows fork, and the LatentRM
+_SHARE = (
+    0.4  # of the free memory; the rest is for activations, copies while rows fork, and the LatentRM
+)
 _MOST = {"cpu": 2**17, "cuda": 2**22}  # positions beyond which larger passes were not faster
 Result = TypeVar("Result")
 
@@ -37,7 +39,9 @@ def _free_memory() -> int:
         return 2**31
 
 
-def pack(lengths: Sequence[int], rows: int, suffix: int, budget: int, shared: bool = True) -> list[list[int]]:
+def pack(
+    lengths: Sequence[int], rows: int, suffix: int, budget: int, shared: bool = True
+) -> list[list[int]]:
     """Questions in packs that hold at most `budget` positions each.
 
     A pack holds questions of neighbouring lengths, so that little is padded.
@@ -85,4 +89,6 @@ def halve_if_needed(items: list[int], run: Callable[[list[int]], Result]) -> lis
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)

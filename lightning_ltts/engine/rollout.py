@@ -81,7 +81,9 @@ class RolloutEngine(PrefixWalker):
         engine.sampler = Deterministic()
         return engine
 
-    def packs(self, lengths: Sequence[int], rows: int, suffix: int | None = None) -> list[list[int]]:
+    def packs(
+        self, lengths: Sequence[int], rows: int, suffix: int | None = None
+    ) -> list[list[int]]:
         """Questions that are read together, by index; see `pack`.
 
         Args:
@@ -143,7 +145,9 @@ class RolloutEngine(PrefixWalker):
 
         with self.counting() as cost:
             parts = [part for questions in packs for part in halve_if_needed(questions, run)]
-        inverse = torch.tensor([i for questions in packs for i in questions], device=device).argsort()
+        inverse = torch.tensor(
+            [i for questions in packs for i in questions], device=device
+        ).argsort()
         ordered = Trajectories.join(parts).questions(inverse)
         repeated = ordered.map(lambda x: x.expand(-1, num_samples, *x.shape[2:]))
         return Rollouts(**vars(repeated), cost=cost)
@@ -168,7 +172,9 @@ class RolloutEngine(PrefixWalker):
         return record.trajectories(self.answer(finished, max_tokens), (questions, samples))
 
     @torch.no_grad()
-    def greedy(self, branches: Branches, steps: int | None = None, max_tokens: int | None = None) -> Trajectories:
+    def greedy(
+        self, branches: Branches, steps: int | None = None, max_tokens: int | None = None
+    ) -> Trajectories:
         """Goes on from R rows without noise, to one trajectory of each: (R, 1, ...).
 
         From a prompt that is read, this is the greedy trajectory. From rows that have thought

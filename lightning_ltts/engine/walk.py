@@ -57,7 +57,9 @@ class Branches:
         assert self.clean is not None, "rows that have made a thought know it as it was"
         return replace(self, pending=self.clean)
 
-    def set_aside_ended(self, names: Tensor) -> "tuple[Tensor, Branches, tuple[Tensor, Branches] | None]":
+    def set_aside_ended(
+        self, names: Tensor
+    ) -> "tuple[Tensor, Branches, tuple[Tensor, Branches] | None]":
         """Rows that still think, and those that have ended their thinking by themselves, if any.
 
         `names` (R,) go with the rows.
@@ -117,7 +119,9 @@ class PrefixWalker:
         return self.reasoner.spec.num_thoughts + 2 + self.reasoner.spec.max_answer_tokens
 
     @torch.no_grad()
-    def start(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int | None = None) -> Branches:
+    def start(
+        self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int | None = None
+    ) -> Branches:
         """Reads all prompt tokens but the last.
 
         Args:
@@ -143,7 +147,9 @@ class PrefixWalker:
             )
         if self.sampler.perturbs_prompt:
             samples = keys.shape[1]
-            input_ids, attention_mask = (x.repeat_interleave(samples, 0) for x in (input_ids, attention_mask))
+            input_ids, attention_mask = (
+                x.repeat_interleave(samples, 0) for x in (input_ids, attention_mask)
+            )
             keys = keys.flatten()
         else:
             keys = keys[:, 0]
@@ -221,9 +227,13 @@ class PrefixWalker:
 
     def _embed_end(self, like: Tensor) -> Tensor:
         """The end token's embedding for every row (R, ...) -> (R, d)."""
-        return self.reasoner.embed(torch.full((len(like),), self.reasoner.end_id, device=like.device))
+        return self.reasoner.embed(
+            torch.full((len(like),), self.reasoner.end_id, device=like.device)
+        )
 
-    def _read(self, branches: Branches, inputs: Tensor, phase: Phase, step: int) -> tuple[Tensor, Branches]:
+    def _read(
+        self, branches: Branches, inputs: Tensor, phase: Phase, step: int
+    ) -> tuple[Tensor, Branches]:
         """One pass over inputs (R, L, d) at the rows' positions; the cache grows in place."""
         length = inputs.shape[1]
         positions = branches.positions[:, None] + torch.arange(length, device=inputs.device)

@@ -86,7 +86,9 @@ class MiningData(pl.LightningDataModule):
             if value < 1:
                 raise ConfigError(f"data.init_args.{name}={value} must be at least 1")
         if num_samples < 2:
-            raise ConfigError("data.init_args.num_samples must be at least 2: one trajectory has nothing to be compared with")
+            raise ConfigError(
+                "data.init_args.num_samples must be at least 2: one trajectory has nothing to be compared with"
+            )
         if num_rollouts < 0:
             raise ConfigError(f"data.init_args.num_rollouts={num_rollouts} must not be negative")
         self.reasoner_path = reasoner
@@ -137,13 +139,17 @@ class MiningData(pl.LightningDataModule):
             seed=self.seed,
             drop_last=True,
         )
-        return DataLoader(store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate)
+        return DataLoader(
+            store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation questions in their order."""
         return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
 
-    def settings(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> dict[str, Any]:
+    def settings(
+        self, split: str, reasoner: LatentReasoner, problems: list[Problem]
+    ) -> dict[str, Any]:
         """All that determines a store, except the precision."""
         return {
             "reasoner": fingerprint(reasoner),
@@ -163,7 +169,9 @@ class MiningData(pl.LightningDataModule):
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         reasoner = load_reasoner(self.reasoner_path)
         if reasoner.spec.num_thoughts == 0:
-            raise ConfigError(f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further")
+            raise ConfigError(
+                f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further"
+            )
         problems = self.sources[split].load()
         self._mine(split, reasoner, problems)
         store = TrajectoryStore(self.folder / split)
@@ -208,7 +216,9 @@ class MiningData(pl.LightningDataModule):
                 writer.close({"versions": _versions()})
         trainer.strategy.barrier()
 
-    def _write_shards(self, split: str, mine_shard: ShardMiner, shards: list[list[int]], writer: StoreWriter) -> None:
+    def _write_shards(
+        self, split: str, mine_shard: ShardMiner, shards: list[list[int]], writer: StoreWriter
+    ) -> None:
         """Mines and writes this process's share of the shards that are missing."""
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"

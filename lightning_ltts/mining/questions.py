@@ -18,7 +18,9 @@ class MinedQuestions:
     input_ids: Tensor  # (Q, L): prompts, left padded
     attention_mask: Tensor  # (Q, L)
     trajectories: Trajectories  # (Q, N, ...)
-    labels: Tensor  # (Q, N, T): thought labels; from the last thought on, whether the answer is right
+    labels: (
+        Tensor  # (Q, N, T): thought labels; from the last thought on, whether the answer is right
+    )
     votes: Tensor  # (Q, N): equal where samples of a question gave the same answer; -1 gave none
     reference: Trajectories  # (Q, 1, ...): the greedy ones
     question_index: Tensor  # (Q,): index in the list of problems that was mined
@@ -109,7 +111,9 @@ class MinedQuestions:
             tensors["answers"],
             clean if clean.shape[2] else None,
         )
-        greedy = Trajectories(tensors["reference"], tensors["reference_counts"], tensors["reference_answers"])
+        greedy = Trajectories(
+            tensors["reference"], tensors["reference_counts"], tensors["reference_answers"]
+        )
         return cls(
             tensors["input_ids"],
             tensors["attention_mask"],

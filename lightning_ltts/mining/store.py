@@ -79,7 +79,9 @@ class StoreWriter:
             return
         found = list(self.folder.iterdir()) if self.folder.exists() else []
         if any(path.name != MANIFEST and path.suffix != ".tmp" for path in found):
-            raise StoreError(f"{self.folder} holds files but no {MANIFEST}; give an empty folder for the store")
+            raise StoreError(
+                f"{self.folder} holds files but no {MANIFEST}; give an empty folder for the store"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"settings": self.settings, "complete": False})
 
@@ -143,16 +145,22 @@ class TrajectoryStore(Dataset[MinedQuestions]):
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         if not self.manifest["complete"]:
-            raise StoreError(f"the trajectory store {folder} is unfinished; run the same 'ltts mine' again to complete it")
+            raise StoreError(
+                f"the trajectory store {folder} is unfinished; run the same 'ltts mine' again to complete it"
+            )
         self._shards: list[dict[str, Tensor]] = []
         self._index: list[tuple[int, int, int]] = []  # shard, row, where its prompt starts
         for number, (name, checksum) in enumerate(self.manifest["shards"].items()):
             path = self.folder / name
             if not path.exists() or (verify and sha256_of(path) != checksum):
-                raise StoreError(f"{path} is missing or does not match its checksum; delete the store and mine it again")
+                raise StoreError(
+                    f"{path} is missing or does not match its checksum; delete the store and mine it again"
+                )
             shard = load_file(path)
             if not TENSORS.keys() <= shard.keys():
-                raise StoreError(f"{path} was written by an older version; delete the store and mine it again")
+                raise StoreError(
+                    f"{path} was written by an older version; delete the store and mine it again"
+                )
             starts = shard["prompt_lengths"].cumsum(0) - shard["prompt_lengths"]
             self._shards.append(shard)
             self._index += [(number, row, start) for row, start in enumerate(starts.tolist())]
@@ -195,11 +203,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise StoreError(f"{folder} is not a trajectory store: it has no {MANIFEST}; mine it first with 'ltts mine'")
+        raise StoreError(
+            f"{folder} is not a trajectory store: it has no {MANIFEST}; mine it first with 'ltts mine'"
+        )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is damaged ({error.msg}); delete the store and mine it again") from None
+        raise StoreError(
+            f"{path} is damaged ({error.msg}); delete the store and mine it again"
+        ) from None
     return manifest
 
 
@@ -209,5 +221,7 @@ def _read_counts(path: Path) -> dict[str, float]:
         with safe_open(path, framework="pt") as file:
             counts: dict[str, float] = json.loads(file.metadata()["counts"])
     except SafetensorError as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and run 'ltts mine' again") from None
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and run 'ltts mine' again"
+        ) from None
     return counts

@@ -68,4 +68,6 @@ def require_adapters(state: State, source: str) -> None:
     for layer in {match.group() for key in adapters if (match := re.search(r"\.\d+\.", key))}:
         for kind in kinds:
             if (key := kind.replace(".*.", layer)) not in state:
-                raise CheckpointError(f"{source} lacks the adapter '{key}', which other layers have")
+                raise CheckpointError(
+                    f"{source} lacks the adapter '{key}', which other layers have"
+                )

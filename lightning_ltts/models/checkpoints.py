@@ -92,17 +92,23 @@ def load_latent_rm(path: str | Path, dtype: torch.dtype | None = None) -> Latent
 
 
 @overload
-def _load(path: Any, kind: Literal["reasoner"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentReasoner: ...
+def _load(
+    path: Any, kind: Literal["reasoner"], base: Any, dtype: Any, changes: dict[str, Any]
+) -> LatentReasoner: ...
 
 
 @overload
-def _load(path: Any, kind: Literal["latent_rm"], base: Any, dtype: Any, changes: dict[str, Any]) -> LatentRM: ...
+def _load(
+    path: Any, kind: Literal["latent_rm"], base: Any, dtype: Any, changes: dict[str, Any]
+) -> LatentRM: ...
 
 
 def _load(path: Any, kind: Kind, base: Any, dtype: Any, changes: dict[str, Any]) -> Any:
     found = read_source(locate(path), None if base is None else locate(base), changes)
     if kind != found.kind:
-        raise CheckpointError(f"{path} holds a {TITLES[found.kind]}, but a {TITLES[kind]} is needed here")
+        raise CheckpointError(
+            f"{path} holds a {TITLES[found.kind]}, but a {TITLES[kind]} is needed here"
+        )
     return build_model(found, str(path), dtype)
 
 
@@ -118,7 +124,9 @@ def locate(name: str | Path) -> Path:
     file = text.removeprefix("hf://") if text.startswith("hf://") else None
     local = path.is_absolute() or path.suffix in _LOCAL_SUFFIXES or text[0] == "."
     if file is None and (local or text.count("/") != 1):
-        raise CheckpointError(f"checkpoint {path} does not exist; train it first or give another path")
+        raise CheckpointError(
+            f"checkpoint {path} does not exist; train it first or give another path"
+        )
     owner, repository, *rest = (file or text).split("/")
     repository, _, revision = repository.partition("@")
     try:
@@ -126,7 +134,9 @@ def locate(name: str | Path) -> Path:
             name = "/".join(rest)
             file = hf_hub_download(f"{owner}/{repository}", name, revision=revision or None)
             return Path(file)
-        folder = snapshot_download(f"{owner}/{repository}", revision=revision or None, allow_patterns=_HUB_FILES)
+        folder = snapshot_download(
+            f"{owner}/{repository}", revision=revision or None, allow_patterns=_HUB_FILES
+        )
         return Path(folder)
     except Exception as error:  # no network, no such repository, no access: it cannot be had
         raise CheckpointError(
@@ -160,7 +170,9 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
     entry = checkpoint[ENTRY]
     known = isinstance(entry, dict) and entry.get("kind") in TITLES
     if not known or "state_dict" not in checkpoint:
-        raise CheckpointError(f"the entry '{ENTRY}' of {path} does not describe a model; train it again")
+        raise CheckpointError(
+            f"the entry '{ENTRY}' of {path} does not describe a model; train it again"
+        )
     prefix = f"{entry['kind']}."
     whole = checkpoint["state_dict"]
     state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
@@ -170,7 +182,9 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
     method = changes.get("method")
     # a reasoner that goes on as one of another method starts with a new head, whose options are
     # all given
-    new_head = entry["kind"] == "reasoner" and method is not None and method != entry["spec"]["method"]
+    new_head = (
+        entry["kind"] == "reasoner" and method is not None and method != entry["spec"]["method"]
+    )
     if new_head:
         entry = {**entry, "spec": {**entry["spec"], "thought_head": {}}}
         state = {k: tensor for k, tensor in state.items() if not k.startswith("thought_head.")}
@@ -181,16 +195,24 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
     try:
         entry = json.loads((path / FOLDER_ENTRY).read_text(encoding="utf-8"))
-        entry["spec"]["backbone"] = canonical(AutoConfig.from_pretrained(path, trust_remote_code=False))
+        entry["spec"]["backbone"] = canonical(
+            AutoConfig.from_pretrained(path, trust_remote_code=False)
+        )
         for extra in entry["extras"]:
             entry["spec"]["backbone"].pop(extra, None)
         if entry["kind"] == "reasoner":
             entry["spec"]["tokenizer"] = (path / "tokenizer.json").read_text(encoding="utf-8")
         names = entry["names"]
     except Exception as error:  # a damaged folder fails in many ways
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__} {str(error)[:200]}; export it again") from None
-    if not isinstance(names, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in names):
-        raise CheckpointError(f"{path} is damaged: 'names' in {FOLDER_ENTRY} is not a list of pairs; export it again")
+        raise CheckpointError(
+            f"{path} is damaged: {type(error).__name__} {str(error)[:200]}; export it again"
+        ) from None
+    if not isinstance(names, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in names
+    ):
+        raise CheckpointError(
+            f"{path} is damaged: 'names' in {FOLDER_ENTRY} is not a list of pairs; export it again"
+        )
     state = {}
     for key, tensor in read_tensors(path).items():
         prefixes = (pair for pair in names if key.startswith(pair[1]))
@@ -199,7 +221,9 @@ def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
     return Published("folder", entry["kind"], _spec(entry, path, changes), state, {})
 
 
-def _spec(entry: dict[str, Any], path: Path, changes: dict[str, Any]) -> ReasonerSpec | LatentRMSpec:
+def _spec(
+    entry: dict[str, Any], path: Path, changes: dict[str, Any]
+) -> ReasonerSpec | LatentRMSpec:
     try:
         if entry["kind"] == "latent_rm":
             return LatentRMSpec(**entry["spec"])
@@ -210,7 +234,9 @@ def _spec(entry: dict[str, Any], path: Path, changes: dict[str, Any]) -> Reasone
         ) from None
 
 
-def build_model(found: Published, source: str, dtype: torch.dtype | None) -> LatentReasoner | LatentRM:
+def build_model(
+    found: Published, source: str, dtype: torch.dtype | None
+) -> LatentReasoner | LatentRM:
     """The model, with the tensors as they were read.
 
     Weights in a file stay mapped to it and are not copied, unless `dtype` is another than theirs.

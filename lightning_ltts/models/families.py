@@ -81,5 +81,7 @@ def family_of(model_type: str | None) -> Family:
         ConfigError: there is none.
     """
     if model_type not in FAMILIES:
-        raise ConfigError(f"backbone model_type '{model_type}' is not supported; use one of {', '.join(FAMILIES)}")
+        raise ConfigError(
+            f"backbone model_type '{model_type}' is not supported; use one of {', '.join(FAMILIES)}"
+        )
     return FAMILIES[model_type]

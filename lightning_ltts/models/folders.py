@@ -143,7 +143,9 @@ def _facts(model: LatentReasoner | LatentRM, source: str | Path | None) -> dict[
             "kind": TITLES["reasoner"],
             "method": spec.method,
             "tokens": {
-                role: {"token": token, "id": vocabulary.get(token)} for role, token in spec.tokens.items() if token is not None
+                role: {"token": token, "id": vocabulary.get(token)}
+                for role, token in spec.tokens.items()
+                if token is not None
             },
             "prompt_template": spec.prompt_template,
             "answer_rule": {"marker": spec.answer_marker, "which": spec.answer_which},

@@ -18,7 +18,8 @@ from lightning_ltts.models.weights import State
 KeyMap = tuple[tuple[str, str | None], ...]  # (pattern of a whole key, its replacement, None: drop)
 
 _BUFFERS: KeyMap = tuple(
-    (pattern, None) for pattern in dict.fromkeys(p for family in FAMILIES.values() for p in family.buffers)
+    (pattern, None)
+    for pattern in dict.fromkeys(p for family in FAMILIES.values() for p in family.buffers)
 )
 _BODY = "|".join(dict.fromkeys(family.body for family in FAMILIES.values()))
 _MODEL = rf"((?:{_BODY}|lm_head)\..*)"
@@ -132,7 +133,9 @@ FORMATS = (
         {**_COCONUT_SETTINGS, "add_special_tokens": True}, _MARKERS, (START, END, LATENT),
     ),
 )  # fmt: skip
-LATENT_TTS_COCONUT = Format("LatentTTS COCONUT folder", "reasoner", "", LATENT_TTS, "coconut", _COCONUT_SETTINGS)
+LATENT_TTS_COCONUT = Format(
+    "LatentTTS COCONUT folder", "reasoner", "", LATENT_TTS, "coconut", _COCONUT_SETTINGS
+)
 CAUSAL_LM = Format(
     "causal language model", "reasoner", "", LATENT_TTS, "coconut",
     {
@@ -162,7 +165,8 @@ def find_format(keys: set[str], source: str) -> Format:
     some = ", ".join(f"'{key}'" for key in sorted(keys)[:3]) or "none"
     raise CheckpointError(
         f"{source} is not a checkpoint of this package, nor of any other known format: its keys "
-        f"are {some}; known are " + ", ".join(known.name for known in (*FORMATS, LATENT_TTS_COCONUT, CAUSAL_LM))
+        f"are {some}; known are "
+        + ", ".join(known.name for known in (*FORMATS, LATENT_TTS_COCONUT, CAUSAL_LM))
     )
 
 
@@ -184,5 +188,7 @@ def rename(tensors: State, keys: KeyMap, source: str, title: str) -> tuple[State
                 break
         else:
             known = ", ".join(pattern for pattern, replacement in keys if replacement is not None)
-            raise CheckpointError(f"{source} holds the key '{key}', which no {title} has; expected are {known}")
+            raise CheckpointError(
+                f"{source} holds the key '{key}', which no {title} has; expected are {known}"
+            )
     return state, names

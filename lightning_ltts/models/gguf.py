@@ -26,9 +26,13 @@ def read_gguf(path: Path) -> State:
     """
     try:
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32
+            )
     except ImportError:
-        raise CheckpointError(f"{path} is a GGUF file; install the extra for it: pip install 'lightning_ltts[gguf]'") from None
+        raise CheckpointError(
+            f"{path} is a GGUF file; install the extra for it: pip install 'lightning_ltts[gguf]'"
+        ) from None
     except Exception as error:  # a damaged file fails in many ways, none of which says more
         raise CheckpointError(f"the GGUF file {path} cannot be read ({reason_of(error)})") from None
     state: State = model.state_dict()

@@ -114,9 +114,13 @@ class LatentReasoner(nn.Module):
                 f"num_thoughts={spec.num_thoughts} must be at least 0 and max_answer_tokens={spec.max_answer_tokens} at least 1"
             )
         if spec.answer_which not in get_args(Which):
-            raise ConfigError(f"answer_which={spec.answer_which!r} is not known; use one of {', '.join(get_args(Which))}")
+            raise ConfigError(
+                f"answer_which={spec.answer_which!r} is not known; use one of {', '.join(get_args(Which))}"
+            )
         if "{question}" not in spec.prompt_template:
-            raise ConfigError(f"the prompt template {spec.prompt_template!r} has no place for the {{question}}")
+            raise ConfigError(
+                f"the prompt template {spec.prompt_template!r} has no place for the {{question}}"
+            )
         self.backbone = backbone if backbone is not None else new_backbone(spec.backbone)
         self.backbone.set_attn_implementation(IMPLEMENTATION)
         self.spec = replace(spec, backbone=canonical(self.backbone.config))
@@ -125,7 +129,9 @@ class LatentReasoner(nn.Module):
         try:
             self.thought_head = head(self.hidden_size, **spec.thought_head)
         except TypeError as error:
-            raise ConfigError(f"thought_head={spec.thought_head} does not fit the method '{spec.method}': {error}") from None
+            raise ConfigError(
+                f"thought_head={spec.thought_head} does not fit the method '{spec.method}': {error}"
+            ) from None
         self.start_id = None if spec.tokens.get("start") is None else self._id_of("start")
         self.end_id = self._id_of("end")
         self.eos_id = self._id_of("eos")
@@ -143,10 +149,14 @@ class LatentReasoner(nn.Module):
     def _id_of_token(self, token: str) -> int:
         number = self.tokenizer.get_vocab().get(token)
         if number is None:
-            raise ConfigError(f"the tokenizer has no token '{token}', which the reasoner's specification names")
+            raise ConfigError(
+                f"the tokenizer has no token '{token}', which the reasoner's specification names"
+            )
         rows = self.backbone.config.vocab_size
         if number >= rows:
-            raise ConfigError(f"the token '{token}' has the id {number}, but the backbone's vocabulary ends at {rows - 1}")
+            raise ConfigError(
+                f"the token '{token}' has the id {number}, but the backbone's vocabulary ends at {rows - 1}"
+            )
         return number
 
     # -- text
@@ -237,7 +247,9 @@ class LatentReasoner(nn.Module):
         body, paths, modules = self.backbone.base_model, self.family.sites, []
         for site in sites:
             if site not in paths:
-                raise ConfigError(f"the {self.family.model_type} family has no site '{site}'; it has {', '.join(paths)}")
+                raise ConfigError(
+                    f"the {self.family.model_type} family has no site '{site}'; it has {', '.join(paths)}"
+                )
             blocks = [body] if site == "embedding" else self.blocks
             modules += [block.get_submodule(paths[site]) for block in blocks]
         return modules
@@ -253,7 +265,9 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
     family = family_of(options.pop("model_type", None))
     config = AutoConfig.for_model(family.model_type, **options)
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ConfigError("a backbone with sliding-window attention is not supported; set use_sliding_window to false")
+        raise ConfigError(
+            "a backbone with sliding-window attention is not supported; set use_sliding_window to false"
+        )
     return config
 
 
@@ -299,7 +313,9 @@ def new_reasoner(
     config |= {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config["pad_token_id"] = tokenizer.pad_token_id
     serialized = tokenizer.backend_tokenizer.to_str()
-    return LatentReasoner(ReasonerSpec(method, config, serialized, num_thoughts, max_answer_tokens, **spec))
+    return LatentReasoner(
+        ReasonerSpec(method, config, serialized, num_thoughts, max_answer_tokens, **spec)
+    )
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

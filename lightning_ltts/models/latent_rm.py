@@ -145,7 +145,9 @@ class LatentRM(nn.Module):
         }
         if backbone is not None:
             if extra_layers:
-                raise ConfigError("extra_layers are for the reasoner's own backbone; set the number of layers in backbone")
+                raise ConfigError(
+                    "extra_layers are for the reasoner's own backbone; set the number of layers in backbone"
+                )
             own = {**backbone, "vocab_size": reasoner.backbone.config.vocab_size}
             return cls(LatentRMSpec(own, reasoner.hidden_size, **options))
         body, layers = reasoner.backbone.base_model, reasoner.backbone.config.num_hidden_layers
@@ -163,7 +165,9 @@ class LatentRM(nn.Module):
                     nn.init.zeros_(parameter)
         return model
 
-    def start(self, input_ids: Tensor, attention_mask: Tensor, reference: Trajectories | None = None) -> RMState:
+    def start(
+        self, input_ids: Tensor, attention_mask: Tensor, reference: Trajectories | None = None
+    ) -> RMState:
         """Reads prompts (Q, L), padded on any side, and their reference where it is of use.
 
         Args:
@@ -193,7 +197,9 @@ class LatentRM(nn.Module):
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         return RMState(SharedPrefixCache(cache, mask, layout), attention_mask.sum(-1))
 
-    def extend(self, state: RMState, thoughts: Tensor, clean_thoughts: Tensor | None = None) -> tuple[Tensor, RMState]:
+    def extend(
+        self, state: RMState, thoughts: Tensor, clean_thoughts: Tensor | None = None
+    ) -> tuple[Tensor, RMState]:
         """Reads the next thoughts (R, L, d) of every row: their scores (R, L), and the new state.
 
         Scores are raw logits. `clean_thoughts` (R, L, d) are the thoughts before noise, for a
@@ -326,7 +332,9 @@ class LatentRM(nn.Module):
                 "with clean_thoughts, as a rollout has them, and for training mine with "
                 "data.init_args.keep_clean=true"
             )
-        result: Tensor = inputs + self.noise_projection((thoughts - clean_thoughts).to(self.backbone.dtype))
+        result: Tensor = inputs + self.noise_projection(
+            (thoughts - clean_thoughts).to(self.backbone.dtype)
+        )
         return result
 
     def _read(self, state: RMState, inputs: Tensor) -> tuple[Tensor, RMState]:
@@ -351,7 +359,9 @@ class LatentRM(nn.Module):
         """Positions (R,) of trajectories: thoughts, end token and answer (R, A) without padding."""
         return counts.to(answer_ids.device) + 1 + (answer_ids != self.spec.pad_id).sum(-1)
 
-    def _answer_inputs(self, answer_ids: Tensor, counts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    def _answer_inputs(
+        self, answer_ids: Tensor, counts: Tensor, steps: int
+    ) -> tuple[Tensor, Tensor]:
         """Embedded end token and answers (R, 1 + A, width), and the index for `_lay_out`."""
         longest = int((answer_ids != self.spec.pad_id).sum(-1).max()) if answer_ids.numel() else 0
         end = answer_ids.new_full((len(answer_ids), 1), self.spec.end_id)

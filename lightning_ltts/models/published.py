@@ -69,7 +69,9 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
     """
     gguf = find_gguf(path)
     if base is not None and find_gguf(base):
-        raise CheckpointError(f"the base {base} is a GGUF file; import it as a folder first, and give that")
+        raise CheckpointError(
+            f"the base {base} is a GGUF file; import it as a folder first, and give that"
+        )
     tensors = read_gguf(gguf) if gguf else read_tensors(path)
     known = find_format(set(tensors), str(path))
     state, names = rename(tensors, known.keys, str(path), known.name)
@@ -109,7 +111,9 @@ def change_spec(spec: ReasonerSpec, changes: Mapping[str, Any]) -> ReasonerSpec:
     for name, value in changes.items():
         if name not in values or name in ("backbone", "tokenizer"):
             fields = ", ".join(key for key in values if key not in ("backbone", "tokenizer"))
-            raise CheckpointError(f"a reasoner's specification has no field '{name}' to be set; there are {fields}")
+            raise CheckpointError(
+                f"a reasoner's specification has no field '{name}' to be set; there are {fields}"
+            )
         if type(value) is not type(values[name]):
             kind = type(values[name]).__name__
             raise CheckpointError(
@@ -119,7 +123,9 @@ def change_spec(spec: ReasonerSpec, changes: Mapping[str, Any]) -> ReasonerSpec:
     return ReasonerSpec(**values)
 
 
-def _latent_rm(known: Format, config: PreTrainedConfig, state: State, names: dict[str, str]) -> Published:
+def _latent_rm(
+    known: Format, config: PreTrainedConfig, state: State, names: dict[str, str]
+) -> Published:
     projection = state.get("input_projection.weight")
     size = config.hidden_size if projection is None else projection.shape[1]
     head = _head_state(state)
@@ -148,10 +154,14 @@ def _home(path: Path, base: Path | None, gguf: Path | None, known: Format) -> Pa
 
 def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
     try:
-        result: PreTrainedConfig = AutoConfig.from_pretrained(home, trust_remote_code=False, **_gguf_option(home, gguf))
+        result: PreTrainedConfig = AutoConfig.from_pretrained(
+            home, trust_remote_code=False, **_gguf_option(home, gguf)
+        )
         return result
     except Exception as error:  # of many kinds: no such file, not JSON, values that do not fit
-        raise CheckpointError(f"no configuration of a supported model can be read from {home} ({reason_of(error)})") from None
+        raise CheckpointError(
+            f"no configuration of a supported model can be read from {home} ({reason_of(error)})"
+        ) from None
 
 
 def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
@@ -163,12 +173,18 @@ def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
             options = _gguf_option(home, gguf)
             files = ("vocab.json", "tokenizer.model")
             if not options and not any((home / name).is_file() for name in files):
-                raise FileNotFoundError("it has neither tokenizer.json nor vocab.json nor tokenizer.model")
+                raise FileNotFoundError(
+                    "it has neither tokenizer.json nor vocab.json nor tokenizer.model"
+                )
             tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False, **options)
     except Exception as error:  # of many kinds: the files are not there, or not a tokenizer's
-        raise CheckpointError(f"no tokenizer can be read from {home} ({reason_of(error)})") from None
+        raise CheckpointError(
+            f"no tokenizer can be read from {home} ({reason_of(error)})"
+        ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.eos_token is None:
-        raise CheckpointError(f"the tokenizer in {home} is not a fast tokenizer with an end-of-sequence token")
+        raise CheckpointError(
+            f"the tokenizer in {home} is not a fast tokenizer with an end-of-sequence token"
+        )
     return tokenizer
 
 
@@ -195,7 +211,9 @@ def _with_base_weights(state: State, path: Path, base: Path | None) -> State:
     return {**weights, **state}
 
 
-def _add_tokens(known: Format, tokenizer: PreTrainedTokenizerFast, state: State, path: Path, home: Path) -> int:
+def _add_tokens(
+    known: Format, tokenizer: PreTrainedTokenizerFast, state: State, path: Path, home: Path
+) -> int:
     """Adds to the tokenizer what training added, or to a plain model the markers.
 
     Returns the size of the vocabulary.
@@ -232,7 +250,9 @@ def _embedding(state: State, source: str) -> torch.Tensor:
     for key, tensor in state.items():
         if key.endswith(_EMBEDDINGS):
             return tensor
-    raise CheckpointError(f"{source} lacks token embeddings; expected a key that ends in {' or '.join(_EMBEDDINGS)}")
+    raise CheckpointError(
+        f"{source} lacks token embeddings; expected a key that ends in {' or '.join(_EMBEDDINGS)}"
+    )
 
 
 def _roles(known: Format, tokenizer: PreTrainedTokenizerFast) -> dict[str, str | None]:

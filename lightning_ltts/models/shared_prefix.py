@@ -29,7 +29,9 @@ class RowLayout:
 
     owner: Tensor  # (R,) int64 on the CPU, question of each row
     width: int  # the largest number of rows of one question
-    slot: Tensor | None  # (R,) int64, index into the flattened grid; None where the grid is exactly the rows in order
+    slot: (
+        Tensor | None
+    )  # (R,) int64, index into the flattened grid; None where the grid is exactly the rows in order
 
     @classmethod
     def of(cls, owner: Tensor, num_questions: int, device: torch.device) -> "RowLayout":
@@ -74,10 +76,20 @@ class SharedPrefixLayer(DynamicLayer):
     values: Tensor
 
     def __init__(
-        self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: RowLayout, suffix_start: Tensor | None = None
+        self,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        layout: RowLayout,
+        suffix_start: Tensor | None = None,
     ):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = keys, values, bias, layout
+        self.prefix_keys, self.prefix_values, self.prefix_bias, self.layout = (
+            keys,
+            values,
+            bias,
+            layout,
+        )
         self.suffix_start = suffix_start
         self.lazy_initialization(keys, values)
 
@@ -105,17 +117,26 @@ class SharedPrefixLayer(DynamicLayer):
     def take(self, rows: Tensor, layout: RowLayout) -> "SharedPrefixLayer":
         """A layer with these rows of the suffix; the prefix is shared, not copied."""
         start = None if self.suffix_start is None else self.suffix_start[rows]
-        layer = SharedPrefixLayer(self.prefix_keys, self.prefix_values, self.prefix_bias, layout, start)
+        layer = SharedPrefixLayer(
+            self.prefix_keys, self.prefix_values, self.prefix_bias, layout, start
+        )
         if self.suffix_length:
             layer.keys, layer.values = self.keys[rows], self.values[rows]
         return layer
 
     @classmethod
-    def join(cls, layers: "list[SharedPrefixLayer]", layout: RowLayout, suffix_start: Tensor) -> "SharedPrefixLayer":
+    def join(
+        cls, layers: "list[SharedPrefixLayer]", layout: RowLayout, suffix_start: Tensor
+    ) -> "SharedPrefixLayer":
         """A layer with the rows of all, over the same prefix; shorter suffixes are padded on the left."""
         first, length = layers[0], max(layer.suffix_length for layer in layers)
-        joined = cls(first.prefix_keys, first.prefix_values, first.prefix_bias, layout, suffix_start)
-        padded = [(F.pad(x, (0, 0, length - x.shape[2], 0)) for x in (layer.keys, layer.values)) for layer in layers]
+        joined = cls(
+            first.prefix_keys, first.prefix_values, first.prefix_bias, layout, suffix_start
+        )
+        padded = [
+            (F.pad(x, (0, 0, length - x.shape[2], 0)) for x in (layer.keys, layer.values))
+            for layer in layers
+        ]
         joined.keys, joined.values = (torch.cat(parts) for parts in zip(*padded, strict=True))
         return joined
 
@@ -169,13 +190,22 @@ class SharedPrefixCache(Cache):
         starts = []
         for cache in caches:
             start = cache.layers[0].suffix_start
-            start = torch.zeros(len(cache.layout.owner), dtype=torch.int64, device=device) if start is None else start
+            start = (
+                torch.zeros(len(cache.layout.owner), dtype=torch.int64, device=device)
+                if start is None
+                else start
+            )
             starts.append(start + length - cache.suffix_length)
         num_questions = caches[0].num_questions
-        layout = RowLayout.of(torch.cat([cache.layout.owner for cache in caches]), num_questions, device)
+        layout = RowLayout.of(
+            torch.cat([cache.layout.owner for cache in caches]), num_questions, device
+        )
         joined = object.__new__(cls)
         per_layer = zip(*(cache.layers for cache in caches), strict=True)
-        Cache.__init__(joined, layers=[SharedPrefixLayer.join(list(x), layout, torch.cat(starts)) for x in per_layer])
+        Cache.__init__(
+            joined,
+            layers=[SharedPrefixLayer.join(list(x), layout, torch.cat(starts)) for x in per_layer],
+        )
         joined.num_questions = num_questions
         return joined
 
@@ -192,13 +222,17 @@ def shared_prefix_attention(
 ) -> tuple[Tensor, None]:
     """Attention of queries (R, H, Q, d_head); (R, Q, H, d_head) comes back. The suffix is causal, the prefix open."""
     if not isinstance(key, SplitKV):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
     rows, heads, length, width = query.shape
     questions, kv_heads = key.prefix.shape[:2]
     layout, groups = key.layout, heads // kv_heads
     query = query * (width**-0.5 if scaling is None else scaling)
     query = query.reshape(rows, kv_heads, groups * length, width)
-    precise = torch.promote_types(query.dtype, torch.float32)  # half precision is too coarse for a softmax
+    precise = torch.promote_types(
+        query.dtype, torch.float32
+    )  # half precision is too coarse for a softmax
 
     # prefix: all queries of a question against one copy of its keys, one matrix product
     grid = layout.to_grid(query, questions)  # (B, N, K, G*Q, d)
@@ -219,7 +253,9 @@ def shared_prefix_attention(
         causal = torch.ones(length, size, dtype=torch.bool, device=query.device).tril(size - length)
         suffix_scores = suffix_scores.masked_fill(~causal.repeat(groups, 1), float("-inf"))
     if key.suffix_start is not None:
-        before = torch.arange(key.suffix.shape[2], device=query.device) < key.suffix_start[:, None]  # (R, S)
+        before = (
+            torch.arange(key.suffix.shape[2], device=query.device) < key.suffix_start[:, None]
+        )  # (R, S)
         suffix_scores = suffix_scores.masked_fill(before[:, None, None], float("-inf"))
     suffix_lse = suffix_scores.logsumexp(-1, keepdim=True)
     suffix_out = (suffix_scores - suffix_lse).exp().to(value.suffix.dtype) @ value.suffix

@@ -52,7 +52,9 @@ class ThoughtHead(nn.Module):
         return {}
 
     @classmethod
-    def published_options(cls, state: Mapping[str, Tensor], config: PreTrainedConfig) -> dict[str, Any]:
+    def published_options(
+        cls, state: Mapping[str, Tensor], config: PreTrainedConfig
+    ) -> dict[str, Any]:
         """The options of a published head, as far as its weights and configuration say them.
 
         Args:
@@ -147,7 +149,9 @@ class ColarHead(ThoughtHead):
         inner = width if intermediate_size is None else intermediate_size
         self.embedding_std = embedding_std
         self.intermediate_size = inner
-        self.fc = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, inner), nn.LayerNorm(inner))
+        self.fc = nn.Sequential(
+            nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, inner), nn.LayerNorm(inner)
+        )
         self.mean = nn.Linear(inner, width)
         self.log_std = nn.Linear(inner, width) if spread else None
 

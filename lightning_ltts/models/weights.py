@@ -36,7 +36,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
         CheckpointError: missing, cut off, or holding anything else than plain values and tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist; train it first or give another path")
+        raise CheckpointError(
+            f"checkpoint {path} does not exist; train it first or give another path"
+        )
     try:
         with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
             # not memory-mapped: training overwrites checkpoints in place, and a mapped file must
@@ -53,9 +55,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):
             # torch's own advice would be to read it without restrictions
             reason = "not a file of tensors that PyTorch saved"
-        raise CheckpointError(f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason})") from None
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read, it may be cut off or of another kind ({reason})"
+        ) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a dictionary of tensors is needed")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, but a dictionary of tensors is needed"
+        )
     return content
 
 
@@ -100,15 +106,21 @@ def read_tensors(path: Path) -> State:
             try:
                 content: dict[str, Any] = load_file(file)
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file} cannot be read, it may be cut off ({error})") from None
+                raise CheckpointError(
+                    f"{file} cannot be read, it may be cut off ({error})"
+                ) from None
         else:
             content = read_pickle(file)
             content = content.get("state_dict", content)
             if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-                raise CheckpointError(f"{file} holds no state dict: names of weights with their tensors")
+                raise CheckpointError(
+                    f"{file} holds no state dict: names of weights with their tensors"
+                )
         for key, value in content.items():
             if not isinstance(value, Tensor):
-                raise CheckpointError(f"{file} holds '{key}', which is a {type(value).__name__} and not a tensor")
+                raise CheckpointError(
+                    f"{file} holds '{key}', which is a {type(value).__name__} and not a tensor"
+                )
         tensors |= content
     return tensors
 
@@ -148,7 +160,9 @@ def check_keys(
             raise CheckpointError(f"{source} lacks the key '{key}' of shape {tuple(expected[key])}")
 
 
-def fill_backbone(backbone: PreTrainedModel, state: State, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def fill_backbone(
+    backbone: PreTrainedModel, state: State, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """A model like `backbone`, which may be on the meta device, with these weights.
 
     The tensors are used as they are and not copied, unless `dtype` is another than theirs.
@@ -156,7 +170,9 @@ def fill_backbone(backbone: PreTrainedModel, state: State, dtype: torch.dtype | 
     stored = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
     dtype = dtype or next(stored, torch.float32)
     with quiet_transformers():
-        return type(backbone).from_pretrained(None, config=backbone.config, state_dict=dict(state), dtype=dtype)
+        return type(backbone).from_pretrained(
+            None, config=backbone.config, state_dict=dict(state), dtype=dtype
+        )
 
 
 @contextlib.contextmanager

@@ -22,12 +22,16 @@ class QuestionBar(TQDMProgressBar):
     def init_train_tqdm(self) -> Tqdm:
         """Counts questions, a batch at a time."""
         size = getattr(self.trainer.datamodule, "batch_size", 1) * self.trainer.world_size  # type: ignore[attr-defined]
-        return self._bar(self.train_description, " questions", leave=True, unit_scale=size if size > 1 else False)
+        return self._bar(
+            self.train_description, " questions", leave=True, unit_scale=size if size > 1 else False
+        )
 
     def init_validation_tqdm(self) -> Tqdm:
         """Counts batches, below the bar of training where there is one."""
         inside = self.trainer.state.fn == "fit"
-        return self._bar(self.validation_description, " batches", leave=not inside, position=int(inside))
+        return self._bar(
+            self.validation_description, " batches", leave=not inside, position=int(inside)
+        )
 
     def init_test_tqdm(self) -> Tqdm:
         """Counts batches."""
@@ -37,7 +41,14 @@ class QuestionBar(TQDMProgressBar):
         """Counts questions."""
         return self._bar(self.predict_description, " questions", leave=True)
 
-    def _bar(self, description: str, unit: str, leave: bool, position: int = 0, unit_scale: float | bool = False) -> Tqdm:
+    def _bar(
+        self,
+        description: str,
+        unit: str,
+        leave: bool,
+        position: int = 0,
+        unit_scale: float | bool = False,
+    ) -> Tqdm:
         return Tqdm(
             desc=description,
             position=position,
@@ -58,7 +69,12 @@ class QuestionBar(TQDMProgressBar):
 
     def on_exception(self, *_: Any) -> None:
         """Ends the line, so that the error begins one of its own."""
-        bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar, self._predict_progress_bar)
+        bars = (
+            self._train_progress_bar,
+            self._val_progress_bar,
+            self._test_progress_bar,
+            self._predict_progress_bar,
+        )
         for bar in (bar for bar in bars if bar is not None):
             bar.close()
 
@@ -67,10 +83,18 @@ class QuestionBar(TQDMProgressBar):
         self.predict_progress_bar.total = trainer.num_predict_batches[0]
 
     def on_predict_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        _: int = 0,
     ) -> None:
         """Counts finished questions and those that are right."""
-        rows = [row for row in outputs if "choices" in row] if isinstance(outputs, list) else []  # others' have no answers
+        rows = (
+            [row for row in outputs if "choices" in row] if isinstance(outputs, list) else []
+        )  # others' have no answers
         for row in rows:
             given = {"greedy": row["greedy"]["answer"], "majority": None}
             if row["choices"]["majority"] >= 0:

@@ -10,7 +10,9 @@ from contextvars import ContextVar
 from typing import TextIO
 
 QUIET = "LTTS_QUIET"  # environment variable, for the other processes of a distributed run
-JSON_STREAM: ContextVar[TextIO | None] = ContextVar("JSON_STREAM", default=None)  # where the result goes as JSON, if it does
+JSON_STREAM: ContextVar[TextIO | None] = ContextVar(
+    "JSON_STREAM", default=None
+)  # where the result goes as JSON, if it does
 
 # what a user of this program can do nothing about
 _WARNINGS = (
@@ -51,5 +53,7 @@ def terminal(quiet: bool, json: bool) -> Iterator[None]:
         if json:
             token = JSON_STREAM.set(sys.stdout)
             stack.callback(JSON_STREAM.reset, token)
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w")) if quiet else sys.stderr))
+            stack.enter_context(
+                redirect_stdout(stack.enter_context(open(os.devnull, "w")) if quiet else sys.stderr)
+            )
         yield

@@ -20,7 +20,9 @@ class Throughput(Callback):
         """Starts anew."""
         self.questions, self.seconds = 0, 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Starts the clock."""
         self._began = time.perf_counter()
 
@@ -39,4 +41,6 @@ class Throughput(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the rate."""
         if self.seconds:
-            pl_module.log("train/questions_per_second", trainer.world_size * self.questions / self.seconds)
+            pl_module.log(
+                "train/questions_per_second", trainer.world_size * self.questions / self.seconds
+            )

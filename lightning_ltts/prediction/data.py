@@ -35,13 +35,17 @@ class PredictionData(pl.LightningDataModule):
         """
         self.problems, self._finished = self.source.load(), frozenset()
         if len({problem.id for problem in self.problems}) < len(self.problems):
-            raise ConfigError("two problems have the same id; problem files must have different names")
+            raise ConfigError(
+                "two problems have the same id; problem files must have different names"
+            )
 
     def leave_out(self, finished: Iterable[str]) -> None:
         """Serves all problems but those with these ids, which have been predicted before."""
         self._finished = frozenset(finished)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         """Problems are text and stay where they are."""
         return batch
 

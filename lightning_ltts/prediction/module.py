@@ -61,10 +61,14 @@ class LatentSearch(pl.LightningModule):
         if num_samples < 1:
             raise ConfigError(f"model.init_args.num_samples={num_samples} must be at least 1")
         if beam is not None and latent_rm is None:
-            raise ConfigError("guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null")
+            raise ConfigError(
+                "guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null"
+            )
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
         if self.reasoner.spec.num_thoughts == 0:
-            raise ConfigError(f"{reasoner} is of stage 0, without thoughts to search over; train it further")
+            raise ConfigError(
+                f"{reasoner} is of stage 0, without thoughts to search over; train it further"
+            )
         if beam is not None and self.reasoner.spec.open_ended:
             raise ConfigError(
                 f"{reasoner} ends its thinking by itself, and guided beam search compares beams of "
@@ -96,7 +100,9 @@ class LatentSearch(pl.LightningModule):
             return
         # what `spec` sets otherwise does not make it another reasoner
         if trained_for != fingerprint(load_reasoner(reasoner) if spec else self.reasoner):
-            raise ConfigError(f"the LatentRM {latent_rm} was trained for another reasoner than {reasoner}; train one for it")
+            raise ConfigError(
+                f"the LatentRM {latent_rm} was trained for another reasoner than {reasoner}; train one for it"
+            )
 
     @property
     def rows_per_question(self) -> int:
@@ -167,7 +173,9 @@ class LatentSearch(pl.LightningModule):
         if self.beam is not None and self.latent_rm is not None:
             branches = prompt if shared else None
             with self._measured(self.beam.name, costs):
-                found = self.beam.search(self.engine, self.latent_rm, ids, mask, keys, greedy, branches, prompt_state)
+                found = self.beam.search(
+                    self.engine, self.latent_rm, ids, mask, keys, greedy, branches, prompt_state
+                )
         return Outcome(greedy, samples, scores, found, costs)
 
     @contextmanager

@@ -67,7 +67,9 @@ class RowMaker:
     sampler: Sampler
     seed: int
 
-    def __call__(self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome) -> list[Prediction]:
+    def __call__(
+        self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome
+    ) -> list[Prediction]:
         """Q problems with their prompts' tokens and what was found -> their Q predictions."""
         counts = outcome.samples.thought_counts if self.reasoner.spec.open_ended else None
         greedy = read_answers(self.reasoner, outcome.greedy.answer_ids[:, 0])
@@ -99,7 +101,9 @@ class RowMaker:
             predictions.append(Prediction(row, *thoughts))
         return predictions
 
-    def _choices(self, samples: list[list[dict[str, Any]]], scores: Scores | None) -> dict[str, Tensor]:
+    def _choices(
+        self, samples: list[list[dict[str, Any]]], scores: Scores | None
+    ) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
         answers = [[sample["answer"] for sample in question] for question in samples]
         votes = torch.tensor([vote_numbers(question) for question in answers])
@@ -108,7 +112,9 @@ class RowMaker:
         chosen_by = selections(fitted, scored=scores is not None)
         return {selection.name: selection.choose(votes, totals) for selection in chosen_by}
 
-    def _searched(self, problems: list[Problem], found: SearchResult | None) -> list[dict[str, Any]]:
+    def _searched(
+        self, problems: list[Problem], found: SearchResult | None
+    ) -> list[dict[str, Any]]:
         """What the tree search adds to each problem's row, under its name."""
         if found is None or self.search is None:
             return [{}] * len(problems)
@@ -117,7 +123,9 @@ class RowMaker:
         for i, problem in enumerate(problems):
             part: dict[str, Any] = {"budget": self.search.budget, "beams": beams[i]}
             if found.trace:
-                part["survival"] = [survival_row(self.reasoner, step, i, problem) for step in found.trace]
+                part["survival"] = [
+                    survival_row(self.reasoner, step, i, problem) for step in found.trace
+                ]
             parts.append({self.search.name: part})
         return parts
 
@@ -156,7 +164,9 @@ def sample_rows(
     return rows
 
 
-def survival_row(reasoner: LatentReasoner, step: Pruning, question: int, problem: Problem) -> dict[str, int]:
+def survival_row(
+    reasoner: LatentReasoner, step: Pruning, question: int, problem: Problem
+) -> dict[str, int]:
     """How many candidates of a step lead to the right answer, before and after pruning."""
     answers = read_answers(reasoner, step.answer_ids[question])
     right = [answer == problem.value for answer in answers]

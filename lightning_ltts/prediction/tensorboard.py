@@ -8,7 +8,9 @@ from lightning_ltts.analysis.summary import Summary
 from lightning_ltts.report.picture import scaling_figure
 
 
-def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str, Any]], per_second: float | None) -> None:
+def log_predictions(
+    writer: SummaryWriter, summary: Summary, rows: list[dict[str, Any]], per_second: float | None
+) -> None:
     """Accuracy against N as scalars (the step is N) and as a figure, the cost, and the speed.
 
     Args:
@@ -25,7 +27,10 @@ def log_predictions(writer: SummaryWriter, summary: Summary, rows: list[dict[str
         for n, accuracy in curve.items():
             writer.add_scalar(f"predict/{name}", accuracy, n)
     for part in rows[0]["cost"]:
-        forwards, nodes = (sum(row["cost"][part][name] for row in rows) for name in ("token_forwards", "tree_nodes"))
+        forwards, nodes = (
+            sum(row["cost"][part][name] for row in rows)
+            for name in ("token_forwards", "tree_nodes")
+        )
         writer.add_scalar(f"predict/token_forward_ratio/{part}", forwards / max(nodes, 1), 0)
     if per_second is not None:
         writer.add_scalar("predict/questions_per_second", per_second, 0)

@@ -43,7 +43,9 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
-        self._keep: dict[str, int] = {}  # ids of problems whose thoughts are stored, and their place
+        self._keep: dict[
+            str, int
+        ] = {}  # ids of problems whose thoughts are stored, and their place
         self._file: TextIO | None = None
         # questions finished by this process, and since when
         self._finished, self._began = 0, time.perf_counter()
@@ -59,7 +61,9 @@ class PredictionWriter(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, LatentSearch) or not isinstance(data, PredictionData):
-            raise ConfigError("PredictionWriter needs the model LatentSearch and the data PredictionData")
+            raise ConfigError(
+                "PredictionWriter needs the model LatentSearch and the data PredictionData"
+            )
         before: list[str] = []
         if trainer.is_global_zero:
             self._check_settings(pl_module, data, str(trainer.precision))
@@ -154,7 +158,9 @@ class PredictionWriter(Callback):
             "questions": self._finished,
             "device": str(module.device),
             "devices": devices,
-            "seconds_per_question": {part: seconds / self._finished for part, seconds in module.seconds.items()},
+            "seconds_per_question": {
+                part: seconds / self._finished for part, seconds in module.seconds.items()
+            },
         }
         write_text(self.folder / TIMING, json.dumps(timing, indent=2) + "\n")
 
@@ -168,7 +174,11 @@ class PredictionWriter(Callback):
     def _merge(self, order: list[str]) -> None:
         """One file in the order of the problems, instead of one for each process."""
         files = self._files()
-        lines = {json.loads(line)["id"]: line for path in files for line in path.read_text("utf-8").splitlines()}
+        lines = {
+            json.loads(line)["id"]: line
+            for path in files
+            for line in path.read_text("utf-8").splitlines()
+        }
         merged = "".join(lines[name] + "\n" for name in order if name in lines)
         write_text(self.folder / PREDICTIONS, merged)
         for path in files:

@@ -52,14 +52,24 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
             (
                 "Accuracy by steps",
                 "Questions by the number of steps of their reference solution, with 95 % intervals over each part.",
-                _strata(runs, "steps of the reference solution", lambda run: [row.get("steps", 0) for row in run.rows], 1),
+                _strata(
+                    runs,
+                    "steps of the reference solution",
+                    lambda run: [row.get("steps", 0) for row in run.rows],
+                    1,
+                ),
             )
         )
     figures.append(
         (
             "Accuracy by difficulty",
             "Questions by the share of right samples, in quarters: selection can help where it is neither 0 nor 1.",
-            _strata(runs, "right samples, up to (%)", lambda run: _quarters(run.pool.correct.mean(1)), 25),
+            _strata(
+                runs,
+                "right samples, up to (%)",
+                lambda run: _quarters(run.pool.correct.mean(1)),
+                25,
+            ),
         )
     )
     clock = _by_seconds(runs)
@@ -117,7 +127,9 @@ def _by_seconds(runs: Sequence[Run]) -> go.Figure:
     return figure
 
 
-def _strata(runs: Sequence[Run], title: str, part_of: Callable[[Run], Sequence[int]], dtick: int) -> go.Figure:
+def _strata(
+    runs: Sequence[Run], title: str, part_of: Callable[[Run], Sequence[int]], dtick: int
+) -> go.Figure:
     """Accuracy of each part of the questions; `part_of` says which part each question is in."""
     figure = new_figure(title, "accuracy", dtick=dtick)
     for run in runs:
@@ -130,7 +142,9 @@ def _strata(runs: Sequence[Run], title: str, part_of: Callable[[Run], Sequence[i
 
 def _shown(run: Run) -> list[Method]:
     """Methods that stand for themselves: pass@1 is part of a curve, and drawing that stops early has no cost of its own."""
-    return [m for m in run.summary.methods if m.name != "pass" and not m.name.startswith("adaptive_")]
+    return [
+        m for m in run.summary.methods if m.name != "pass" and not m.name.startswith("adaptive_")
+    ]
 
 
 def _quarters(shares: Tensor) -> list[int]:

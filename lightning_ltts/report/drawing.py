@@ -16,7 +16,13 @@ RIGHT, WRONG = "#2ca02c", "#d62728"
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _PALETTE = [*qualitative.D3, *qualitative.Dark24]
 # the order in which methods take colours; one that is not among them comes after all
-_ORDER = [s.name for s in SELECTIONS] + [BEAM, BEAM_VOTE, f"adaptive_{Majority.name}", COVERAGE, GREEDY]
+_ORDER = [s.name for s in SELECTIONS] + [
+    BEAM,
+    BEAM_VOTE,
+    f"adaptive_{Majority.name}",
+    COVERAGE,
+    GREEDY,
+]
 
 
 def color_of(method: str, runs: Sequence[Run]) -> str:
@@ -37,7 +43,9 @@ def new_figure(x: str, y: str, log: bool = False, dtick: float | None = None) ->
     """
     layout = {"template": "plotly_white", "xaxis_title": x, "yaxis_title": y, "height": 460}
     figure = go.Figure(layout=layout)
-    figure.update_layout(margin={"l": 60, "r": 20, "t": 20, "b": 50}, legend={"groupclick": "togglegroup"})
+    figure.update_layout(
+        margin={"l": 60, "r": 20, "t": 20, "b": 50}, legend={"groupclick": "togglegroup"}
+    )
     if log:
         figure.update_xaxes(type="log", dtick=0.30103, tickformat="~s")
     elif dtick is not None:
@@ -45,7 +53,12 @@ def new_figure(x: str, y: str, log: bool = False, dtick: float | None = None) ->
     return figure
 
 
-def curve(run: Run, method: str, points: Mapping[int, Tensor] | Mapping[float, Tensor], runs: Sequence[Run]) -> go.Scatter:
+def curve(
+    run: Run,
+    method: str,
+    points: Mapping[int, Tensor] | Mapping[float, Tensor],
+    runs: Sequence[Run],
+) -> go.Scatter:
     """Mean accuracies with 95 % intervals.
 
     Args:

@@ -38,7 +38,9 @@ def write_html(runs: Sequence[Run], path: Path) -> None:
         "Thoughts": thought_figures(runs),
     }
     figures = [(tab, *titled) for tab, made in tabs.items() for titled in made]
-    texts = sum(len(row.get("question", "").encode()) + _ROW_BYTES for run in runs for row in run.rows)
+    texts = sum(
+        len(row.get("question", "").encode()) + _ROW_BYTES for run in runs for row in run.rows
+    )
     questions, left = [], max(DETAIL_BYTES - texts, 0)
     for run in runs:
         table, used = question_table(run, left)
@@ -65,16 +67,24 @@ def notes(runs: Sequence[Run]) -> list[str]:
     """What a reader must know before comparing."""
     said = []
     if not same_problems(runs):
-        said.append("These runs are of different problems: their accuracies are side by side, but not comparable.")
+        said.append(
+            "These runs are of different problems: their accuracies are side by side, but not comparable."
+        )
     for run in runs:
         if run.pool.scores is None:
-            said.append(f"{run.name} was predicted without a LatentRM: it has votes and coverage, and no scores.")
+            said.append(
+                f"{run.name} was predicted without a LatentRM: it has votes and coverage, and no scores."
+            )
         if run.num_samples == 1:
             said.append(f"{run.name} has one sample per question: every selection takes it.")
         if not bool(run.pool.correct.any()):
-            said.append(f"{run.name} has no right sample at all, so that no selection can be told from another.")
+            said.append(
+                f"{run.name} has no right sample at all, so that no selection can be told from another."
+            )
         elif bool(run.pool.correct.all()):
-            said.append(f"{run.name} has no wrong sample at all, so that no selection can be told from another.")
+            said.append(
+                f"{run.name} has no wrong sample at all, so that no selection can be told from another."
+            )
     return said
 
 
@@ -93,7 +103,12 @@ def between_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
             gain = method.values - other.values[order]
             low, high = bootstrap_interval(gain)
             p = mcnemar(method.values, other.values[order]) if method.chooses else None
-            line = {"run": run.name, "against": first.name, "method": method.title, "gain": float(gain.mean())}
+            line = {
+                "run": run.name,
+                "against": first.name,
+                "method": method.title,
+                "gain": float(gain.mean()),
+            }
             lines.append(line | {"low": low, "high": high, "p": p})
     return lines
 
@@ -140,7 +155,10 @@ def question_table(run: Run, limit: int) -> tuple[dict[str, Any], int]:
 def _samples_of(run: Run, question: int) -> dict[str, list[Any]]:
     """The samples of a question in columns, which take half the room of an object for each."""
     samples, scores = run.rows[question]["samples"], run.pool.scores
-    steps = [[*s.get("scores", []), *([s["answer_score"]] if "answer_score" in s else [])] for s in samples]
+    steps = [
+        [*s.get("scores", []), *([s["answer_score"]] if "answer_score" in s else [])]
+        for s in samples
+    ]
     return {
         "answer": [sample["answer"] for sample in samples],
         "right": [int(right) for right in run.pool.correct[question].tolist()],
@@ -154,18 +172,45 @@ def write_csv(runs: Sequence[Run], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("run", "method", "accuracy", "low", "high", "against", "gain", "gain_low", "gain_high", *_REST))
+        writer.writerow(
+            (
+                "run",
+                "method",
+                "accuracy",
+                "low",
+                "high",
+                "against",
+                "gain",
+                "gain_low",
+                "gain_high",
+                *_REST,
+            )
+        )
         for run in runs:
             for line in run.summary.lines:
                 gain = line.gain_interval or (None, None)
-                given = (run.name, line.name, line.accuracy, *line.interval, run.summary.against, line.gain, *gain)
-                writer.writerow("" if x is None else x for x in (*given, *(getattr(line, name) for name in _REST)))
+                given = (
+                    run.name,
+                    line.name,
+                    line.accuracy,
+                    *line.interval,
+                    run.summary.against,
+                    line.gain,
+                    *gain,
+                )
+                writer.writerow(
+                    "" if x is None else x
+                    for x in (*given, *(getattr(line, name) for name in _REST))
+                )
     with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("run", "method", "n", "accuracy", "low", "high"))
         for run in runs:
             for name, curve in run.summary.curve_values.items():
-                writer.writerows((run.name, name, n, float(v.mean()), *bootstrap_interval(v)) for n, v in curve.items())
+                writer.writerows(
+                    (run.name, name, n, float(v.mean()), *bootstrap_interval(v))
+                    for n, v in curve.items()
+                )
     with (folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("run", "id", "method", "value"))
@@ -181,7 +226,12 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
     Raises:
         ConfigError: kaleido, which draws them, or the browser that it needs is not there.
     """
-    made: list[Titled] = [*accuracy_figures(runs), *score_figures(runs), *survival_figure(runs), *thought_figures(runs)]
+    made: list[Titled] = [
+        *accuracy_figures(runs),
+        *score_figures(runs),
+        *survival_figure(runs),
+        *thought_figures(runs),
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for title, _, figure in made:
@@ -197,7 +247,9 @@ def _write_image(figure: go.Figure, path: Path) -> None:
     except (ValueError, ImportError) as error:
         if "kaleido" not in str(error).lower():
             raise
-        raise ConfigError("--png needs the package kaleido; install it with pip install 'lightning-ltts[png]'") from error
+        raise ConfigError(
+            "--png needs the package kaleido; install it with pip install 'lightning-ltts[png]'"
+        ) from error
     except RuntimeError as error:
         if "chrome" not in str(error).lower():
             raise

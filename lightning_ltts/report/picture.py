@@ -24,7 +24,9 @@ def scaling_figure(summary: Summary, intervals: bool = False) -> Figure:
         (line,) = axes.plot(list(curve), list(curve.values()), marker="o", label=_title(name))
         if intervals and name != COVERAGE:
             low, high = _bounds(summary.curve_values[name])
-            axes.fill_between(list(curve), low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+            axes.fill_between(
+                list(curve), low, high, color=line.get_color(), alpha=0.12, linewidth=0
+            )
     axes.axhline(summary[GREEDY], color="gray", linestyle=":", label="greedy")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes := list(summary.curves[COVERAGE]), [str(size) for size in sizes])

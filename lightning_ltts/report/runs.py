@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS, TIMING, SamplePool, read_rows, sample_pool
+from lightning_ltts.analysis.predictions import (
+    MANIFEST,
+    PREDICTIONS,
+    TIMING,
+    SamplePool,
+    read_rows,
+    sample_pool,
+)
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.voting.adaptive import StoppingRule
 from lightning_ltts.voting.selection import Selection
@@ -40,33 +47,54 @@ class Run:
     @cached_property
     def choices(self) -> dict[str, Tensor]:
         """Name of each selection -> the sample that it chooses among all (Q,), -1 for none."""
-        scores = self.pool.scores if self.pool.scores is not None else torch.zeros_like(self.pool.correct)
+        scores = (
+            self.pool.scores
+            if self.pool.scores is not None
+            else torch.zeros_like(self.pool.correct)
+        )
         return {s.name: s.choose(self.pool.votes, scores) for s in self.selections}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
-        settings = {key: first[key] for key in ("sampler", "seed", "temperature", "agreement") if key in first}
+        settings = {
+            key: first[key]
+            for key in ("sampler", "seed", "temperature", "agreement")
+            if key in first
+        }
         manifest = self.folder / MANIFEST
-        return {**settings, **(json.loads(manifest.read_text()) if manifest.is_file() else {}), "folder": self.folder.name}
+        return {
+            **settings,
+            **(json.loads(manifest.read_text()) if manifest.is_file() else {}),
+            "folder": self.folder.name,
+        }
 
     def cost(self, *parts: str) -> float | None:
         """Token forwards per question, on average, of parts of the search; None where they were not stored."""
         if any(part not in row.get("cost", {}) for row in self.rows for part in parts):
             return None
-        result: float | None = sum(row["cost"][part]["token_forwards"] for row in self.rows for part in parts) / len(self.rows)
+        result: float | None = sum(
+            row["cost"][part]["token_forwards"] for row in self.rows for part in parts
+        ) / len(self.rows)
         return result
 
     def seconds(self, *parts: str) -> float | None:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
         timing = self.folder / TIMING
-        measured = json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+        measured = (
+            json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+        )
         return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
 
 
 def load_runs(
-    paths: Sequence[str], temperature: float | None, rule: str, against: str, stopping: StoppingRule, num_samples: int | None
+    paths: Sequence[str],
+    temperature: float | None,
+    rule: str,
+    against: str,
+    stopping: StoppingRule,
+    num_samples: int | None,
 ) -> list[Run]:
     """Reads prediction files; see `summarize` for the rest."""
     runs = []
@@ -87,10 +115,15 @@ def short_names(paths: Sequence[str]) -> list[str]:
     while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
         parts = [p[:-1] for p in parts]
     names = ["/".join(p[-2:] if len(parts) == 1 else p) for p in parts]
-    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
+    return [
+        name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)
+    ]
 
 
 def same_problems(runs: Sequence[Run]) -> bool:
     """Whether all runs are of the same questions with the same reference answers, in whatever order."""
-    kinds = {frozenset((row["id"], row.get("question", ""), row["answer"]) for row in run.rows) for run in runs}
+    kinds = {
+        frozenset((row["id"], row.get("question", ""), row["answer"]) for row in run.rows)
+        for run in runs
+    }
     return len(kinds) == 1

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.summary import BEAM
-from lightning_ltts.report.drawing import RIGHT, WRONG, Titled, color_of, label, line, new_figure, rounded
+from lightning_ltts.report.drawing import (
+    RIGHT,
+    WRONG,
+    Titled,
+    color_of,
+    label,
+    line,
+    new_figure,
+    rounded,
+)
 from lightning_ltts.report.runs import Run
 from lightning_ltts.voting.selection import BestOfN, Majority, WeightedVote
 
@@ -52,7 +61,9 @@ def survival_figure(runs: Sequence[Run]) -> list[Titled]:
     for run in runs:
         shares = run.summary.survival
         if shares:
-            figure.add_trace(line(run, "survival", range(1, len(shares) + 1), shares, runs, color_of(BEAM, runs)))
+            figure.add_trace(
+                line(run, "survival", range(1, len(shares) + 1), shares, runs, color_of(BEAM, runs))
+            )
     about = "Among questions with candidates that lead to the right answer, the share that keeps one at each pruning."
     return [("Survival of right branches", about, figure)] if figure.data else []
 
@@ -63,7 +74,10 @@ def _histogram(runs: Sequence[Run]) -> go.Figure:
         scores, correct = _scores(run), run.pool.correct
         low, high = float(scores.min()), float(scores.max())
         edges = torch.linspace(low, high if high > low else low + 1, 41)
-        for name, color, part in (("right", RIGHT, scores[correct > 0]), ("wrong", WRONG, scores[correct == 0])):
+        for name, color, part in (
+            ("right", RIGHT, scores[correct > 0]),
+            ("wrong", WRONG, scores[correct == 0]),
+        ):
             if len(part):
                 density = torch.histogram(part.float(), bins=edges, density=True).hist
                 figure.add_trace(
@@ -91,10 +105,16 @@ def _by_step(runs: Sequence[Run]) -> go.Figure:
 
 
 def _by_score(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("tenth of all samples, by trajectory score", "share of right samples", dtick=1)
+    figure = new_figure(
+        "tenth of all samples, by trajectory score", "share of right samples", dtick=1
+    )
     for run in runs:
         order = _scores(run).flatten().argsort()
-        shares = [float(part.mean()) for part in run.pool.correct.flatten()[order].tensor_split(10) if len(part)]
+        shares = [
+            float(part.mean())
+            for part in run.pool.correct.flatten()[order].tensor_split(10)
+            if len(part)
+        ]
         color = color_of(WeightedVote.name, runs)
         figure.add_trace(line(run, "all samples", range(1, len(shares) + 1), shares, runs, color))
     return figure
@@ -105,17 +125,30 @@ def _by_rank(runs: Sequence[Run]) -> go.Figure:
     for run in runs:
         ranks = run.summary.by_rank
         if ranks:
-            figure.add_trace(line(run, "samples", range(1, len(ranks) + 1), ranks, runs, color_of(BestOfN.name, runs)))
+            figure.add_trace(
+                line(
+                    run,
+                    "samples",
+                    range(1, len(ranks) + 1),
+                    ranks,
+                    runs,
+                    color_of(BestOfN.name, runs),
+                )
+            )
     return figure
 
 
 def _calibration(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("weight of the chosen answer", "accuracy of the choice")
-    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": "lightgray"}, name="calibrated"))
+    figure.add_trace(
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": "lightgray"}, name="calibrated")
+    )
     for run in runs:
         for name, weight in _weight_of_choice(run).items():
             x, y = _bins(weight, _right(run, name))
-            figure.add_trace(line(run, name, x, y, runs, color_of(name, runs), mode="markers+lines"))
+            figure.add_trace(
+                line(run, name, x, y, runs, color_of(name, runs), mode="markers+lines")
+            )
     return figure
 
 
@@ -131,7 +164,12 @@ def _step_scores(run: Run, right: bool) -> list[float]:
     for row, correct in zip(run.rows, run.pool.correct.tolist(), strict=True):
         for sample, is_right in zip(row["samples"], correct, strict=True):
             if bool(is_right) == right:
-                rows.append([*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])])
+                rows.append(
+                    [
+                        *sample["scores"],
+                        *([sample["answer_score"]] if "answer_score" in sample else []),
+                    ]
+                )
     longest = max(map(len, rows), default=0)
     columns = [[scores[t] for scores in rows if len(scores) > t] for t in range(longest)]
     return [round(sum(column) / len(column), 4) for column in columns]
@@ -143,7 +181,12 @@ def _weight_of_choice(run: Run) -> dict[str, Tensor]:
     answered = votes >= 0
     majority = answered.double() / answered.sum(1, keepdim=True).clamp(min=1)
     vote = next(s for s in run.selections if isinstance(s, WeightedVote))
-    weighted = (scores.double() / vote.temperature).masked_fill(~answered, -torch.inf).softmax(1).nan_to_num()
+    weighted = (
+        (scores.double() / vote.temperature)
+        .masked_fill(~answered, -torch.inf)
+        .softmax(1)
+        .nan_to_num()
+    )
     weight_of = {}
     for name, weights in {Majority.name: majority, WeightedVote.name: weighted}.items():
         chosen = run.choices[name]
@@ -161,5 +204,11 @@ def _right(run: Run, selection: str) -> Tensor:
 def _bins(weight: Tensor, right: Tensor) -> tuple[list[float], list[float]]:
     """Means of both in ten parts of equal size by the weight."""
     order = weight.argsort()
-    parts = [(w, r) for w, r in zip(weight[order].tensor_split(10), right[order].tensor_split(10), strict=True) if len(w)]
-    return [round(float(w.mean()), 4) for w, _ in parts], [round(float(r.mean()), 4) for _, r in parts]
+    parts = [
+        (w, r)
+        for w, r in zip(weight[order].tensor_split(10), right[order].tensor_split(10), strict=True)
+        if len(w)
+    ]
+    return [round(float(w.mean()), 4) for w, _ in parts], [
+        round(float(r.mean()), 4) for _, r in parts
+    ]

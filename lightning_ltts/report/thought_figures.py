@@ -17,7 +17,16 @@ from lightning_ltts.report.runs import Run
 
 _QUESTIONS = 3  # that are projected
 _POINTS = 400  # thoughts per run and question in a projection: t-SNE takes seconds for more
-_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "pentagon", "hexagon2", "star-triangle-up")
+_SYMBOLS = (
+    "circle",
+    "square",
+    "diamond",
+    "cross",
+    "triangle-up",
+    "pentagon",
+    "hexagon2",
+    "star-triangle-up",
+)
 _KINDS = {"right": RIGHT, "wrong": WRONG, "deterministic": "black"}
 
 
@@ -26,14 +35,18 @@ def thought_figures(runs: Sequence[Run]) -> list[Titled]:
     stored = [(run, thoughts) for run in runs if (thoughts := read_thoughts(run.folder))]
     if not stored:
         return []
-    common = set.intersection(*({t.id for t in thoughts} for _, thoughts in stored)) or {stored[0][1][0].id}
+    common = set.intersection(*({t.id for t in thoughts} for _, thoughts in stored)) or {
+        stored[0][1][0].id
+    }
     names = [t.id for t in stored[0][1] if t.id in common][:_QUESTIONS]
     figures = [
         (
             f"Thoughts of {name}",
             "Every sample's thoughts in two dimensions, fitted on all runs together; the shape is the step, black is the "
             "deterministic trajectory, green and red say whether the sample's answer was right.",
-            _projection(name, [(run, t) for run, thoughts in stored for t in thoughts if t.id == name]),
+            _projection(
+                name, [(run, t) for run, thoughts in stored for t in thoughts if t.id == name]
+            ),
         )
         for name in names
     ]
@@ -64,7 +77,10 @@ def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
             {
                 "which": "deterministic" if row["sample"] is None else f"sample {row['sample']}",
                 "step": row["step"] + 1,
-                "tokens": [f"{t!r} {p:.0%}" for t, p in zip(row["tokens"], row["probabilities"], strict=True)],
+                "tokens": [
+                    f"{t!r} {p:.0%}"
+                    for t, p in zip(row["tokens"], row["probabilities"], strict=True)
+                ],
             }
             for row in thoughts.lens
         ]
@@ -73,7 +89,11 @@ def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 
 def _projection(name: str, runs: Sequence[tuple[Run, StoredThoughts]]) -> go.Figure:
-    titles = [f"{method}, {run.name}: {run.rows[0].get('sampler', '')}" for method in ("PCA", "t-SNE") for run, _ in runs]
+    titles = [
+        f"{method}, {run.name}: {run.rows[0].get('sampler', '')}"
+        for method in ("PCA", "t-SNE")
+        for run, _ in runs
+    ]
     figure = make_subplots(2, len(runs), subplot_titles=titles, vertical_spacing=0.1)
     points = [_points(run, thoughts) for run, thoughts in runs]
     vectors = torch.cat([made for made, _ in points])
@@ -84,7 +104,11 @@ def _projection(name: str, runs: Sequence[tuple[Run, StoredThoughts]]) -> go.Fig
                 at = [i for i, (k, _, _) in enumerate(labels) if k == kind]
                 if not at:
                     continue
-                marker = {"color": color, "size": 12 if kind == "deterministic" else 6, "opacity": 0.8}
+                marker = {
+                    "color": color,
+                    "size": 12 if kind == "deterministic" else 6,
+                    "opacity": 0.8,
+                }
                 symbols = [_SYMBOLS[labels[i][1] % len(_SYMBOLS)] for i in at]
                 figure.add_trace(
                     go.Scatter(
@@ -101,7 +125,9 @@ def _projection(name: str, runs: Sequence[tuple[Run, StoredThoughts]]) -> go.Fig
                     row=r,
                     col=c,
                 )
-    figure.update_layout(template="plotly_white", height=760, margin={"l": 30, "r": 10, "t": 40, "b": 30})
+    figure.update_layout(
+        template="plotly_white", height=760, margin={"l": 30, "r": 10, "t": 40, "b": 30}
+    )
     return figure
 
 
@@ -117,7 +143,13 @@ def _points(run: Run, thoughts: StoredThoughts) -> tuple[Tensor, list[tuple[str,
         for t in range(int(thoughts.counts[n])):
             if len(vectors) < _POINTS:
                 vectors.append(thoughts.samples[n, t])
-                labels.append(("right" if right else "wrong", t, f"step {t + 1}, sample {n}: {sample['answer']}"))
+                labels.append(
+                    (
+                        "right" if right else "wrong",
+                        t,
+                        f"step {t + 1}, sample {n}: {sample['answer']}",
+                    )
+                )
     return torch.stack(vectors), labels
 
 
@@ -138,7 +170,9 @@ def _measures(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure:
             )
             figure.add_trace(line, row=names.index(name) // 3 + 1, col=names.index(name) % 3 + 1)
     figure.update_xaxes(dtick=1)
-    figure.update_layout(template="plotly_white", height=620, margin={"l": 40, "r": 10, "t": 40, "b": 30})
+    figure.update_layout(
+        template="plotly_white", height=620, margin={"l": 40, "r": 10, "t": 40, "b": 30}
+    )
     return figure
 
 
@@ -163,5 +197,11 @@ def _sweet_spot(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure
                 },
             )
         )
-    figure.update_layout(template="plotly_white", height=460, xaxis_title="diversity", yaxis_title="coverage", showlegend=True)
+    figure.update_layout(
+        template="plotly_white",
+        height=460,
+        xaxis_title="diversity",
+        yaxis_title="coverage",
+        showlegend=True,
+    )
     return figure

@@ -47,7 +47,9 @@ class Sampler:
         return f"{type(self).__name__}({options})"
 
     @contextmanager
-    def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase) -> Iterator[None]:
+    def active(
+        self, model: LatentReasoner, *, keys: Tensor, step: int, phase: Phase
+    ) -> Iterator[None]:
         """Surrounds one forward pass over rows with keys (R,); the default leaves it alone.
 
         `step` is -1 in the prompt, t in the pass that makes thought t + 1, and counts from 0 anew
@@ -55,7 +57,9 @@ class Sampler:
         """
         yield
 
-    def perturb(self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None) -> Tensor:
+    def perturb(
+        self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None
+    ) -> Tensor:
         """(R, d) -> (R, d), after the thought head; the default returns the thought as it is.
 
         `spread` (R, d) is the standard deviation that the thought head has learned, `None` for a
@@ -85,7 +89,9 @@ class GaussianNoise(Sampler):
         if (std is None) == (relative_std is None):
             raise ConfigError("GaussianNoise takes exactly one of std and relative_std")
         if (std if std is not None else relative_std) <= 0:  # type: ignore[operator]
-            raise ConfigError("GaussianNoise needs a standard deviation above 0; use Deterministic for none")
+            raise ConfigError(
+                "GaussianNoise needs a standard deviation above 0; use Deterministic for none"
+            )
         self.std = std
         self.relative_std = relative_std
 
@@ -115,14 +121,18 @@ class LearnedSpread(Sampler):
 
     def __init__(self, scale: float = 1.0):
         if scale <= 0:
-            raise ConfigError(f"LearnedSpread needs scale > 0, not {scale}; use Deterministic for none")
+            raise ConfigError(
+                f"LearnedSpread needs scale > 0, not {scale}; use Deterministic for none"
+            )
         self.scale = scale
 
     def perturb(  # noqa: D102
         self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None
     ) -> Tensor:
         if spread is None:
-            raise ConfigError("LearnedSpread needs a reasoner with a learned spread (some CoLaR ones); use GaussianNoise")
+            raise ConfigError(
+                "LearnedSpread needs a reasoner with a learned spread (some CoLaR ones); use GaussianNoise"
+            )
         noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         return thought + self.scale * spread * noise
 
@@ -157,7 +167,9 @@ class MCDropout(Sampler):
         lifetime: Literal["per_forward", "per_trajectory"] = "per_forward",
     ):
         if not 0 < p < 1:
-            raise ConfigError(f"MCDropout needs 0 < p < 1, not p={p}; use Deterministic for no dropout")
+            raise ConfigError(
+                f"MCDropout needs 0 < p < 1, not p={p}; use Deterministic for no dropout"
+            )
         self.p = p
         self.sites = tuple(sites)
         self.prompt = prompt

@@ -46,14 +46,18 @@ class BeamSearch(Search):
         trace: bool = False,
     ):
         if beams < 1 or candidates < 1:
-            raise ConfigError(f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}")
+            raise ConfigError(
+                f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}"
+            )
         if beams * candidates > limit:
             raise ConfigError(
                 f"beams x candidates = {beams} x {candidates} = {beams * candidates} is over the "
                 f"limit of {limit}; lower one of them or raise the search's limit"
             )
         if subtrees < 1 or beams % subtrees:
-            raise ConfigError(f"beams={beams} must be a multiple of subtrees={subtrees}, which must be at least 1")
+            raise ConfigError(
+                f"beams={beams} must be a multiple of subtrees={subtrees}, which must be at least 1"
+            )
         self.beams = beams
         self.candidates = candidates
         self.subtrees = subtrees
@@ -136,7 +140,8 @@ class BeamSearch(Search):
         totals = Scores(steps, final).trajectory
         order = totals.argsort(dim=1, descending=True, stable=True)
         answers, steps = (
-            x.gather(1, order[..., None].expand(-1, -1, x.shape[-1])) for x in (answers.unflatten(0, shape), steps)
+            x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
+            for x in (answers.unflatten(0, shape), steps)
         )
         scores = Scores(steps, None if final is None else final.gather(1, order))
         return SearchResult(answers, scores, trace)

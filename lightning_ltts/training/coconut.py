@@ -51,7 +51,9 @@ class CoconutModule(ReasonerModule):
         **optimization: Any,
     ):
         if not 0 <= uniform_prob <= 1:
-            raise ConfigError(f"model.init_args.uniform_prob={uniform_prob} must be between 0 and 1")
+            raise ConfigError(
+                f"model.init_args.uniform_prob={uniform_prob} must be between 0 and 1"
+            )
         fixed = {
             "num_thoughts": curriculum.last.num_thoughts,
             "max_answer_tokens": max_answer_tokens,
@@ -110,7 +112,9 @@ class CoconutModule(ReasonerModule):
         stages = {stage.index: stage for stage in map(self.curriculum.stage_at, epochs)}
         stage = checkpoint[ENTRY].get("stage")
         if stage not in stages:
-            raise CheckpointError(f"the checkpoint is of stage {stage}, which this run's curriculum does not have")
+            raise CheckpointError(
+                f"the checkpoint is of stage {stage}, which this run's curriculum does not have"
+            )
         self.stage = stages[stage]
 
     # -- training

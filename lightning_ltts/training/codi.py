@@ -117,7 +117,10 @@ class CodiModule(ReasonerModule):
         ids, mask = (x.to(device) for x in left_pad(rows, reasoner.pad_id))
         states = self._states(reasoner.embed(ids), position_ids(mask), mask, None)
         width = ids.shape[1]
-        written = torch.arange(width, device=device) >= width - torch.tensor(counts, device=device)[:, None]
+        written = (
+            torch.arange(width, device=device)
+            >= width - torch.tensor(counts, device=device)[:, None]
+        )
         labels = ids.where(written, IGNORED)[:, 1:]
         logits = reasoner.logits(states[-1][:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
@@ -132,7 +135,9 @@ class CodiModule(ReasonerModule):
         prompt = encoded.prompt if self.reasoner.start_id is None else encoded.prompt[:-1]
         return [*prompt, *text], len(text)
 
-    def _states(self, inputs: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache | None) -> Tensor:
+    def _states(
+        self, inputs: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache | None
+    ) -> Tensor:
         """Hidden states of all layers (layers + 1, B, L, d), the embeddings' first."""
         output = self.reasoner.backbone.base_model(
             inputs_embeds=inputs,

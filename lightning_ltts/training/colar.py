@@ -58,7 +58,9 @@ class ColarModule(ReasonerModule):
         max_answer_tokens: int = 16,
         max_compression: int = 5,
         compression: int = 5,
-        prompt_template: str = ("Question: {question} Let's think step by step:(Thinking speed: {speed})###"),
+        prompt_template: str = (
+            "Question: {question} Let's think step by step:(Thinking speed: {speed})###"
+        ),
         spec: SpecChanges | None = None,
         embedding_std: float | None = None,
         spread: bool = True,
@@ -71,7 +73,9 @@ class ColarModule(ReasonerModule):
         **optimization: Any,
     ):
         if not 1 <= compression <= max_compression:
-            raise ConfigError(f"compression={compression} must be between 1 and max_compression={max_compression}")
+            raise ConfigError(
+                f"compression={compression} must be between 1 and max_compression={max_compression}"
+            )
         fixed = {
             "num_thoughts": num_thoughts,
             "max_answer_tokens": max_answer_tokens,
@@ -122,7 +126,9 @@ class ColarModule(ReasonerModule):
         self.log_dict({"train/token": token, "train/latent": latent}, batch_size=len(batch))
         return self.token_weight * token + self.latent_weight * latent
 
-    def losses(self, problems: list[Problem], compression: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def losses(
+        self, problems: list[Problem], compression: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """The two losses of B problems, each a mean over its positions.
 
         Args:
@@ -150,7 +156,9 @@ class ColarModule(ReasonerModule):
         rows = GivenThoughts(reasoner, prompts, compressed, counts, texts)
         hidden = rows.read()
         targets = left_pad(labels, IGNORED)[0].to(self.device)
-        token = F.cross_entropy(reasoner.logits(hidden).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+        token = F.cross_entropy(
+            reasoner.logits(hidden).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED
+        )
         thinks = rows.before_thought
         latent = self._distance(hidden[thinks], rows.next_thoughts[thinks].detach(), generator)
         return token, latent
@@ -181,8 +189,12 @@ class ColarModule(ReasonerModule):
         predicted = head(hidden)
         spread = head.spread(hidden)
         if spread is not None:
-            predicted = predicted + spread * torch.randn(predicted.shape, generator=generator).to(predicted)
-        return F.mse_loss(predicted.float() / head.embedding_std, thoughts.float() / head.embedding_std)
+            predicted = predicted + spread * torch.randn(predicted.shape, generator=generator).to(
+                predicted
+            )
+        return F.mse_loss(
+            predicted.float() / head.embedding_std, thoughts.float() / head.embedding_std
+        )
 
     def _prompt(self, problem: Problem, compression: int) -> list[int]:
         """The prompt that tells this compression."""

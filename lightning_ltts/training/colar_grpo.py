@@ -96,10 +96,14 @@ class ColarGrpoModule(ReasonerModule):
                 f"group_size={group_size} must be at least 2, update_size={update_size} at least 1 and clip={clip} above 0"
             )
         if start.pretrained is None:
-            raise ConfigError("reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained")
+            raise ConfigError(
+                "reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained"
+            )
         reasoner = start.build("colar", {}, spec)
         if getattr(reasoner.thought_head, "log_std", None) is None:
-            raise ConfigError("the reasoner to start from has no learned spread; train it as ColarModule with spread=true")
+            raise ConfigError(
+                "the reasoner to start from has no learned spread; train it as ColarModule with spread=true"
+            )
         super().__init__(reasoner, start, lr, weight_decay, warmup=0.0, schedule="constant")
         self.automatic_optimization = False
         self.group_size = group_size
@@ -117,7 +121,9 @@ class ColarGrpoModule(ReasonerModule):
             ConfigError: the strategy is ModelParallelStrategy.
         """
         if self.device_mesh is not None:
-            raise ConfigError("reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory")
+            raise ConfigError(
+                "reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory"
+            )
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of prompt, all thoughts, end token and the longest answer."""
@@ -128,14 +134,19 @@ class ColarGrpoModule(ReasonerModule):
         """Samples the batch's groups and makes one optimiser step per `update_size` of their trajectories."""
         self.reasoner.eval()
         experience = self.explore(batch)
-        parts = [experience.part(slice(i, i + self.update_size)) for i in range(0, len(experience.prompts), self.update_size)]
+        parts = [
+            experience.part(slice(i, i + self.update_size))
+            for i in range(0, len(experience.prompts), self.update_size)
+        ]
         with torch.no_grad():
             before = [self.log_probs(part)[0] for part in parts]
         optimizer = self.optimizers()
         for part, old in zip(parts, before, strict=True):
             loss = self.surrogate(part, old)
             if not torch.isfinite(loss):
-                raise TrainingError(f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr")
+                raise TrainingError(
+                    f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr"
+                )
             optimizer.zero_grad()  # type: ignore[union-attr]
             self.manual_backward(loss)
             self.clip_gradients(optimizer, self.max_grad_norm, "norm")  # type: ignore[arg-type]
@@ -209,8 +220,12 @@ def advantages(reward: Tensor) -> Tensor:
     return (reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True) + 1e-6)
 
 
-def clipped_surrogate(new: Tensor, old: Tensor, acts: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def clipped_surrogate(
+    new: Tensor, old: Tensor, acts: Tensor, advantage: Tensor, clip: float
+) -> Tensor:
     """GRPO's loss for log-probabilities (R, L), of which `acts` (R, L) count, and advantages (R,)."""
     ratio = (new - old).exp()
-    gain = torch.minimum(ratio * advantage[:, None], ratio.clamp(1 - clip, 1 + clip) * advantage[:, None])
+    gain = torch.minimum(
+        ratio * advantage[:, None], ratio.clamp(1 - clip, 1 + clip) * advantage[:, None]
+    )
     return -((gain * acts).sum(1) / acts.sum(1).clamp(min=1)).mean()

@@ -70,12 +70,18 @@ class LatentRMModule(pl.LightningModule):
         self.warmup = warmup
         source = load_reasoner(reasoner)
         if source.spec.num_thoughts == 0:
-            raise ConfigError(f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further")
-        self.latent_rm = LatentRM.from_reasoner(source, extra_layers, backbone, reference, reads_answer, noise_free)
+            raise ConfigError(
+                f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further"
+            )
+        self.latent_rm = LatentRM.from_reasoner(
+            source, extra_layers, backbone, reference, reads_answer, noise_free
+        )
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
         # one metric for each selection, or for each candidate of the parameter that is fitted on validation
-        self.selected = torch.nn.ModuleList([SelectedAccuracy(s) for kind in SELECTIONS for s in kind.variants()])
+        self.selected = torch.nn.ModuleList(
+            [SelectedAccuracy(s) for kind in SELECTIONS for s in kind.variants()]
+        )
         self.fitted: dict[str, float] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -92,7 +98,9 @@ class LatentRMModule(pl.LightningModule):
         if entry.get("kind") != "latent_rm":
             raise CheckpointError("the checkpoint given as ckpt_path is not a LatentRM's")
         if entry["spec"]["reasoner"] != self.latent_rm.spec.reasoner:
-            raise CheckpointError("the checkpoint given as ckpt_path was trained for another reasoner than this run's")
+            raise CheckpointError(
+                "the checkpoint given as ckpt_path was trained for another reasoner than this run's"
+            )
         keep_given_rates(self, checkpoint)
 
     def on_fit_start(self) -> None:
@@ -103,9 +111,13 @@ class LatentRMModule(pl.LightningModule):
         """
         for store in getattr(self.trainer.datamodule, "stores", {}).values():  # type: ignore[attr-defined]
             if store.manifest["settings"]["reasoner"] != self.latent_rm.spec.reasoner:
-                raise ConfigError(f"the store {store.folder} was mined with another reasoner than model.init_args.reasoner")
+                raise ConfigError(
+                    f"the store {store.folder} was mined with another reasoner than model.init_args.reasoner"
+                )
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> MinedQuestions:
+    def on_after_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> MinedQuestions:
         """Mined questions, from the tensors that Lightning has moved and converted."""
         return MinedQuestions.from_tensors(batch)
 
@@ -125,7 +137,9 @@ class LatentRMModule(pl.LightningModule):
         self.log("train/reward_margin", right - wrong, batch_size=len(batch))
         return loss
 
-    def _loss(self, scores: Tensor, labels: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+    def _loss(
+        self, scores: Tensor, labels: Tensor, mask: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
         if self.loss_name == "bce":
             return bce_loss(scores, labels, mask, weights)
         if self.loss_name == "pairwise":
@@ -134,7 +148,9 @@ class LatentRMModule(pl.LightningModule):
 
     def judge(self, batch: MinedQuestions) -> Scores:
         """What the LatentRM says of a batch's trajectories."""
-        return self.latent_rm.judge(batch.input_ids, batch.attention_mask, batch.trajectories, batch.reference)
+        return self.latent_rm.judge(
+            batch.input_ids, batch.attention_mask, batch.trajectories, batch.reference
+        )
 
     def validation_step(self, batch: MinedQuestions, batch_idx: int) -> None:
         """Recall@1 among mixed questions, and what each selection gets among all."""
@@ -149,13 +165,20 @@ class LatentRMModule(pl.LightningModule):
         """Logs and resets the metrics, and fits the parameters of those selections that have one."""
         values: dict[str, Any] = {}
         for kind in SELECTIONS:
-            reached = [float(metric.compute()) for metric in self._selection_metrics() if type(metric.selection) is kind]
+            reached = [
+                float(metric.compute())
+                for metric in self._selection_metrics()
+                if type(metric.selection) is kind
+            ]
             best = max(range(len(reached)), key=reached.__getitem__)
             values[f"val/{kind.name}"] = reached[best]
             if kind.parameter is not None:
                 self.fitted[kind.parameter] = kind.candidates[best]
                 self.log(f"val/{kind.parameter}", kind.candidates[best])
-        shown = {"val/weighted_vote": values.pop("val/weighted_vote"), "val/recall@1": self.recall.compute()}
+        shown = {
+            "val/weighted_vote": values.pop("val/weighted_vote"),
+            "val/recall@1": self.recall.compute(),
+        }
         self.log_dict(values)
         self.log_dict(shown, prog_bar=True)
         for metric in (self.recall, *self._selection_metrics()):

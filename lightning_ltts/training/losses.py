@@ -6,7 +6,11 @@ from torch import Tensor
 
 
 def contrastive_loss(
-    scores: Tensor, labels: Tensor, normalize: bool = True, mask: Tensor | None = None, weights: Tensor | None = None
+    scores: Tensor,
+    labels: Tensor,
+    normalize: bool = True,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Step-wise contrastive loss: at each step, cross-entropy between labels and a softmax over the N trajectories.
 
@@ -24,7 +28,11 @@ def contrastive_loss(
     """
     has = torch.ones_like(labels) if mask is None else mask
     logits = scores.float() if weights is None else scores.float() + weights.log()[..., None]
-    log_z = logits.masked_fill(has == 0, -torch.inf).logsumexp(dim=1, keepdim=True).masked_fill(~has.any(1, keepdim=True), 0.0)
+    log_z = (
+        logits.masked_fill(has == 0, -torch.inf)
+        .logsumexp(dim=1, keepdim=True)
+        .masked_fill(~has.any(1, keepdim=True), 0.0)
+    )
     log_p = (scores.float() - log_z).masked_fill(has == 0, 0.0)
     labels = labels * has
     losses, total = -(labels * log_p).sum(dim=1), labels.sum(dim=1)  # (Q, T)
@@ -36,7 +44,9 @@ def contrastive_loss(
     return (losses * counted).sum() / counted.sum().clamp(min=1e-6)
 
 
-def bce_loss(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+def bce_loss(
+    scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Binary cross-entropy with soft labels, each trajectory and step on its own (the paper's ablation).
 
     The mean is over labelled positions only, those where `mask` (Q, N, T) is 1; `weights` (Q, N) say how much each counts.
@@ -47,7 +57,9 @@ def bce_loss(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights
     return (losses * has).sum() / has.sum().clamp(min=1e-6)
 
 
-def pairwise_loss(scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+def pairwise_loss(
+    scores: Tensor, labels: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Bradley-Terry: at each step, -log sigmoid(r_i - r_j) for every pair of a question's trajectories with y_i > y_j.
 
     A pair counts by how far its labels are apart, times both its `weights` (Q, N); the mean is over pairs. Arguments are those
@@ -55,6 +67,8 @@ def pairwise_loss(scores: Tensor, labels: Tensor, mask: Tensor | None = None, we
     """
     has = torch.ones_like(labels) if mask is None else mask
     has = has if weights is None else has * weights[..., None]
-    apart = (labels[:, :, None] - labels[:, None]).clamp(min=0) * has[:, :, None] * has[:, None]  # (Q, N, N, T)
+    apart = (
+        (labels[:, :, None] - labels[:, None]).clamp(min=0) * has[:, :, None] * has[:, None]
+    )  # (Q, N, N, T)
     losses = F.softplus(scores.float()[:, None] - scores.float()[:, :, None])
     return (losses * apart).sum() / apart.sum().clamp(min=1e-6)

@@ -127,7 +127,9 @@ class ReasonerModule(pl.LightningModule):
         problems = self.training_problems
         bare = [problem for problem in problems if not problem.steps]
         if bare:
-            raise DataError(f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}")
+            raise DataError(
+                f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}"
+            )
 
     def training_step(self, batch: list[Problem], batch_idx: int) -> Tensor:
         """The loss; a run whose loss is not a number ends here."""
@@ -215,7 +217,9 @@ class ReasonerModule(pl.LightningModule):
             raise CheckpointError("the checkpoint given as ckpt_path is not a latent reasoner's")
         for name in ("method", "tokenizer", "backbone"):
             if entry["spec"][name] != getattr(self.reasoner.spec, name):
-                raise CheckpointError(f"the checkpoint given as ckpt_path was trained with another {name} than this run's")
+                raise CheckpointError(
+                    f"the checkpoint given as ckpt_path was trained with another {name} than this run's"
+                )
         keep_given_rates(self, checkpoint)
 
     def configure_optimizers(self) -> Any:

@@ -57,7 +57,9 @@ class Start:
     new_tokens_from: str | None = None
     lora: Lora | None = None
 
-    def build(self, method: str, fixed: Mapping[str, Any], spec: SpecChanges | None = None) -> LatentReasoner:
+    def build(
+        self, method: str, fixed: Mapping[str, Any], spec: SpecChanges | None = None
+    ) -> LatentReasoner:
         """The reasoner, in training mode.
 
         Args:
@@ -72,10 +74,14 @@ class Start:
         fields = join_fields({"method": method, **fixed}, spec or {})
         if self.pretrained is not None:
             if self.tokenizer is not None or self.backbone is not None:
-                raise ConfigError("give either a pretrained model, or a tokenizer and a backbone to start from random weights")
+                raise ConfigError(
+                    "give either a pretrained model, or a tokenizer and a backbone to start from random weights"
+                )
             reasoner = load_reasoner(self.pretrained, self.base, torch.float32, **fields).train()
         elif self.tokenizer is None or self.backbone is None:
-            raise ConfigError("nothing to start from: give pretrained, or both tokenizer and backbone for random weights")
+            raise ConfigError(
+                "nothing to start from: give pretrained, or both tokenizer and backbone for random weights"
+            )
         else:
             tokenizer = self.tokenizer.build()
             reasoner = new_reasoner(backbone=self.backbone, tokenizer=tokenizer, **fields)
@@ -86,7 +92,9 @@ class Start:
         return reasoner
 
 
-def join_fields(fixed: Mapping[str, Any], given: Mapping[str, Any], where: str = "spec") -> dict[str, Any]:
+def join_fields(
+    fixed: Mapping[str, Any], given: Mapping[str, Any], where: str = "spec"
+) -> dict[str, Any]:
     """Fixed and given fields together; those that are themselves mappings are joined, too.
 
     Args:
@@ -115,7 +123,9 @@ def _start_markers(reasoner: LatentReasoner, token: str) -> None:
     """Makes the embeddings of the markers those of a token."""
     ids = reasoner.tokenizer.encode(token, add_special_tokens=False)
     if len(ids) != 1 or ids[0] == reasoner.tokenizer.unk_token_id:
-        raise ConfigError(f"new_tokens_from={token!r} is not one token of the tokenizer, but {len(ids)}; choose another")
+        raise ConfigError(
+            f"new_tokens_from={token!r} is not one token of the tokenizer, but {len(ids)}; choose another"
+        )
     roles = (reasoner.spec.tokens.get(role) for role in ("start", "end", "latent"))
     markers = [reasoner.tokenizer.get_vocab()[name] for name in roles if name is not None]
     backbone = reasoner.backbone

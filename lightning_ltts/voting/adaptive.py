@@ -39,7 +39,9 @@ class BetaStopping(StoppingRule):
     def settled(self, votes: Tensor) -> Tensor:  # noqa: D102
         first, second = _top_two(votes)
         pairs = zip(first.tolist(), second.tolist(), strict=True)
-        return torch.tensor([_beta_above_half(a + 1, b + 1) >= self.confidence for a, b in pairs], dtype=torch.bool)
+        return torch.tensor(
+            [_beta_above_half(a + 1, b + 1) >= self.confidence for a, b in pairs], dtype=torch.bool
+        )
 
 
 class WindowStopping(StoppingRule):
@@ -56,7 +58,11 @@ class WindowStopping(StoppingRule):
 
     def settled(self, votes: Tensor) -> Tensor:  # noqa: D102
         last = votes[:, -self.window :]
-        return (last == last[:, :1]).all(1) & (last[:, 0] >= 0) & torch.tensor(votes.shape[1] >= self.window)
+        return (
+            (last == last[:, :1]).all(1)
+            & (last[:, 0] >= 0)
+            & torch.tensor(votes.shape[1] >= self.window)
+        )
 
 
 class Adaptive(Selection):
@@ -79,7 +85,9 @@ class Adaptive(Selection):
         for n in range(1, votes.shape[1]):
             drawn = votes[open_questions, :n]
             first, second = _top_two(drawn)
-            settled = self.rule.settled(drawn) | (first - second > votes.shape[1] - n)  # the rest cannot turn the vote
+            settled = self.rule.settled(drawn) | (
+                first - second > votes.shape[1] - n
+            )  # the rest cannot turn the vote
             used[open_questions[settled]] = n
             open_questions = open_questions[~settled]
         return used
@@ -91,7 +99,11 @@ class Adaptive(Selection):
 
 def _top_two(votes: Tensor) -> tuple[Tensor, Tensor]:
     """Votes (Q, n) -> how often the two most frequent answers were given (Q,), (Q,)."""
-    same = (votes[:, :, None] == votes[:, None, :]) & (votes >= 0)[:, None, :] & (votes >= 0)[:, :, None]
+    same = (
+        (votes[:, :, None] == votes[:, None, :])
+        & (votes >= 0)[:, None, :]
+        & (votes >= 0)[:, :, None]
+    )
     counts = same.sum(-1)
     first = counts.amax(1)
     leader = votes.gather(1, counts.argmax(1, keepdim=True))

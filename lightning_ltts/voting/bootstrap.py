@@ -8,7 +8,9 @@ from torch import Tensor
 _AT_ONCE = 2**22  # indices drawn together, 32 MB
 
 
-def bootstrap_interval(values: Tensor, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    values: Tensor, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Percentile interval of the mean of `values` (Q,) under resampling of questions.
 
     For two methods, pass their per-question differences.

@@ -72,7 +72,9 @@ class SelectedAccuracy(PerQuestion):
         size = self.num_samples or votes.shape[1]
         blocks = votes.shape[1] // size
         if not blocks:
-            raise ValueError(f"accuracy at N = {size} needs at least {size} samples per question, got {votes.shape[1]}")
+            raise ValueError(
+                f"accuracy at N = {size} needs at least {size} samples per question, got {votes.shape[1]}"
+            )
         per_block, generator = [], torch.Generator().manual_seed(0)
         order = torch.arange(votes.shape[1])
         parts = []

@@ -32,7 +32,11 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": lambda scores, mask: (scores * mask).sum(-1),  # the paper's
     "mean": _mean,
     "last": _last,
-    "min": lambda scores, mask: scores.masked_fill(mask == 0, torch.inf).amin(-1).nan_to_num(posinf=0.0),
-    "product": lambda scores, mask: (F.logsigmoid(scores) * mask).sum(-1),  # log of the product of probabilities
+    "min": lambda scores, mask: (
+        scores.masked_fill(mask == 0, torch.inf).amin(-1).nan_to_num(posinf=0.0)
+    ),
+    "product": lambda scores, mask: (F.logsigmoid(scores) * mask).sum(
+        -1
+    ),  # log of the product of probabilities
     "standardized": _standardized,
 }

@@ -47,7 +47,9 @@ class Selection(ABC):
     @classmethod
     def fitted(cls, values: Mapping[str, Any]) -> Self:
         """The selection with its parameter out of `values`, or its own default where that lacks it."""
-        given = [] if cls.parameter is None or cls.parameter not in values else [values[cls.parameter]]
+        given = (
+            [] if cls.parameter is None or cls.parameter not in values else [values[cls.parameter]]
+        )
         return cls(*given)
 
 
@@ -77,11 +79,15 @@ class WeightedVote(Selection):
 
     def __init__(self, temperature: float = 1.0):
         if not 0 < temperature < math.inf:
-            raise ConfigError(f"temperature={temperature} of the weighted vote must be a number above 0")
+            raise ConfigError(
+                f"temperature={temperature} of the weighted vote must be a number above 0"
+            )
         self.temperature = temperature
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
-        weights = (scores.double() / self.temperature).masked_fill(votes < 0, -torch.inf).softmax(dim=1)
+        weights = (
+            (scores.double() / self.temperature).masked_fill(votes < 0, -torch.inf).softmax(dim=1)
+        )
         return _heaviest(votes, weights)
 
 
@@ -111,7 +117,9 @@ class AgreeingBestOfN(BestOfN):
 
     def __init__(self, weight: float = 0.0):
         if not 0 <= weight < math.inf:
-            raise ConfigError(f"weight={weight} of the vote in best-of-N must be a number that is not negative")
+            raise ConfigError(
+                f"weight={weight} of the vote in best-of-N must be a number that is not negative"
+            )
         self.weight = weight
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102

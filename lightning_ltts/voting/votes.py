@@ -8,7 +8,9 @@ from torch import Tensor
 def vote_numbers(answers: Sequence[Hashable | None]) -> list[int]:
     """Numbers answers from 0 on, equal ones alike; -1 stands for none."""
     numbers: dict[Hashable, int] = {}
-    return [-1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers]
+    return [
+        -1 if answer is None else numbers.setdefault(answer, len(numbers)) for answer in answers
+    ]
 
 
 def mixed_questions(correct: Tensor) -> Tensor:

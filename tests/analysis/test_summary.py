@@ -9,13 +9,20 @@ from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import DataError
 
 
-def row(number: int, answers: list[str | None], scores: list[float] | None, greedy: str | None = "1") -> dict:
-    samples = [{"answer": a} | ({"scores": [scores[i] - 1, 1]} if scores else {}) for i, a in enumerate(answers)]
+def row(
+    number: int, answers: list[str | None], scores: list[float] | None, greedy: str | None = "1"
+) -> dict:
+    samples = [
+        {"answer": a} | ({"scores": [scores[i] - 1, 1]} if scores else {})
+        for i, a in enumerate(answers)
+    ]
     return {"id": f"q{number}", "answer": "1", "greedy": {"answer": greedy}, "samples": samples}
 
 
 ROWS = [
-    row(0, ["1", "2", "2", None], [3, 0, 0, 9]),  # best-of-N and the weighted vote are right, majority is wrong
+    row(
+        0, ["1", "2", "2", None], [3, 0, 0, 9]
+    ),  # best-of-N and the weighted vote are right, majority is wrong
     row(1, ["1", "1", "3", "1"], [0, 0, 5, 0], greedy=None),  # majority alone is right
     row(2, ["7/2", "4", "5", "4"], [0, 0, 0, 0], greedy="2"),  # all are wrong
 ]
@@ -47,10 +54,22 @@ def test_table_fits_100_columns() -> None:
     """With the longest names, the widest numbers, and many steps of a traced beam search."""
     wide = [row(i, ["1"] * 1024 if i % 2 else ["2"] * 1024, [i] * 1024) for i in range(4)]
     summary = summarize(wide, against="agreeing_best_of_n")
-    lines = [replace(line, method=f"{line.name}_and_much_more", samples_used=1024.0) for line in summary.lines]
+    lines = [
+        replace(line, method=f"{line.name}_and_much_more", samples_used=1024.0)
+        for line in summary.lines
+    ]
     lines += [replace(line, headroom=-12.5) for line in summary.lines]
-    widest = {"accuracy": 1.0, "interval": (1.0, 1.0), "gain": -1.0, "gain_interval": (-1.0, -1.0), "p_value": 1e-100}
-    lines = [replace(line, **widest, headroom=line.headroom if line.samples_used is None else None) for line in lines]
+    widest = {
+        "accuracy": 1.0,
+        "interval": (1.0, 1.0),
+        "gain": -1.0,
+        "gain_interval": (-1.0, -1.0),
+        "p_value": 1e-100,
+    }
+    lines = [
+        replace(line, **widest, headroom=line.headroom if line.samples_used is None else None)
+        for line in lines
+    ]
     table = replace(summary, lines=lines, survival=[1.0] * 40).table()
     assert max(map(len, table.splitlines())) <= 100
     assert "1024.0 samples" in table
@@ -92,8 +111,13 @@ def test_rules_for_scores() -> None:
         summarize(ROWS, rule="answer")
     with pytest.raises(DataError, match="'median' for scores is not known"):
         summarize(ROWS, rule="median")
-    judged = [r | {"samples": [x | {"answer_score": float(i)} for i, x in enumerate(r["samples"])]} for r in ROWS]
-    assert summarize(judged, rule="answer")["best_of_n@4"] == pytest.approx(1 / 3)  # the last that has an answer
+    judged = [
+        r | {"samples": [x | {"answer_score": float(i)} for i, x in enumerate(r["samples"])]}
+        for r in ROWS
+    ]
+    assert summarize(judged, rule="answer")["best_of_n@4"] == pytest.approx(
+        1 / 3
+    )  # the last that has an answer
 
 
 def test_temperature_moves_the_vote() -> None:

@@ -18,10 +18,16 @@ from lightning_ltts.analysis.thoughts import (
 )
 
 
-def make(samples: torch.Tensor, counts: list[int] | None = None, deterministic: torch.Tensor | None = None) -> StoredThoughts:
+def make(
+    samples: torch.Tensor,
+    counts: list[int] | None = None,
+    deterministic: torch.Tensor | None = None,
+) -> StoredThoughts:
     n, t, d = samples.shape
     given = torch.tensor(counts if counts is not None else [t] * n)
-    return StoredThoughts("q", samples, given, torch.zeros(t, d) if deterministic is None else deterministic, [])
+    return StoredThoughts(
+        "q", samples, given, torch.zeros(t, d) if deterministic is None else deterministic, []
+    )
 
 
 def test_pairs_by_hand() -> None:
@@ -55,7 +61,9 @@ def test_diversity_by_hand() -> None:
 def test_what_does_not_vary(thoughts: torch.Tensor) -> None:
     """One sample, equal samples, zeros: no spread in any direction, and numbers throughout."""
     assert spread(thoughts) == isotropy(thoughts) == l2_distance(thoughts) == 0
-    assert diversity(make(thoughts[:, None])) == pytest.approx(1.0 if len(thoughts) == 4 else 0.0)  # zeros are like nothing
+    assert diversity(make(thoughts[:, None])) == pytest.approx(
+        1.0 if len(thoughts) == 4 else 0.0
+    )  # zeros are like nothing
     for method in ("PCA", "t-SNE"):
         flat = project(thoughts, method)
         assert flat.shape == (len(thoughts), 2)
@@ -65,8 +73,12 @@ def test_what_does_not_vary(thoughts: torch.Tensor) -> None:
 @given(st.integers(2, 6), st.integers(1, 5), st.floats(0.1, 10))
 def test_measures_under_scaling(n: int, d: int, scale: float) -> None:
     """Cosine and isotropy do not depend on the scale; distances grow with it."""
-    thoughts = torch.randn(n, d, generator=torch.Generator().manual_seed(n * 7 + d), dtype=torch.float64)
-    assert cosine_similarity(scale * thoughts) == pytest.approx(cosine_similarity(thoughts), abs=1e-9)
+    thoughts = torch.randn(
+        n, d, generator=torch.Generator().manual_seed(n * 7 + d), dtype=torch.float64
+    )
+    assert cosine_similarity(scale * thoughts) == pytest.approx(
+        cosine_similarity(thoughts), abs=1e-9
+    )
     assert isotropy(scale * thoughts) == pytest.approx(isotropy(thoughts), abs=1e-6)
     assert spread(scale * thoughts) == pytest.approx(scale * spread(thoughts), rel=1e-9)
     assert 0 < isotropy(thoughts) <= 1 + 1e-9
@@ -80,7 +92,9 @@ def test_measures_end_with_the_deterministic_trajectory() -> None:
 
 def test_stored_and_read(tmp_path: Path) -> None:
     lens = [{"sample": None, "step": 0, "tokens": [" 1"], "probabilities": [0.5]}]
-    thoughts = StoredThoughts("q-1", torch.randn(3, 2, 4), torch.tensor([2, 1, 2]), torch.randn(2, 4), lens)
+    thoughts = StoredThoughts(
+        "q-1", torch.randn(3, 2, 4), torch.tensor([2, 1, 2]), torch.randn(2, 4), lens
+    )
     write_thoughts(tmp_path, 7, thoughts)
     (read,) = read_thoughts(tmp_path)
     assert (read.id, read.lens) == ("q-1", lens)

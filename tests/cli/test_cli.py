@@ -46,7 +46,9 @@ def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, here: Path) -> list[s
     return [f"reasoner={reasoner}", f"latent_rm={rm}"]
 
 
-def test_fit_by_hydra_then_by_the_composed_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_by_hydra_then_by_the_composed_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["experiment=demo/reasoner", "trainer.max_epochs=1", *SMALL]
     assert ltts(monkeypatch, "fit", *options) == 0
     run = here / "logs/demo/reasoner"
@@ -54,20 +56,29 @@ def test_fit_by_hydra_then_by_the_composed_file(here: Path, monkeypatch: pytest.
     composed = yaml.safe_load((run / "fit.yaml").read_text())
     assert composed["trainer"]["max_epochs"] == 1
     assert "sampler" not in composed  # served composing only
-    assert ltts(monkeypatch, "fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2") == 0
+    assert (
+        ltts(monkeypatch, "fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2")
+        == 0
+    )
     epochs = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"]
     assert epochs == 1  # two epochs, counted from 0
     checkpoint = f"ckpt_path={run / 'checkpoints/best.ckpt'}"
     assert ltts(monkeypatch, "validate", *options, checkpoint) == 0
-    assert ltts(monkeypatch, "test", *options, checkpoint, "data.init_args.test.init_args.size=8") == 0
+    assert (
+        ltts(monkeypatch, "test", *options, checkpoint, "data.init_args.test.init_args.size=8") == 0
+    )
 
 
-def test_resume_of_a_finished_run_trains_on(here: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_resume_of_a_finished_run_trains_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     options = ["experiment=demo/reasoner", *SMALL]
     last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=2", f"ckpt_path={last}") == 0
-    assert torch.load(last, weights_only=True)["global_step"] == 4  # two epochs of two steps, none repeated
+    assert (
+        torch.load(last, weights_only=True)["global_step"] == 4
+    )  # two epochs of two steps, none repeated
 
 
 def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +114,18 @@ def test_mixed_precision_fit(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_command_line_wins_over_the_checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's own CLI lets hyper-parameters stored in the checkpoint win, silently."""
     options = ["experiment=demo/reasoner", *SMALL]
-    assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1", "model.init_args.lr=0.001") == 0
+    assert (
+        ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1", "model.init_args.lr=0.001") == 0
+    )
     seen = []
-    monkeypatch.setattr(Trainer, "validate", lambda self, model, **kwargs: seen.append(model.hparams.lr))
+    monkeypatch.setattr(
+        Trainer, "validate", lambda self, model, **kwargs: seen.append(model.hparams.lr)
+    )
     checkpoint = here / "logs/demo/reasoner/checkpoints/last.ckpt"
-    assert ltts(monkeypatch, "validate", *options, "model.init_args.lr=0.5", f"ckpt_path={checkpoint}") == 0
+    assert (
+        ltts(monkeypatch, "validate", *options, "model.init_args.lr=0.5", f"ckpt_path={checkpoint}")
+        == 0
+    )
     assert seen == [0.5]
 
 
@@ -159,7 +177,9 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
     assert ltts(monkeypatch, "report", "logs/demo/search", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["num_problems"] == 5
-    assert {"greedy", "majority@4", "weighted_vote@4", "best_of_n@4", "beam@32"} <= report["results"].keys()
+    assert {"greedy", "majority@4", "weighted_vote@4", "best_of_n@4", "beam@32"} <= report[
+        "results"
+    ].keys()
     assert ltts(monkeypatch, "report", "logs/demo/search") == 0
     assert "beam_vote@32" in capsys.readouterr().out
     events = list((here / "logs/demo/search/tensorboard").rglob("events*"))
@@ -234,10 +254,14 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
     ],
     ids=lambda value: " ".join(value[1:3]) if isinstance(value, list) else "",
 )
-def test_mistakes_end_in_one_line(arguments: list[str], expected: str, checkpoints, here: Path, monkeypatch, capfd) -> None:
+def test_mistakes_end_in_one_line(
+    arguments: list[str], expected: str, checkpoints, here: Path, monkeypatch, capfd
+) -> None:
     position = arguments.index("CHECKPOINTS") if "CHECKPOINTS" in arguments else None
     if position is not None:
-        given = [c for c in checkpoints if c.split("=")[0] not in {a.split("=")[0] for a in arguments}]
+        given = [
+            c for c in checkpoints if c.split("=")[0] not in {a.split("=")[0] for a in arguments}
+        ]
         arguments = [*arguments[:position], *given, *arguments[position + 1 :]]
     assert ltts(monkeypatch, *arguments) == 2
     error = capfd.readouterr().err
@@ -260,7 +284,9 @@ def test_help(monkeypatch, capsys, here: Path) -> None:
 
 def test_own_experiment_folder(here: Path, monkeypatch, capsys) -> None:
     (here / "mine/experiment").mkdir(parents=True)
-    (here / "mine/experiment/own.yaml").write_text("# @package _global_\ntrainer:\n  max_epochs: 3\n")
+    (here / "mine/experiment/own.yaml").write_text(
+        "# @package _global_\ntrainer:\n  max_epochs: 3\n"
+    )
     assert ltts(monkeypatch, "fit", "--config-dir", "mine", "experiment=own", "--print_config") == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 3
 

@@ -135,7 +135,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ],
     ids=str,
 )
-def test_unknown_top_level_keys_are_refused(arguments: list[str], name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_unknown_top_level_keys_are_refused(
+    arguments: list[str], name: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -179,7 +181,9 @@ def test_printed_configuration_has_a_folder_of_its_own(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("given", ["name=own", "hydra.run.dir=logs/own"])
-def test_printed_configuration_keeps_a_given_folder(given: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_printed_configuration_keeps_a_given_folder(
+    given: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "logs/own").mkdir(parents=True)
     (tmp_path / "logs/own/kept").touch()

@@ -62,7 +62,14 @@ def test_commas_do_not_matter(value: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("7+5=12 ### 12", 12), ("### 3 ### 4", 4), ("#### 9", 9), ("12", None), ("### and", None), ("", None)],
+    [
+        ("7+5=12 ### 12", 12),
+        ("### 3 ### 4", 4),
+        ("#### 9", 9),
+        ("12", None),
+        ("### and", None),
+        ("", None),
+    ],
 )
 def test_extract_answer_needs_the_marker(text: str, expected: int | None) -> None:
     assert extract_answer(text) == expected

@@ -15,7 +15,12 @@ CLIPS = Problem(
     ("<<48/2=24>>", "<<48+24=72>>"),
     "72",
 )
-PAY = Problem("pay", "Weng earns $12 an hour. She worked 50 minutes. How much?", ("<<12/60=0.2>>", "<<0.2*50=10>>"), "10")
+PAY = Problem(
+    "pay",
+    "Weng earns $12 an hour. She worked 50 minutes. How much?",
+    ("<<12/60=0.2>>", "<<0.2*50=10>>"),
+    "10",
+)
 
 
 class Given(ProblemSource):
@@ -57,7 +62,9 @@ def test_decimals_in_between_are_kept_exact() -> None:
         Problem("wrong", "How many are 3 and 4?", ("<<3+4=8>>",), "8"),
         Problem("twice", "Ann has 3 pens and 3 books. How many?", ("<<3+3=6>>",), "6"),
         Problem("other answer", "How many are 3 and 4?", ("<<3+4=7>>",), "9"),
-        Problem("ambiguous", "Take 3 and 4 and then 7. How many?", ("<<3+4=7>>", "<<7+7=14>>"), "14"),
+        Problem(
+            "ambiguous", "Take 3 and 4 and then 7. How many?", ("<<3+4=7>>", "<<7+7=14>>"), "14"
+        ),
     ],
     ids=lambda problem: problem.id,
 )
@@ -71,7 +78,9 @@ def test_same_seed_same_problems_and_nothing_twice() -> None:
     assert one != other
     assert len({p.question for p in one}) == len({p.id for p in one}) == len(one) > 8
     assert one[:2] == [CLIPS, PAY]
-    assert not {CLIPS.question, PAY.question} & {p.question for p in PerturbedProblems(Given(CLIPS, PAY), 5, keep=False).load()}
+    assert not {CLIPS.question, PAY.question} & {
+        p.question for p in PerturbedProblems(Given(CLIPS, PAY), 5, keep=False).load()
+    }
 
 
 def test_validation_problems_never_come_in_whatever_their_numbers() -> None:

@@ -47,7 +47,10 @@ def test_limit_and_several_files(tmp_path: Path) -> None:
         ("[1,", "bad.json is not valid JSON"),
         ('{"question": "q", "answer": "1"}\n{"ques', "bad.json, line 2 is not valid JSON"),
         ('[{"question": "q"}]', "bad.json, row 1 has no field 'answer'"),
-        ('[{"question": "q", "answer": "1"}, {"question": "q", "answer": " "}]', "bad.json, row 2, field 'answer'"),
+        (
+            '[{"question": "q", "answer": "1"}, {"question": "q", "answer": " "}]',
+            "bad.json, row 2, field 'answer'",
+        ),
         ('[{"question": "", "answer": "1"}]', "bad.json, row 1, field 'question'"),
         ('[{"question": "q", "answer": "many"}]', "bad.json, row 1, field 'answer' is 'many'"),
         ('[{"question": "q", "answer": "1", "steps": "1+1"}]', "bad.json, row 1, field 'steps'"),
@@ -63,13 +66,23 @@ def test_names_depend_on_the_question_alone(tmp_path: Path) -> None:
     """Randomness is keyed by them: neither another file name nor another order of the rows may change a sample."""
     rows = [{"question": f"q {i}", "answer": str(i)} for i in range(4)]
     one = ProblemFiles(write(tmp_path / "a.json", rows)).load()
-    other = ProblemFiles(write(tmp_path / "b.json", [{**row, "question": f"  {row['question']}"} for row in rows[::-1]])).load()
+    other = ProblemFiles(
+        write(
+            tmp_path / "b.json", [{**row, "question": f"  {row['question']}"} for row in rows[::-1]]
+        )
+    ).load()
     assert {p.question: p.id for p in one} == {p.question: p.id for p in other}
     assert len({p.id for p in one}) == 4
 
 
-def test_repeated_questions_are_numbered_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rows = [{"question": "q", "answer": "1"}, {"question": "r", "answer": "1"}, {"question": " q ", "answer": "2"}]
+def test_repeated_questions_are_numbered_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"question": "q", "answer": "1"},
+        {"question": "r", "answer": "1"},
+        {"question": " q ", "answer": "2"},
+    ]
     with caplog.at_level("INFO"):
         first, _, third = ProblemFiles(write(tmp_path / "a.json", rows)).load()
     assert third.id == f"{first.id}-2"
@@ -77,9 +90,14 @@ def test_repeated_questions_are_numbered_and_counted(tmp_path: Path, caplog: pyt
 
 
 def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
-    rows = [{"id": "gsm-7", "question": "q", "answer": "1"}, {"id": 12, "question": "r", "answer": "1"}]
+    rows = [
+        {"id": "gsm-7", "question": "q", "answer": "1"},
+        {"id": 12, "question": "r", "answer": "1"},
+    ]
     assert [p.id for p in ProblemFiles(write(tmp_path / "a.json", rows)).load()] == ["gsm-7", "12"]
-    with pytest.raises(DataError, match=r"a\.json, row 2 and .*a\.json, row 1 both have the id 'x'"):
+    with pytest.raises(
+        DataError, match=r"a\.json, row 2 and .*a\.json, row 1 both have the id 'x'"
+    ):
         ProblemFiles(write(tmp_path / "a.json", [{**row, "id": "x"} for row in rows])).load()
 
 
@@ -110,13 +128,17 @@ class TestHub:
         return tmp_path
 
     def test_columns_and_splits(self, folder: Path) -> None:
-        source = HubProblems(str(folder), split="train+test", columns={"question": "input", "answer": "target"})
+        source = HubProblems(
+            str(folder), split="train+test", columns={"question": "input", "answer": "target"}
+        )
         problems = source.load()
         assert [p.question for p in problems] == ["2 and 2?", "2 and 2?", "Half of 1e-5?"]
         assert [p.answer for p in problems] == ["4.0", "4.0", "0.000005"]
         assert len({p.id for p in problems}) == 3
         assert source.load() == problems
-        limited = HubProblems(str(folder), columns={"question": "input", "answer": "target"}, limit=1)
+        limited = HubProblems(
+            str(folder), columns={"question": "input", "answer": "target"}, limit=1
+        )
         assert len(limited.load()) == 1
 
     def test_user_errors(self, folder: Path) -> None:
@@ -143,15 +165,26 @@ def test_text_answers(tmp_path: Path) -> None:
         ProblemFiles([str(path)]).load()
 
 
-DATA = next((p / "shared/data/eval" for p in Path(__file__).resolve().parents if (p / "shared/data").is_dir()), None)
+DATA = next(
+    (
+        p / "shared/data/eval"
+        for p in Path(__file__).resolve().parents
+        if (p / "shared/data").is_dir()
+    ),
+    None,
+)
 
 
 @pytest.mark.skipif(DATA is None, reason="the problem sets are not beside this checkout")
 def test_truths_of_gsm_hard_are_those_of_the_file() -> None:
     """26 of its answers are written with an exponent."""
     path = DATA / "gsm_hard.json"
-    written = [row["answer"] for row in json.loads(path.read_text(), parse_float=str, parse_int=str)]
-    assert [p.value for p in ProblemFiles([str(path)]).load()] == [Fraction(Decimal(text)) for text in written]
+    written = [
+        row["answer"] for row in json.loads(path.read_text(), parse_float=str, parse_int=str)
+    ]
+    assert [p.value for p in ProblemFiles([str(path)]).load()] == [
+        Fraction(Decimal(text)) for text in written
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +194,14 @@ def test_truths_of_gsm_hard_are_those_of_the_file() -> None:
         ('[{"question": "q", "answer": 1e16}]', Fraction(10**16)),
         ('[{"question": "q", "answer": 1e400}]', Fraction(10**400)),
         ('[{"question": "q", "answer": 0.1}]', Fraction(1, 10)),
-        ('[{"question": "q", "answer": 2.0106999999999997e-06}]', Fraction(20106999999999997, 10**22)),
-        ('[{"question": "q", "answer": 123456789012345678901234567890}]', Fraction(123456789012345678901234567890)),
+        (
+            '[{"question": "q", "answer": 2.0106999999999997e-06}]',
+            Fraction(20106999999999997, 10**22),
+        ),
+        (
+            '[{"question": "q", "answer": 123456789012345678901234567890}]',
+            Fraction(123456789012345678901234567890),
+        ),
         ('\ufeff[{"question": "q", "answer": "12"}]', Fraction(12)),
         ('\ufeff{"question": "q", "answer": "12"}\n', Fraction(12)),
     ],
@@ -177,23 +216,40 @@ def test_numbers_in_json_are_exact(tmp_path: Path, content: str, value: Fraction
     [
         ("[" * 100_000, "nested too deeply"),
         ('{"question": ' * 100_000, "nested too deeply"),
-        ('[{"question": "q", "answer": ' + "9" * 5000 + "}]", "row 1, field 'answer' is '9.*has more than 1000 digits"),
+        (
+            '[{"question": "q", "answer": ' + "9" * 5000 + "}]",
+            "row 1, field 'answer' is '9.*has more than 1000 digits",
+        ),
         ('[{"question": "q", "answer": 1e99999}]', "row 1, field 'answer'.*more than 1000 digits"),
-        ('[{"question": "q", "answer": "' + "9" * 10**7 + '"}]', "row 1, field 'answer' is '99.*has 10000000 characters"),
+        (
+            '[{"question": "q", "answer": "' + "9" * 10**7 + '"}]',
+            "row 1, field 'answer' is '99.*has 10000000 characters",
+        ),
         ('[{"question": "q", "answer": NaN}]', "row 1, field 'answer'"),
         ('[{"question": "q", "answer": Infinity}]', "row 1, field 'answer'"),
         ('[{"question": "q", "answer": true}]', "row 1, field 'answer' is True"),
         ('[{"question": "q", "answer": null}]', "row 1, field 'answer' is None"),
         ('[{"question": "q", "answer": ["1"]}]', "row 1, field 'answer'"),
         ('[{"question": {"a": 1}, "answer": "1"}]', "row 1, field 'question'"),
-        ('[{"question": "half \\ud83d", "answer": "1"}]', r"row 1, field 'question' holds half of a character \(U\+D83D\)"),
-        ('[{"question": "q", "steps": ["\\ud83d"], "answer": "1"}]', "row 1, field 'steps' holds half of a character"),
-        ('[{"question": "q", "steps": [1], "answer": "1"}]', "row 1, field 'steps' must be a list of texts"),
+        (
+            '[{"question": "half \\ud83d", "answer": "1"}]',
+            r"row 1, field 'question' holds half of a character \(U\+D83D\)",
+        ),
+        (
+            '[{"question": "q", "steps": ["\\ud83d"], "answer": "1"}]',
+            "row 1, field 'steps' holds half of a character",
+        ),
+        (
+            '[{"question": "q", "steps": [1], "answer": "1"}]',
+            "row 1, field 'steps' must be a list of texts",
+        ),
         ('[{"question": "q", "answer": "' + "x" * 10**7 + '"}]', r"row 1, field 'answer' is 'xxx"),
         ('[{"question": "q", "answer": "#### 3 or 4"}]', "row 1, field 'answer' is '3 or 4'"),
     ],
 )
-def test_malformed_files_give_one_short_sentence(tmp_path: Path, content: str, expected: str) -> None:
+def test_malformed_files_give_one_short_sentence(
+    tmp_path: Path, content: str, expected: str
+) -> None:
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(DataError, match=f"bad.json.*{expected}") as caught:
         ProblemFiles([str(tmp_path / "bad.json")]).load()

@@ -21,7 +21,9 @@ def test_steps_lead_to_the_answer(seed: int, num_steps: int, max_number: int) ->
             assert previous in (None, left.split("+")[0].split("-")[0].split("*")[0])
             previous = result
         assert problem.answer == previous
-        encode_text(vocabulary, "\n".join([problem.question, *problem.steps]))  # raises on an unknown word
+        encode_text(
+            vocabulary, "\n".join([problem.question, *problem.steps])
+        )  # raises on an unknown word
 
 
 def test_same_arguments_same_problems() -> None:

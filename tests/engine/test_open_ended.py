@@ -23,14 +23,21 @@ from tests.conftest import BACKBONES
 
 LIMIT = 6
 NAMES = [f"q{i}" for i in range(6)]
-SAMPLERS = [Deterministic(), GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True, answer=True)]
+SAMPLERS = [
+    Deterministic(),
+    GaussianNoise(0.5),
+    MCDropout(0.3),
+    MCDropout(0.3, prompt=True, answer=True),
+]
 
 
 def make(family: str) -> LatentReasoner:
     """Random weights under which thinking ends after anything from no thought to the limit."""
     torch.manual_seed(2)
     options = {"open_ended": True, "thought_head": {"embedding_std": 0.5}}
-    reasoner = new_reasoner("colar", BACKBONES[family], WordTokenizer(20).build(), LIMIT, 5, **options)
+    reasoner = new_reasoner(
+        "colar", BACKBONES[family], WordTokenizer(20).build(), LIMIT, 5, **options
+    )
     with torch.no_grad():
         for parameter in reasoner.parameters():
             if parameter.ndim > 1:
@@ -44,7 +51,9 @@ def make(family: str) -> LatentReasoner:
 
 MODELS = {family: make(family) for family in ("gpt2", "llama")}
 PROBLEMS = WordProblems("test", 6, 5).load()
-ROWS = [MODELS["gpt2"].encode_prompt(problem.question)[i % 3 :] for i, problem in enumerate(PROBLEMS)]
+ROWS = [
+    MODELS["gpt2"].encode_prompt(problem.question)[i % 3 :] for i, problem in enumerate(PROBLEMS)
+]
 PROMPTS = left_pad(ROWS, MODELS["gpt2"].pad_id)
 
 
@@ -78,13 +87,17 @@ def test_equals_a_plain_loop(family: str) -> None:
     for q in range(6):
         for n in range(4):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
-            noise = torch.stack([0.5 * normal(fold(key, Stream.NOISE, t), 32)[0] for t in range(LIMIT)])
+            noise = torch.stack(
+                [0.5 * normal(fold(key, Stream.NOISE, t), 32)[0] for t in range(LIMIT)]
+            )
             thoughts, answer = plain(reasoner, ids[q][mask[q].bool()], noise)
             count = int(rollouts.thought_counts[q, n])
             assert count == len(thoughts)
             assert torch.allclose(rollouts.thoughts[q, n, :count], thoughts, atol=2e-4)
             assert not rollouts.thoughts[q, n, count:].any()
-            assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (5 - len(answer))
+            assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (
+                5 - len(answer)
+            )
     counts = set(rollouts.thought_counts.flatten().tolist())
     assert len(counts) > 3, "the test should see many lengths"
     assert LIMIT in counts
@@ -100,7 +113,11 @@ def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: in
     whole = RolloutEngine(reasoner, sampler).rollout(ids, mask, 3, NAMES, seed=1)
     pad = torch.nn.functional.pad
     shuffled = RolloutEngine(reasoner, sampler, token_budget=budget).rollout(
-        pad(ids[order], (padding, 0), value=reasoner.pad_id), pad(mask[order], (padding, 0)), 3, [NAMES[i] for i in order], 1
+        pad(ids[order], (padding, 0), value=reasoner.pad_id),
+        pad(mask[order], (padding, 0)),
+        3,
+        [NAMES[i] for i in order],
+        1,
     )
     assert torch.equal(whole.thought_counts[order], shuffled.thought_counts)
     assert torch.equal(whole.answer_ids[order], shuffled.answer_ids)
@@ -125,7 +142,9 @@ def test_rows_leave_when_they_end() -> None:
             answer = int((rollouts.answer_ids[q, n] != reasoner.pad_id).sum())
             tokens = answer if answer == 5 else answer + 1  # the end of sequence is predicted, too
             # of thoughts that reach the limit the first answer token comes from the last one, else from the end token
-            closed = thoughts < LIMIT or _closed(reasoner, ids[q][mask[q].bool()], rollouts.thoughts[q, n])
+            closed = thoughts < LIMIT or _closed(
+                reasoner, ids[q][mask[q].bool()], rollouts.thoughts[q, n]
+            )
             nodes += thoughts + tokens - (0 if closed else 1)
     assert seen == rollouts.token_forwards == nodes
 
@@ -137,7 +156,9 @@ def _closed(reasoner: LatentReasoner, ids: Tensor, thoughts: Tensor) -> bool:
     return int(reasoner.logits(hidden).argmax()) == reasoner.end_id
 
 
-@pytest.mark.parametrize("sampler", [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, answer=True)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, answer=True)], ids=repr
+)
 def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trajectories are those of sampling; labels beyond the last thought are the trajectory's own correctness."""
     reasoner, (ids, mask) = MODELS["gpt2"], PROMPTS
@@ -150,7 +171,9 @@ def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     mined = mine(engine, ids, mask, keys, truths, 4)
     assert torch.equal(mined.trajectories.thought_counts, rollouts.thought_counts)
     assert torch.allclose(mined.trajectories.thoughts, rollouts.thoughts, atol=1e-4)
-    own = torch.tensor([[reasoner.read_answer(a) == truths[q] for a in rollouts.answer_ids[q]] for q in range(6)]).float()
+    own = torch.tensor(
+        [[reasoner.read_answer(a) == truths[q] for a in rollouts.answer_ids[q]] for q in range(6)]
+    ).float()
     for q in range(6):
         for n in range(3):
             last = max(int(mined.trajectories.thought_counts[q, n]) - 1, 0)
@@ -168,9 +191,14 @@ def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int
     """With noise every prefix is another one, so two positions with one hidden state would be the same prefix read twice."""
     reasoner, reads = MODELS["gpt2"], []
     monkeypatch.setattr(reasoner, "read_answer", lambda answer: Fraction(sum(answer.tolist()) % 2))
-    rows = [reasoner.encode_prompt(problem.question)[:14] for problem in WordProblems("test", 16, 5).load()]
+    rows = [
+        reasoner.encode_prompt(problem.question)[:14]
+        for problem in WordProblems("test", 16, 5).load()
+    ]
     engine = RolloutEngine(reasoner, GaussianNoise(0.5), budget)
-    thinks = engine.rollout(*left_pad(rows, reasoner.pad_id)).thought_counts[:, 0] > 0  # samples of others are all the same
+    thinks = (
+        engine.rollout(*left_pad(rows, reasoner.pad_id)).thought_counts[:, 0] > 0
+    )  # samples of others are all the same
     rows = [row for row, kept in zip(rows, thinks, strict=True) if kept]
     ids, mask = left_pad(rows, reasoner.pad_id)
     handle = reasoner.backbone.base_model.register_forward_hook(
@@ -181,7 +209,9 @@ def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int
         mined = mine(engine, ids, mask, keys, [Fraction(0)] * len(rows), rollouts=4)
     handle.remove()
     assert len(reads[0]) == len(rows) * 13  # prompts without their last tokens
-    assert len(reads[1]) == len(rows) > 2  # which are read with the first thoughts, for all samples at once
+    assert (
+        len(reads[1]) == len(rows) > 2
+    )  # which are read with the first thoughts, for all samples at once
     assert torch.pdist(torch.cat(reads[1:])).min() > 1e-3
     assert sum(map(len, reads)) == cost.token_forwards == cost.tree_nodes
     assert len(mined.trajectories.thought_counts.unique()) > 2
@@ -190,7 +220,9 @@ def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int
 @pytest.mark.parametrize("method", ["codi", "colar"])
 def test_mixed_precision(method: str, tokenizer: PreTrainedTokenizerFast) -> None:
     head = {"embedding_std": 0.5} if method == "colar" else {}
-    reasoner = new_reasoner(method, BACKBONES["gpt2"], tokenizer, 3, 4, thought_head=head, open_ended=method == "colar")
+    reasoner = new_reasoner(
+        method, BACKBONES["gpt2"], tokenizer, 3, 4, thought_head=head, open_ended=method == "colar"
+    )
     with torch.autocast("cpu", torch.bfloat16):
         rollouts = RolloutEngine(reasoner, GaussianNoise(0.1)).rollout(*PROMPTS, 2, NAMES)
     assert rollouts.thoughts.isfinite().all()
@@ -198,7 +230,9 @@ def test_mixed_precision(method: str, tokenizer: PreTrainedTokenizerFast) -> Non
 
 def test_no_thoughts_at_all() -> None:
     for reasoner in MODELS.values():
-        rollouts = RolloutEngine(reasoner, GaussianNoise(0.1)).rollout(*PROMPTS, 3, NAMES, num_thoughts=0)
+        rollouts = RolloutEngine(reasoner, GaussianNoise(0.1)).rollout(
+            *PROMPTS, 3, NAMES, num_thoughts=0
+        )
         assert rollouts.thoughts.shape == (6, 3, 0, 32)
 
 
@@ -231,4 +265,6 @@ def test_losses_ignore_missing_thoughts() -> None:
     assert torch.isclose(contrastive_loss(scores, labels, True, mask), (1.5 * ln2 + ln2) / 2)
     assert torch.isclose(contrastive_loss(scores, labels, False, mask), (3 * ln2 + ln2) / 2)
     # of five labelled positions four have score 0 and cost ln 2; the fifth costs ln(1 + 1/2)
-    assert torch.isclose(bce_loss(scores, labels, mask), (4 * ln2 + torch.log(torch.tensor(1.5))) / 5)
+    assert torch.isclose(
+        bce_loss(scores, labels, mask), (4 * ln2 + torch.log(torch.tensor(1.5))) / 5
+    )

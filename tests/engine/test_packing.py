@@ -53,7 +53,9 @@ def test_halving() -> None:
 
 def test_a_single_item_that_does_not_fit_and_other_errors() -> None:
     def fail(items: list[int]) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"
+        )
 
     def other(items: list[int]) -> None:
         asked.append(items)
@@ -68,7 +70,10 @@ def test_a_single_item_that_does_not_fit_and_other_errors() -> None:
 
 
 def test_running_out_of_memory_changes_no_result(
-    gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gpt2: LatentReasoner,
+    prompts: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine = RolloutEngine(gpt2, GaussianNoise(0.5))
     whole = engine.rollout(*prompts, 3, seed=1)

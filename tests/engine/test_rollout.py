@@ -13,7 +13,12 @@ from lightning_ltts.sampling.keyed_random import fold, normal
 from lightning_ltts.sampling.streams import Stream
 from tests.conftest import BACKBONES, make_reasoner
 
-SAMPLERS = [Deterministic(), GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True, answer=True)]
+SAMPLERS = [
+    Deterministic(),
+    GaussianNoise(0.5),
+    MCDropout(0.3),
+    MCDropout(0.3, prompt=True, answer=True),
+]
 NAMES = [f"q{i}" for i in range(6)]
 
 
@@ -24,7 +29,9 @@ def same(one: Rollouts, two: Rollouts, questions: slice | list[int] = slice(None
 
 
 @torch.no_grad()
-def plain_rollout(reasoner: LatentReasoner, ids: Tensor, noise: Tensor, max_tokens: int) -> tuple[Tensor, list[int]]:
+def plain_rollout(
+    reasoner: LatentReasoner, ids: Tensor, noise: Tensor, max_tokens: int
+) -> tuple[Tensor, list[int]]:
     """One trajectory the obvious way: no cache, the whole sequence read anew for every position; noise (T, d)."""
     body, sequence = reasoner.backbone.base_model, reasoner.embed(ids)[None]
     thoughts = []
@@ -43,7 +50,9 @@ def plain_rollout(reasoner: LatentReasoner, ids: Tensor, noise: Tensor, max_toke
 
 
 @pytest.mark.parametrize("std", [None, 0.5])
-def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], std: float | None) -> None:
+def test_equals_a_plain_loop(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], std: float | None
+) -> None:
     ids, mask = prompts
     sampler = GaussianNoise(std) if std else Deterministic()
     rollouts = RolloutEngine(reasoner, sampler).rollout(ids, mask, 2, NAMES, seed=3)
@@ -54,9 +63,13 @@ def test_equals_a_plain_loop(reasoner: LatentReasoner, prompts: tuple[Tensor, Te
         for n in range(2):
             key = fold(question_keys(3, NAMES)[q : q + 1], n)
             noise = [normal(fold(key, Stream.NOISE, t), 32)[0] * (std or 0) for t in range(3)]
-            thoughts, answer = plain_rollout(reasoner, ids[q][mask[q].bool()], torch.stack(noise), 5)
+            thoughts, answer = plain_rollout(
+                reasoner, ids[q][mask[q].bool()], torch.stack(noise), 5
+            )
             assert torch.allclose(rollouts.thoughts[q, n], thoughts, atol=5e-5)
-            assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (5 - len(answer))
+            assert rollouts.answer_ids[q, n].tolist() == answer + [reasoner.pad_id] * (
+                5 - len(answer)
+            )
             lengths.add(len(answer))
     assert len(lengths) > 1, "the test should see answers that end at different positions"
 
@@ -73,7 +86,11 @@ def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: in
     engine = RolloutEngine(reasoner, sampler, token_budget=budget)
     names = [NAMES[i] for i in order]
     shuffled = engine.rollout(
-        pad(ids[order], (padding, 0), value=reasoner.pad_id), pad(mask[order], (padding, 0)), 3, names, seed=1
+        pad(ids[order], (padding, 0), value=reasoner.pad_id),
+        pad(mask[order], (padding, 0)),
+        3,
+        names,
+        seed=1,
     )
     assert same(whole, shuffled, order)
     some = engine.rollout(ids[order[:2]], mask[order[:2]], 3, names[:2], seed=1)
@@ -81,16 +98,24 @@ def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: in
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[1:], ids=repr)
-def test_samples(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler) -> None:
+def test_samples(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
     engine = RolloutEngine(reasoner, sampler)
     four, two = (engine.rollout(*prompts, n, NAMES, seed=0) for n in (4, 2))
-    assert torch.allclose(four.thoughts[:, :2], two.thoughts, atol=1e-4)  # more samples keep the first ones
-    assert not torch.allclose(four.thoughts[:, 0, 0], four.thoughts[:, 1, 0])  # already the first thought differs
+    assert torch.allclose(
+        four.thoughts[:, :2], two.thoughts, atol=1e-4
+    )  # more samples keep the first ones
+    assert not torch.allclose(
+        four.thoughts[:, 0, 0], four.thoughts[:, 1, 0]
+    )  # already the first thought differs
     other = engine.rollout(*prompts, 2, NAMES, seed=1)
     assert not torch.allclose(other.thoughts, two.thoughts)
 
 
-def distinct_prefixes(rollouts: Rollouts, ids: Tensor, mask: Tensor, reasoner: LatentReasoner, shared: int) -> int:
+def distinct_prefixes(
+    rollouts: Rollouts, ids: Tensor, mask: Tensor, reasoner: LatentReasoner, shared: int
+) -> int:
     """Positions that a walk of the prefix tree must read; all but `shared` prompt positions are per sample."""
     questions, samples = rollouts.answer_ids.shape[:2]
     nodes = 0
@@ -100,13 +125,19 @@ def distinct_prefixes(rollouts: Rollouts, ids: Tensor, mask: Tensor, reasoner: L
         nodes += common
         for n in range(samples):
             answer = [t for t in rollouts.answer_ids[q, n].tolist() if t != reasoner.pad_id]
-            fed = min(len(answer), rollouts.answer_ids.shape[2] - 1)  # the last token that fits is never read
+            fed = min(
+                len(answer), rollouts.answer_ids.shape[2] - 1
+            )  # the last token that fits is never read
             nodes += length - common + rollouts.thoughts.shape[2] + 1 + fed
     return nodes
 
 
-@pytest.mark.parametrize(("sampler", "shared"), [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0)], ids=repr)
-def test_each_prefix_is_read_once(reasoner: LatentReasoner, sampler: Sampler, shared: int, problems: list) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "shared"), [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0)], ids=repr
+)
+def test_each_prefix_is_read_once(
+    reasoner: LatentReasoner, sampler: Sampler, shared: int, problems: list
+) -> None:
     """Counted by a hook on the backbone, on prompts of one length, against the tree of what came out."""
     seen = 0
 
@@ -123,7 +154,9 @@ def test_each_prefix_is_read_once(reasoner: LatentReasoner, sampler: Sampler, sh
     assert (seen, rollouts.token_forwards, rollouts.tree_nodes) == (nodes, nodes, nodes)
 
 
-def test_vocabulary_head_only_where_a_token_is_chosen(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_vocabulary_head_only_where_a_token_is_chosen(
+    gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     shapes = []
     head = gpt2.backbone.get_output_embeddings()
     handle = head.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
@@ -135,15 +168,21 @@ def test_vocabulary_head_only_where_a_token_is_chosen(gpt2: LatentReasoner, prom
 
 
 def test_compiled_mlps_change_nothing(
-    tokenizer: PreTrainedTokenizerFast, prompts: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain, compiled = (make_reasoner("gpt2", tokenizer) for _ in range(2))
     asked, compile_module = [], torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self, **options: asked.append(self) or compile_module(self, **options)
+        torch.nn.Module,
+        "compile",
+        lambda self, **options: asked.append(self) or compile_module(self, **options),
     )
     one = RolloutEngine(plain, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
-    with torch.compiler.set_stance("force_eager"):  # generating code takes longer than the test suite allows
+    with torch.compiler.set_stance(
+        "force_eager"
+    ):  # generating code takes longer than the test suite allows
         two = RolloutEngine(compiled, GaussianNoise(0.5), compile=True).rollout(*prompts, 3, NAMES)
     assert asked == [block.get_submodule("mlp") for block in compiled.blocks]
     assert same(one, two)
@@ -184,7 +223,9 @@ def test_prompt_of_one_token(reasoner: LatentReasoner) -> None:
     assert torch.allclose(both.thoughts[:1], alone.thoughts, atol=1e-4)
 
 
-def test_mixed_precision_keeps_shapes_and_stays_close(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_mixed_precision_keeps_shapes_and_stays_close(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     full = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 3, NAMES)
@@ -218,7 +259,9 @@ CACHE, PROMPTS = _build()
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[3]], ids=repr)
-def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler, side: str) -> None:
+def test_padding_on_either_side(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler, side: str
+) -> None:
     ids, mask = prompts
     together = RolloutEngine(reasoner, sampler).rollout(ids, mask, 2, NAMES)
     rows = [ids[q][mask[q].bool()].tolist() for q in range(6)]
@@ -236,7 +279,9 @@ def test_noise_free_thoughts(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor
     rollouts = RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 2, seed=3)
     greedy = RolloutEngine(gpt2).rollout(*prompts)
     assert rollouts.clean_thoughts is not None
-    assert torch.allclose(rollouts.clean_thoughts[:, :, 0], greedy.thoughts[:, :, 0].expand(-1, 2, -1), atol=1e-5)
+    assert torch.allclose(
+        rollouts.clean_thoughts[:, :, 0], greedy.thoughts[:, :, 0].expand(-1, 2, -1), atol=1e-5
+    )
     assert torch.equal(greedy.clean_thoughts, greedy.thoughts)
     ids, mask = prompts
     row = torch.cat([gpt2.embed(ids[0][mask[0].bool()]), rollouts.thoughts[0, 1, :2]])[None]

@@ -15,7 +15,11 @@ from torch import Tensor
 
 def _find() -> Path | None:
     given = os.environ.get("LTTS_GOLDEN")
-    places = [Path(given)] if given else [parent / "shared/golden/public" for parent in Path(__file__).resolve().parents]
+    places = (
+        [Path(given)]
+        if given
+        else [parent / "shared/golden/public" for parent in Path(__file__).resolve().parents]
+    )
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -32,7 +36,9 @@ def golden() -> Path:
 
 def read(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Tensors whose key starts with `prefix`, which is taken off."""
-    return {key.removeprefix(prefix): t for key, t in load_file(path).items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): t for key, t in load_file(path).items() if key.startswith(prefix)
+    }
 
 
 def read_json(path: Path) -> Any:

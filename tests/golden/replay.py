@@ -40,7 +40,13 @@ class ReplayDropout(Sampler):
 
     perturbs_forward = perturbs_prompt = True
 
-    def __init__(self, tensors: dict[str, Tensor], calls: list[dict[str, Any]], rows: dict[int, int], counts: Tensor):
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        calls: list[dict[str, Any]],
+        rows: dict[int, int],
+        counts: Tensor,
+    ):
         self.rows, self.counts = rows, counts
         self.answer = max(call["step"] for call in calls) > int(counts.max())
         self.masks: dict[str, dict[int, Tensor]] = {}
@@ -52,19 +58,31 @@ class ReplayDropout(Sampler):
                 self.masks.setdefault(call["module"], {})[call["step"]] = mask
 
     @contextmanager
-    def active(self, model: LatentReasoner, *, keys: Tensor, step: int, phase: str) -> Iterator[None]:
+    def active(
+        self, model: LatentReasoner, *, keys: Tensor, step: int, phase: str
+    ) -> Iterator[None]:
         rows = torch.tensor([self.rows[key] for key in keys.tolist()])
         with ExitStack() as stack:
             if phase != "answer" or self.answer:
                 for name, passes in self.masks.items():
                     # a dropout module after a linear layer is the same as one on its output
-                    module = model.backbone.get_submodule(re.sub(r"(down_proj)\.dropout$", r"\1", name))
+                    module = model.backbone.get_submodule(
+                        re.sub(r"(down_proj)\.dropout$", r"\1", name)
+                    )
                     hook = partial(self._mask, passes=passes, rows=rows, step=step, phase=phase)
                     stack.callback(module.register_forward_hook(hook).remove)
             yield
 
     def _mask(
-        self, module: nn.Module, args: Any, output: Tensor, *, passes: dict[int, Tensor], rows: Tensor, step: int, phase: str
+        self,
+        module: nn.Module,
+        args: Any,
+        output: Tensor,
+        *,
+        passes: dict[int, Tensor],
+        rows: Tensor,
+        step: int,
+        phase: str,
     ) -> Tensor:
         length = output.shape[1]
         if phase == "prompt":

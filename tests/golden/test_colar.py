@@ -19,12 +19,18 @@ LIMIT, TOKENS = 5, 24
 
 
 def load(golden: Path, **changes: Any) -> LatentReasoner:
-    return load_reasoner(golden / "colar/checkpoint", num_thoughts=LIMIT, max_answer_tokens=TOKENS, **changes)
+    return load_reasoner(
+        golden / "colar/checkpoint", num_thoughts=LIMIT, max_answer_tokens=TOKENS, **changes
+    )
 
 
-def run(reasoner: LatentReasoner, golden: Path, samples: int, sampler: Sampler | None = None) -> Rollouts:
+def run(
+    reasoner: LatentReasoner, golden: Path, samples: int, sampler: Sampler | None = None
+) -> Rollouts:
     recorded = read(golden / "colar/golden.safetensors")
-    return RolloutEngine(reasoner, sampler).rollout(recorded["input_ids"], recorded["attention_mask"], samples)
+    return RolloutEngine(reasoner, sampler).rollout(
+        recorded["input_ids"], recorded["attention_mask"], samples
+    )
 
 
 def text_of(tokens: Tensor, reasoner: LatentReasoner) -> list[int]:
@@ -34,7 +40,9 @@ def text_of(tokens: Tensor, reasoner: LatentReasoner) -> list[int]:
     return answer[: answer.index(reasoner.eos_id)] if reasoner.eos_id in answer else answer
 
 
-def expect_same(rollouts: Rollouts, reasoner: LatentReasoner, recorded: dict[str, Tensor], skip: list[int]) -> None:
+def expect_same(
+    rollouts: Rollouts, reasoner: LatentReasoner, recorded: dict[str, Tensor], skip: list[int]
+) -> None:
     """All rows but those to `skip`."""
     new = recorded["sequences"][:, -TOKENS:]
     thoughts = recorded["thought_mask"].bool()
@@ -72,14 +80,20 @@ def test_deterministic(golden: Path) -> None:
     recorded = read(golden / "colar/golden.safetensors", "max_latent.deterministic.")
     rollouts = run(reasoner, golden, 1)
     expect_same(rollouts, reasoner, recorded, reentered(meta, "max_latent.deterministic"))
-    assert len(set(rollouts.thought_counts.flatten().tolist())) > 2, "rows of one batch should end at different steps"
+    assert len(set(rollouts.thought_counts.flatten().tolist())) > 2, (
+        "rows of one batch should end at different steps"
+    )
 
 
 def test_noise(golden: Path) -> None:
     reasoner, meta = load(golden), read_json(golden / "colar/meta.json")
     recorded = read(golden / "colar/golden.safetensors", "max_latent.noise.")
-    sampler = ReplayNoise(torch.cat([recorded["noise_eps"], torch.zeros(2, 12, 32)]), 0.01, rows_of_keys(4, 3))
-    expect_same(run(reasoner, golden, 3, sampler), reasoner, recorded, reentered(meta, "max_latent.noise"))
+    sampler = ReplayNoise(
+        torch.cat([recorded["noise_eps"], torch.zeros(2, 12, 32)]), 0.01, rows_of_keys(4, 3)
+    )
+    expect_same(
+        run(reasoner, golden, 3, sampler), reasoner, recorded, reentered(meta, "max_latent.noise")
+    )
 
 
 def test_dropout(golden: Path) -> None:
@@ -88,7 +102,9 @@ def test_dropout(golden: Path) -> None:
     recorded = read(golden / "colar/dropout.safetensors", "max_latent.dropout.")
     counts, calls = recorded["thought_mask"].long().sum(1), meta["max_latent.dropout"]["calls"]
     sampler = ReplayDropout(recorded, calls, rows_of_keys(4, 2), counts)
-    expect_same(run(reasoner, golden, 2, sampler), reasoner, recorded, reentered(meta, "max_latent.dropout"))
+    expect_same(
+        run(reasoner, golden, 2, sampler), reasoner, recorded, reentered(meta, "max_latent.dropout")
+    )
 
 
 @pytest.mark.parametrize("name", ["deterministic", "noise", "dropout"])

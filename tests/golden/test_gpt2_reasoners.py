@@ -20,7 +20,9 @@ from tests.golden.replay import ReplayDropout, ReplayNoise, rows_of_keys
 ROUNDING = {torch.float64: 5e-6, torch.float32: 1e-5}  # of a thought's length
 
 
-def expect_same(reasoner: LatentReasoner, sampler: Sampler | None, samples: int, recorded: dict[str, Tensor]) -> None:
+def expect_same(
+    reasoner: LatentReasoner, sampler: Sampler | None, samples: int, recorded: dict[str, Tensor]
+) -> None:
     ids, mask = recorded["input_ids"], recorded["attention_mask"]
     answers = recorded["sequences"][:, ids.shape[1] + 7 :]  # after six latents and the end marker
     assert answers.unique(dim=1).numel() > 1
@@ -29,7 +31,9 @@ def expect_same(reasoner: LatentReasoner, sampler: Sampler | None, samples: int,
         rollouts = engine.rollout(ids, mask, samples, max_answer_tokens=answers.shape[1])
         thoughts = recorded["latent_thoughts"]
         assert rollouts.thoughts.dtype == dtype
-        difference = (rollouts.thoughts.flatten(0, 1) - thoughts).norm(dim=-1) / thoughts.norm(dim=-1)
+        difference = (rollouts.thoughts.flatten(0, 1) - thoughts).norm(dim=-1) / thoughts.norm(
+            dim=-1
+        )
         assert difference.max() < rounding
         assert torch.equal(rollouts.answer_ids.flatten(0, 1), answers)
 
@@ -47,7 +51,9 @@ class TestRuns:
 
     def test_deterministic(self, golden: Path, method: str) -> None:
         reasoner = load_reasoner(golden / method / "checkpoint")
-        expect_same(reasoner, None, 1, read(golden / method / "golden.safetensors", "deterministic."))
+        expect_same(
+            reasoner, None, 1, read(golden / method / "golden.safetensors", "deterministic.")
+        )
 
     def test_noise(self, golden: Path, method: str) -> None:
         recorded = read(golden / method / "golden.safetensors", "noise.")

@@ -19,9 +19,13 @@ class TestScores:
         run = read(golden / method / "golden.safetensors", "noise.")
         thoughts = recorded["latent_embeds"].unflatten(0, (4, 3))
         scores = rm.score(run["input_ids"], run["attention_mask"], thoughts)
-        assert (scores.flatten(0, 1) - recorded["latent_logits_position_ids_from_mask"]).abs().max() < 1e-5
+        assert (
+            scores.flatten(0, 1) - recorded["latent_logits_position_ids_from_mask"]
+        ).abs().max() < 1e-5
         assert (scores.sum(-1) - recorded["scores_position_ids_from_mask"]).abs().max() < 1e-5
-        assert torch.equal(scores.sum(-1).argmax(1), recorded["top_indices_position_ids_from_mask"][:, 0])
+        assert torch.equal(
+            scores.sum(-1).argmax(1), recorded["top_indices_position_ids_from_mask"][:, 0]
+        )
 
     def test_scores_do_not_depend_on_neighbours(self, golden: Path, method: str) -> None:
         """In the published code positions count the pads, so a score depends on the batch (findings C2)."""
@@ -29,7 +33,9 @@ class TestScores:
         recorded = read(golden / f"latentrm/{method}_trajectories.safetensors")
         run = read(golden / method / "golden.safetensors", "noise.")
         thoughts = recorded["latent_embeds"].unflatten(0, (4, 3))
-        assert (recorded["scores"] - recorded["scores_position_ids_from_mask"]).abs().max() > 1  # what the defect does
+        assert (
+            recorded["scores"] - recorded["scores_position_ids_from_mask"]
+        ).abs().max() > 1  # what the defect does
         effect = read_json(golden / "latentrm/meta.json")[method]["padding_effect"]
         for q in range(4):
             alone = run["input_ids"][q][run["attention_mask"][q].bool()][None]
@@ -42,14 +48,20 @@ def labelled(logits: Tensor, labels: Tensor, samples: int) -> tuple[Tensor, Tens
     """Recorded logits (rows, S, 1) and labels (rows, S) -> ours (Q, N, S), and a mask of the labelled positions."""
     shape = (-1, samples, labels.shape[1])
     mask = (labels != -100).float().view(shape)
-    return logits.detach().squeeze(-1).reshape(shape).requires_grad_(), labels.view(shape) * mask, mask
+    return (
+        logits.detach().squeeze(-1).reshape(shape).requires_grad_(),
+        labels.view(shape) * mask,
+        mask,
+    )
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
 @pytest.mark.parametrize("kind", ["bce", "ce"])
 def test_losses_and_gradients(golden: Path, case: str, kind: str) -> None:
     recorded = read(golden / "latentrm/losses.safetensors", f"{case}.")
-    scores, labels, mask = labelled(recorded["logits"], recorded["labels"], int(recorded["n_samples"]))
+    scores, labels, mask = labelled(
+        recorded["logits"], recorded["labels"], int(recorded["n_samples"])
+    )
     steps = int((mask.amax(1) > 0).sum())
     if kind == "bce":
         loss = bce_loss(scores, labels, mask)
@@ -69,11 +81,14 @@ def test_loss_does_not_scale_with_padding(golden: Path, case: str) -> None:
     length = recorded["labels"].shape[1]
     fallen = recorded["ce_loss_10_more_ignored"] / recorded["ce_loss"]
     assert float(fallen) == pytest.approx(length / (length + 10), rel=1e-5)
-    scores, labels, mask = labelled(recorded["logits"], recorded["labels"], int(recorded["n_samples"]))
+    scores, labels, mask = labelled(
+        recorded["logits"], recorded["labels"], int(recorded["n_samples"])
+    )
     more = [torch.nn.functional.pad(x.detach(), (0, 10)) for x in (scores, labels, mask)]
     for normalize in (True, False):
         assert torch.allclose(
-            contrastive_loss(scores, labels, normalize, mask), contrastive_loss(*more[:2], normalize, more[2])
+            contrastive_loss(scores, labels, normalize, mask),
+            contrastive_loss(*more[:2], normalize, more[2]),
         )
 
 
@@ -85,13 +100,17 @@ def test_training_batch(golden: Path) -> None:
     latent = load_reasoner(golden / "coconut/checkpoint").tokenizer.get_vocab()["<|latent|>"]
     prompts = [row[: int((row == latent).nonzero()[0])] for row in ids[::3]]
     width = max(map(len, prompts))
-    prompt_ids = torch.stack([torch.nn.functional.pad(p, (0, width - len(p))) for p in prompts])  # padded on the right
+    prompt_ids = torch.stack(
+        [torch.nn.functional.pad(p, (0, width - len(p))) for p in prompts]
+    )  # padded on the right
     prompt_mask = torch.stack([(torch.arange(width) < len(p)).long() for p in prompts])
     scores = rm.score(prompt_ids, prompt_mask, recorded["latent_embeds"].unflatten(0, (9, 3)))
     where = ids == latent
     assert (scores.flatten() - recorded["logits"].squeeze(-1)[where]).abs().max() < 1e-5
     labels = recorded["labels"][where].view(9, 3, 6)
-    loss = contrastive_loss(scores, labels, normalize=False) * 6 / mask.shape[1]  # their mean is over all positions
+    loss = (
+        contrastive_loss(scores, labels, normalize=False) * 6 / mask.shape[1]
+    )  # their mean is over all positions
     loss.backward()
     assert float(loss) == pytest.approx(float(recorded["ce_loss"]), abs=1e-6)
     names = {

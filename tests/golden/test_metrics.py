@@ -27,7 +27,9 @@ def test_pass_at_k(golden: Path) -> None:
         correct = torch.tensor(case["corrects"])
         for k, expected in case["pass_at_k"].items():
             metric = PassAtK(int(k))
-            if int(k) > case["n"]:  # more than there are cannot be estimated; the recorded value is the coverage
+            if (
+                int(k) > case["n"]
+            ):  # more than there are cannot be estimated; the recorded value is the coverage
                 assert expected == pytest.approx(case["coverage"])
                 with pytest.raises(ValueError, match="at least"):
                     metric.update(correct)
@@ -84,13 +86,17 @@ def test_answers(golden: Path, method: str) -> None:
         if method in MENDED.get(case["text"], {}):
             assert answer == MENDED[case["text"]][method], case
         else:
-            assert (None if answer is None else float(answer)) == (None if case[method] == "inf" else case[method]), case
+            assert (None if answer is None else float(answer)) == (
+                None if case[method] == "inf" else case[method]
+            ), case
 
 
 def test_zero_is_an_answer_and_the_question_is_not_read(golden: Path) -> None:
     """The published code drops questions whose answer is 0, and CODI's takes numbers of the question (findings C6, C7)."""
     assert extract_answer("### 0", *RULES["coconut"]) == 0
-    assert extract_answer("I do not know", *RULES["codi"]) is None  # only what the model wrote is given to it
+    assert (
+        extract_answer("I do not know", *RULES["codi"]) is None
+    )  # only what the model wrote is given to it
 
 
 @pytest.mark.parametrize("case", ["r1", "r8"])
@@ -99,7 +105,11 @@ def test_ranking_metrics(golden: Path, case: str) -> None:
     recorded = read(golden / "latentrm/losses.safetensors", f"{case}.")
     scores, labels, k = recorded["scores"], recorded["labels"], int(recorded["k"])
     ndcg = RetrievalNormalizedDCG(top_k=k)
-    ndcg.update(scores.flatten(), labels.flatten(), torch.arange(len(labels)).repeat_interleave(labels.shape[1]))
+    ndcg.update(
+        scores.flatten(),
+        labels.flatten(),
+        torch.arange(len(labels)).repeat_interleave(labels.shape[1]),
+    )
     assert float(ndcg.compute()) == pytest.approx(float(recorded["ndcg"]), abs=1e-6)
     among_best = labels.gather(1, scores.topk(k).indices).sum(1).double().mean()
     assert float(among_best) == pytest.approx(float(recorded["recall_sum_at_k"]))

@@ -20,10 +20,19 @@ QUESTIONS, SAMPLES, STEPS = 2, 3, 6
 class ReplayAnnotation(Sampler):
     """The given trajectories' thoughts are those recorded; completions get the recorded noise, or none."""
 
-    def __init__(self, thoughts: Tensor, keys: Tensor, rollouts: int, std: float = 0.0, eps: Tensor | None = None):
+    def __init__(
+        self,
+        thoughts: Tensor,
+        keys: Tensor,
+        rollouts: int,
+        std: float = 0.0,
+        eps: Tensor | None = None,
+    ):
         self.thoughts, self.std, self.eps, self.rollouts = thoughts, std, eps, rollouts
         self.given = {int(key): row for row, key in enumerate(keys.flatten())}
-        self.completions: dict[int, tuple[int, int, int]] = {}  # key -> trajectory, thoughts of its prefix, copy
+        self.completions: dict[
+            int, tuple[int, int, int]
+        ] = {}  # key -> trajectory, thoughts of its prefix, copy
         for key, row in self.given.items():
             for t in range(1, STEPS):
                 names = fold(torch.tensor([[key]]), Stream.COMPLETION, t, torch.arange(rollouts))
@@ -37,14 +46,18 @@ class ReplayAnnotation(Sampler):
                 thought[i] = self.thoughts[self.given[key], step]
             elif self.eps is not None:
                 row, t, copy = self.completions[key]
-                thought[i] += self.std * self.eps[step - t, (row * STEPS + t - 1) * self.rollouts + copy]
+                thought[i] += (
+                    self.std * self.eps[step - t, (row * STEPS + t - 1) * self.rollouts + copy]
+                )
         return thought
 
 
 @pytest.mark.parametrize("run", ["estimates", "estimates_noise"])
 def test_labels(golden: Path, run: str) -> None:
     reasoner = load_reasoner(golden / "coconut/checkpoint", max_answer_tokens=24)
-    base, recorded = (read(golden / f"annotation/{name}.safetensors") for name in ("estimates", run))
+    base, recorded = (
+        read(golden / f"annotation/{name}.safetensors") for name in ("estimates", run)
+    )
     truths = [Fraction(float(answer)) for answer in base["answers"]]
     keys = torch.arange(QUESTIONS * SAMPLES).view(QUESTIONS, SAMPLES) + 100
     thoughts = base["latent_thoughts"].flatten(0, 1)
@@ -55,10 +68,14 @@ def test_labels(golden: Path, run: str) -> None:
     labels = {}
     for t in range(1, STEPS + 1):
         engine = RolloutEngine(_with_tokens(reasoner, 24 - (STEPS - t) - 1), sampler)
-        mined = mine(engine, base["padded_input_ids"], base["padded_attention_mask"], keys, truths, copies)
+        mined = mine(
+            engine, base["padded_input_ids"], base["padded_attention_mask"], keys, truths, copies
+        )
         labels[t] = mined.labels[..., t - 1]
         assert torch.allclose(mined.trajectories.thoughts, base["latent_thoughts"])
-    assert torch.equal(torch.stack([labels[t] for t in range(1, STEPS + 1)], dim=-1), recorded["estimations"])
+    assert torch.equal(
+        torch.stack([labels[t] for t in range(1, STEPS + 1)], dim=-1), recorded["estimations"]
+    )
     assert 0 < float(recorded["estimations"].mean()) < 1
 
 

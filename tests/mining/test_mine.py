@@ -79,7 +79,9 @@ def test_trajectories_are_those_of_sampling(
         assert mined.votes[q].tolist() == vote_numbers(answers)
 
 
-def test_no_rollouts_label_all_steps_by_the_outcome(answering: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_no_rollouts_label_all_steps_by_the_outcome(
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     sampler = GaussianNoise(0.5)
     truths = answers_of(answering, prompts, sampler)
     mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=0)
@@ -99,19 +101,28 @@ def test_no_prefix_is_read_twice(
     """
     reads = []
     handle = answering.backbone.base_model.register_forward_hook(
-        lambda module, args, kwargs, output: reads.append(output.last_hidden_state.shape[:2].numel()), with_kwargs=True
+        lambda module, args, kwargs, output: reads.append(
+            output.last_hidden_state.shape[:2].numel()
+        ),
+        with_kwargs=True,
     )
-    ids, mask = left_pad([answering.encode_prompt(p.question)[:14] for p in problems[:4]], answering.pad_id)
+    ids, mask = left_pad(
+        [answering.encode_prompt(p.question)[:14] for p in problems[:4]], answering.pad_id
+    )
     engine = RolloutEngine(answering, sampler)
     answer_rows = []
     decode = RolloutEngine.answer
-    monkeypatch.setattr(RolloutEngine, "answer", lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1])
+    monkeypatch.setattr(
+        RolloutEngine, "answer", lambda *a: answer_rows.append(decode(*a)) or answer_rows[-1]
+    )
     keys = sample_keys(question_keys(0, list(range(4))), 2)
     with engine.counting() as cost:
         mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
     handle.remove()
     rows = 4 * 2
-    fed = sum(int((answers != answering.pad_id).sum(-1).clamp(max=4).sum()) for answers in answer_rows)
+    fed = sum(
+        int((answers != answering.pad_id).sum(-1).clamp(max=4).sum()) for answers in answer_rows
+    )
     shared = isinstance(sampler, GaussianNoise)
     trajectory, rollouts = 3 + 1, 3 * ((2 + 1) + (1 + 1)) if shared else 3 * ((3 + 1) + (2 + 1))
     prompt = 4 * 14 if shared else 4 * 13 + rows
@@ -129,7 +140,9 @@ def test_reference_is_the_greedy_trajectory(
     assert torch.allclose(mined.reference.thoughts, greedy.thoughts, atol=1e-4)
     assert torch.equal(mined.reference.answer_ids, greedy.answer_ids)
     assert torch.equal(mined.reference.thought_counts, greedy.thought_counts)
-    sampled = RolloutEngine(answering, sampler).rollout(*prompts, KEYS.shape[1], list(range(6)), seed=0)
+    sampled = RolloutEngine(answering, sampler).rollout(
+        *prompts, KEYS.shape[1], list(range(6)), seed=0
+    )
     assert torch.equal(mined.trajectories.answer_ids, sampled.answer_ids)
 
 
@@ -188,7 +201,9 @@ def test_chunks_and_shards_do_not_matter(checkpoint: Path, tmp_path: Path) -> No
     assert manifest["versions"].keys() >= {"torch", "lightning", "transformers"}
 
 
-def test_resume_after_a_kill(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_after_a_kill(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(make_data(tmp_path / "whole", checkpoint))
     from lightning_ltts.mining.store import StoreWriter
 
@@ -203,19 +218,29 @@ def test_resume_after_a_kill(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(StoreWriter, "write", dies_at_the_third)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(make_data(tmp_path / "killed", checkpoint))
-    assert [(tmp_path / "killed/train" / shard_name(n)).exists() for n in range(3)] == [True, True, False]
+    assert [(tmp_path / "killed/train" / shard_name(n)).exists() for n in range(3)] == [
+        True,
+        True,
+        False,
+    ]
     again: list[int] = []
     monkeypatch.setattr(StoreWriter, "write", lambda *a: (again.append(a[1]), write(*a)))
     run(make_data(tmp_path / "killed", checkpoint))
     assert again == [2, 0]  # the missing training shard, and the validation store
     for split in ("train", "val"):
-        assert same(trajectories(tmp_path / "whole" / split), trajectories(tmp_path / "killed" / split))
+        assert same(
+            trajectories(tmp_path / "whole" / split), trajectories(tmp_path / "killed" / split)
+        )
 
 
-def test_reuse_and_refusal(checkpoint: Path, gpt2: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
+def test_reuse_and_refusal(
+    checkpoint: Path, gpt2: LatentReasoner, tmp_path: Path, monkeypatch
+) -> None:
     run(make_data(tmp_path / "s", checkpoint))
     with monkeypatch.context() as patched:
-        patched.setattr("lightning_ltts.mining.shards.mine", None)  # would fail if anything were mined
+        patched.setattr(
+            "lightning_ltts.mining.shards.mine", None
+        )  # would fail if anything were mined
         run(make_data(tmp_path / "s", checkpoint))
     with pytest.raises(StoreError, match="num_samples=3, but this run has 5"):
         run(make_data(tmp_path / "s", checkpoint, num_samples=5))
@@ -228,15 +253,23 @@ def test_reuse_and_refusal(checkpoint: Path, gpt2: LatentReasoner, tmp_path: Pat
         run(make_data(tmp_path / "s", other))
 
 
-def test_questions_without_contrast_are_counted_and_left_out(checkpoint: Path, tmp_path: Path) -> None:
+def test_questions_without_contrast_are_counted_and_left_out(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     """A deterministic sampler gives every question equal trajectories; validation keeps them all the same."""
     run(make_data(tmp_path / "s", checkpoint, sampler=Deterministic(), keep_uninformative=False))
     train, val = (TrajectoryStore(tmp_path / "s" / split) for split in ("train", "val"))
-    assert (len(train), train.manifest["counts"]["mixed"], train.manifest["counts"]["questions"]) == (0, 0, 20)
+    assert (
+        len(train),
+        train.manifest["counts"]["mixed"],
+        train.manifest["counts"]["questions"],
+    ) == (0, 0, 20)
     assert len(val) == 6
     data = make_data(tmp_path / "s", checkpoint, sampler=Deterministic(), keep_uninformative=False)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    with pytest.raises(ConfigError, match="holds 0 questions with both right and wrong trajectories"):
+    with pytest.raises(
+        ConfigError, match="holds 0 questions with both right and wrong trajectories"
+    ):
         trainer.fit(LatentRMModule(str(checkpoint)), datamodule=data)
 
 
@@ -251,7 +284,13 @@ def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_samples": 0}, {"num_samples": 1}, {"num_rollouts": -1}, {"token_budget": 0}, {"batch_size": 0}],
+    [
+        {"num_samples": 0},
+        {"num_samples": 1},
+        {"num_rollouts": -1},
+        {"token_budget": 0},
+        {"batch_size": 0},
+    ],
     ids=str,
 )
 def test_options_that_make_no_sense(options: dict, checkpoint: Path, tmp_path: Path) -> None:
@@ -261,4 +300,6 @@ def test_options_that_make_no_sense(options: dict, checkpoint: Path, tmp_path: P
 
 def test_mine_needs_a_mining_datamodule(checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="MiningData"):
-        Trainer(accelerator="cpu", logger=False).mine(LatentRMModule(str(checkpoint)), pl.LightningDataModule())
+        Trainer(accelerator="cpu", logger=False).mine(
+            LatentRMModule(str(checkpoint)), pl.LightningDataModule()
+        )

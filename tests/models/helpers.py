@@ -22,7 +22,10 @@ def make_tokenizer(pad: bool) -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<|end|>", *(["<pad>"] if pad else []), "###"]
     tokenizer.train_from_iterator(
-        QUESTIONS, trainers.BpeTrainer(vocab_size=300, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+        QUESTIONS,
+        trainers.BpeTrainer(
+            vocab_size=300, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        ),
     )
     options = {"pad_token": "<pad>"} if pad else {}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", **options)
@@ -33,11 +36,19 @@ def make_base(folder: Path, family: str, extra_rows: int = 0, pad: bool = False)
     torch.manual_seed(0)
     tokenizer = make_tokenizer(pad)
     size = {"n_positions": 160} if family == "gpt2" else {"max_position_embeddings": 160}
-    options = {**BACKBONES[family], **size, "eos_token_id": 0, "bos_token_id": 0, "tie_word_embeddings": True}
+    options = {
+        **BACKBONES[family],
+        **size,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+        "tie_word_embeddings": True,
+    }
     base = AutoModelForCausalLM.from_config(make_config({**options, "vocab_size": len(tokenizer)}))
     base.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return AutoModelForCausalLM.from_config(make_config({**options, "vocab_size": len(tokenizer) + extra_rows})).eval()
+    return AutoModelForCausalLM.from_config(
+        make_config({**options, "vocab_size": len(tokenizer) + extra_rows})
+    ).eval()
 
 
 def untied(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -54,12 +65,19 @@ def codi_state(trained: PreTrainedModel, family: str) -> dict[str, Tensor]:
             state[f"codi.base_model.model.{module}.base_layer.{key.rpartition('.')[2]}"] = tensor
             if key.endswith("weight"):
                 size_in, size_out = tensor.shape if family == "gpt2" else tensor.T.shape
-                state[f"codi.base_model.model.{module}.lora_A.default.weight"] = 0.1 * torch.randn(4, size_in)
-                state[f"codi.base_model.model.{module}.lora_B.default.weight"] = 0.1 * torch.randn(size_out, 4)
+                state[f"codi.base_model.model.{module}.lora_A.default.weight"] = 0.1 * torch.randn(
+                    4, size_in
+                )
+                state[f"codi.base_model.model.{module}.lora_B.default.weight"] = 0.1 * torch.randn(
+                    size_out, 4
+                )
         else:
             state[f"codi.base_model.model.{key}"] = tensor
     for name, shape in {"1": (48, 32), "3": (32, 48)}.items():
-        state |= {f"prj.{name}.weight": torch.randn(shape), f"prj.{name}.bias": torch.randn(shape[0])}
+        state |= {
+            f"prj.{name}.weight": torch.randn(shape),
+            f"prj.{name}.bias": torch.randn(shape[0]),
+        }
     state |= {"prj.ln.weight": torch.randn(32), "prj.ln.bias": torch.randn(32)}
     return state
 
@@ -72,11 +90,31 @@ def colar_checkpoint(folder: Path) -> dict[str, Tensor]:
     for layer in range(2):
         for name, size in (("q_proj", 32), ("v_proj", 16)):
             prefix = f"llm.base_model.model.model.layers.{layer}.self_attn.{name}.lora_"
-            state |= {f"{prefix}A.default.weight": torch.randn(4, 32), f"{prefix}B.default.weight": torch.randn(size, 4)}
-    for name, shape in {"fc.0": (40, 32), "fc.2": (40, 40), "mean": (32, 40), "log_std": (32, 40)}.items():
-        state |= {f"latent_policy.{name}.weight": torch.randn(shape), f"latent_policy.{name}.bias": torch.randn(shape[0])}
-    state |= {"latent_policy.fc.3.weight": torch.ones(40), "latent_policy.fc.3.bias": torch.zeros(40)}
-    config = OmegaConf.create({"model": {"lr": 1e-4, "targets": ["q_proj", None, True]}, "again": "${model.lr}"})
-    checkpoint = {"state_dict": state, "hyper_parameters": {"all_config": config, "epoch": 3}, "epoch": 3}
+            state |= {
+                f"{prefix}A.default.weight": torch.randn(4, 32),
+                f"{prefix}B.default.weight": torch.randn(size, 4),
+            }
+    for name, shape in {
+        "fc.0": (40, 32),
+        "fc.2": (40, 40),
+        "mean": (32, 40),
+        "log_std": (32, 40),
+    }.items():
+        state |= {
+            f"latent_policy.{name}.weight": torch.randn(shape),
+            f"latent_policy.{name}.bias": torch.randn(shape[0]),
+        }
+    state |= {
+        "latent_policy.fc.3.weight": torch.ones(40),
+        "latent_policy.fc.3.bias": torch.zeros(40),
+    }
+    config = OmegaConf.create(
+        {"model": {"lr": 1e-4, "targets": ["q_proj", None, True]}, "again": "${model.lr}"}
+    )
+    checkpoint = {
+        "state_dict": state,
+        "hyper_parameters": {"all_config": config, "epoch": 3},
+        "epoch": 3,
+    }
     torch.save(checkpoint, folder / "colar_best.ckpt")
     return state

@@ -21,7 +21,9 @@ def test_round_trip(reasoner: LatentReasoner, tmp_path: Path) -> None:
 
 
 def test_latent_rm_round_trip(latent_rm: LatentRM, tmp_path: Path) -> None:
-    assert fingerprint(load_latent_rm(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))) == fingerprint(latent_rm)
+    assert fingerprint(
+        load_latent_rm(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))
+    ) == fingerprint(latent_rm)
 
 
 def test_fingerprint_sees_one_weight(gpt2: LatentReasoner) -> None:

@@ -26,7 +26,9 @@ HEADS: dict[str, dict] = {
 
 @pytest.mark.parametrize("method", list(HEADS))
 @pytest.mark.parametrize("family", list(BACKBONES))
-def test_round_trip(method: str, family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_round_trip(
+    method: str, family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     spec = {"thought_head": HEADS[method], "open_ended": method == "colar", "answer_which": "last"}
     reasoner = new_reasoner(method, BACKBONES[family], tokenizer, 3, **spec)
@@ -50,7 +52,9 @@ def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> N
     make_base(tmp_path / "base", family, pad=True)
     reasoner = load_reasoner(tmp_path / "base")
     save_folder(reasoner, tmp_path / "folder")
-    model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "folder", output_loading_info=True
+    )
     assert not any(info.values()), info
     row = torch.tensor([reasoner.encode_prompt(QUESTIONS[0])])
     expected = reasoner.logits(reasoner.backbone.base_model(row).last_hidden_state)
@@ -64,7 +68,9 @@ def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> N
     assert model.config.latent_start_id == reasoner.start_id
 
 
-@pytest.mark.parametrize("options", [{"extra_layers": 1}, {"reference": True, "reads_answer": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"extra_layers": 1}, {"reference": True, "reads_answer": True}], ids=str
+)
 def test_latent_rm(reasoner: LatentReasoner, tmp_path: Path, options: dict) -> None:
     rm = LatentRM.from_reasoner(reasoner, **options)
     if rm.reference_mark is not None:
@@ -75,11 +81,18 @@ def test_latent_rm(reasoner: LatentReasoner, tmp_path: Path, options: dict) -> N
 
 
 def test_latent_rm_with_head_and_projection(tmp_path: Path) -> None:
-    spec = LatentRMSpec({**BACKBONES["llama"], "vocab_size": 50}, 24, temperature=2.0, thought_head={"hidden_size": 10})
+    spec = LatentRMSpec(
+        {**BACKBONES["llama"], "vocab_size": 50},
+        24,
+        temperature=2.0,
+        thought_head={"hidden_size": 10},
+    )
     rm = LatentRM(spec)
     loaded = load_latent_rm(save_folder(rm, tmp_path / "rm"))
     assert fingerprint(loaded) == fingerprint(rm)
-    assert json.loads((tmp_path / "rm/config.json").read_text())["architectures"] == ["LlamaForTokenClassification"]
+    assert json.loads((tmp_path / "rm/config.json").read_text())["architectures"] == [
+        "LlamaForTokenClassification"
+    ]
 
 
 def test_provenance(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> None:
@@ -90,13 +103,19 @@ def test_provenance(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -
     assert facts["format"] == "Lightning checkpoint"
     assert len(facts["files"]["r.ckpt"]) == 64
     assert facts["tokens"]["start"] == {"token": "<|start-latent|>", "id": gpt2.start_id}
-    assert (facts["prompt_template"], facts["num_thoughts"], facts["method"]) == ("{question}\n", 5, "coconut")
+    assert (facts["prompt_template"], facts["num_thoughts"], facts["method"]) == (
+        "{question}\n",
+        5,
+        "coconut",
+    )
     assert facts["answer_rule"] == {"marker": "", "which": "first"}
     assert load_reasoner(tmp_path / "folder").spec.num_thoughts == 5
     import_model(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"), tmp_path / "rm")
     assert json.loads((tmp_path / "rm" / PROVENANCE).read_text())["kind"] == "LatentRM"
     import_model(tmp_path / "folder", tmp_path / "again")  # a folder can be imported once more
-    assert fingerprint(load_reasoner(tmp_path / "again")) == fingerprint(load_reasoner(tmp_path / "folder"))
+    assert fingerprint(load_reasoner(tmp_path / "again")) == fingerprint(
+        load_reasoner(tmp_path / "folder")
+    )
 
 
 def test_user_errors(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> None:
@@ -106,8 +125,12 @@ def test_user_errors(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) 
     with pytest.raises(CheckpointError, match="holds a latent reasoner, but a LatentRM is needed"):
         load_latent_rm(folder)
     entry = json.loads((folder / FOLDER_ENTRY).read_text())
-    (folder / FOLDER_ENTRY).write_text(json.dumps({**entry, "spec": {**entry["spec"], "from_the_future": 1}}))
-    with pytest.raises(CheckpointError, match=r"not one that this version knows \(.*from_the_future"):
+    (folder / FOLDER_ENTRY).write_text(
+        json.dumps({**entry, "spec": {**entry["spec"], "from_the_future": 1}})
+    )
+    with pytest.raises(
+        CheckpointError, match=r"not one that this version knows \(.*from_the_future"
+    ):
         load_reasoner(folder)
     (folder / FOLDER_ENTRY).write_text("{")
     with pytest.raises(CheckpointError, match="is damaged: JSONDecodeError"):

@@ -19,7 +19,9 @@ def rm(reasoner: LatentReasoner) -> LatentRM:
 
 
 @torch.no_grad()
-def test_score_equals_one_unpadded_sequence_each(rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+def test_score_equals_one_unpadded_sequence_each(
+    rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
     ids, mask = prompts
     thoughts = torch.randn(6, 2, 3, 32)
     scores = rm.score(ids, mask, thoughts)
@@ -52,16 +54,25 @@ def test_padding_and_neighbours_do_not_matter(rm: LatentRM, prompts: tuple[Tenso
     ids, mask = prompts
     thoughts = torch.randn(6, 2, 3, 32)
     scores = rm.score(ids, mask, thoughts)
-    assert torch.allclose(rm.score(pad(ids, (3, 0)), pad(mask, (3, 0)), thoughts), scores, atol=2e-5)
+    assert torch.allclose(
+        rm.score(pad(ids, (3, 0)), pad(mask, (3, 0)), thoughts), scores, atol=2e-5
+    )
     assert torch.allclose(rm.score(ids[2:3], mask[2:3], thoughts[2:3]), scores[2:3], atol=2e-5)
 
 
 @torch.no_grad()
-def test_extra_layers_start_as_the_identity(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
-    plain, deep = LatentRM.from_reasoner(reasoner).eval(), LatentRM.from_reasoner(reasoner, extra_layers=2).eval()
+def test_extra_layers_start_as_the_identity(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
+    plain, deep = (
+        LatentRM.from_reasoner(reasoner).eval(),
+        LatentRM.from_reasoner(reasoner, extra_layers=2).eval(),
+    )
     deep.score_head.load_state_dict(plain.score_head.state_dict())
     thoughts = torch.randn(6, 2, 3, 32)
-    assert torch.allclose(plain.score(*prompts, thoughts), deep.score(*prompts, thoughts), atol=1e-5)
+    assert torch.allclose(
+        plain.score(*prompts, thoughts), deep.score(*prompts, thoughts), atol=1e-5
+    )
     assert deep.backbone.config.num_hidden_layers == 4
     with pytest.raises(ConfigError, match="extra_layers=-1"):
         LatentRM.from_reasoner(reasoner, extra_layers=-1)
@@ -72,11 +83,20 @@ def test_thoughts_of_another_size(gpt2: LatentReasoner, prompts: tuple[Tensor, T
     assert rm.score(*prompts, torch.randn(6, 2, 3, 20)).shape == (6, 2, 3)
 
 
-def test_backbone_of_another_family_and_size(reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_backbone_of_another_family_and_size(
+    reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     """Thoughts of width 32 are projected into a body of width 24."""
     other = "gpt2" if reasoner.family != "gpt2" else "llama"
-    sizes = {"gpt2": {"n_embd": 24}, "llama": {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}}
-    rm = LatentRM.from_reasoner(reasoner, backbone={**BACKBONES[other], **sizes[other]}).eval().requires_grad_(False)
+    sizes = {
+        "gpt2": {"n_embd": 24},
+        "llama": {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2},
+    }
+    rm = (
+        LatentRM.from_reasoner(reasoner, backbone={**BACKBONES[other], **sizes[other]})
+        .eval()
+        .requires_grad_(False)
+    )
     assert rm.spec.thought_size == 32
     assert rm.input_projection.weight.shape == (24, 32)
     thoughts = torch.randn(6, 2, 3, 32)
@@ -91,7 +111,9 @@ def test_backbone_of_another_family_and_size(reasoner: LatentReasoner, prompts: 
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], side: str) -> None:
+def test_padding_on_either_side(
+    reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], side: str
+) -> None:
     rm = LatentRM.from_reasoner(reasoner).eval().requires_grad_(False)
     torch.nn.init.normal_(rm.score_head.weight)
     ids, mask = prompts
@@ -101,19 +123,27 @@ def test_padding_on_either_side(reasoner: LatentReasoner, prompts: tuple[torch.T
         row = ids[q][mask[q].bool()][None]
         pads = (5, 0) if side == "left" else (0, 5)
         padded = torch.nn.functional.pad(row, pads, value=reasoner.pad_id)
-        alone = rm.score(padded, torch.nn.functional.pad(torch.ones_like(row), pads), thoughts[q : q + 1])
+        alone = rm.score(
+            padded, torch.nn.functional.pad(torch.ones_like(row), pads), thoughts[q : q + 1]
+        )
         assert torch.allclose(alone[0], scores[q], atol=1e-4)
 
 
 def comparing(reasoner: LatentReasoner) -> LatentRM:
     torch.manual_seed(1)
-    rm = LatentRM.from_reasoner(reasoner, reference=True, reads_answer=True).eval().requires_grad_(False)
+    rm = (
+        LatentRM.from_reasoner(reasoner, reference=True, reads_answer=True)
+        .eval()
+        .requires_grad_(False)
+    )
     assert rm.reference_mark is not None
     torch.nn.init.normal_(rm.reference_mark)
     return rm
 
 
-def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_reference_and_answer_equal_a_plain_pass(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     """Prompt, reference and one trajectory in one row, read anew, with the reference's positions used twice."""
     rm, (ids, mask) = comparing(reasoner), prompts
     greedy = RolloutEngine(reasoner).rollout(ids, mask)
@@ -134,7 +164,9 @@ def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, promp
             where = [torch.arange(len(prompt) + len(before)), len(prompt) + torch.arange(len(own))]
             hidden = rm.backbone(
                 inputs_embeds=torch.cat([prompt, before, own])[None],
-                attention_mask=torch.ones(1, len(prompt) + len(before) + len(own), dtype=torch.long),
+                attention_mask=torch.ones(
+                    1, len(prompt) + len(before) + len(own), dtype=torch.long
+                ),
                 position_ids=torch.cat(where)[None],
             ).last_hidden_state[0, -len(own) :]
             assert torch.allclose(found.steps[q, n], rm.score_head(hidden[:3])[:, 0], atol=5e-5)
@@ -143,7 +175,9 @@ def test_reference_and_answer_equal_a_plain_pass(reasoner: LatentReasoner, promp
     assert len(lengths) > 2, "answers should differ in length"
 
 
-def test_answers_after_a_beam_equal_answers_at_once(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_answers_after_a_beam_equal_answers_at_once(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     rm, (ids, mask) = comparing(reasoner), prompts
     greedy = RolloutEngine(reasoner).rollout(ids, mask)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 2)
@@ -171,13 +205,17 @@ def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor])
         assert torch.allclose(rm.score(*prompts, thoughts, greedy), judged.steps, atol=5e-5)
 
 
-def test_prompts_that_have_been_read(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_prompts_that_have_been_read(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     """They are not read again, and can be judged again."""
     rm, greedy = comparing(reasoner), RolloutEngine(reasoner).rollout(*prompts)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 2)
     whole, state = rm.judge(*prompts, rollouts, greedy), rm.start(*prompts, greedy)
     lengths: list[int] = []
-    handle = rm.backbone.register_forward_hook(lambda module, args, output: lengths.append(output.last_hidden_state.shape[1]))
+    handle = rm.backbone.register_forward_hook(
+        lambda module, args, output: lengths.append(output.last_hidden_state.shape[1])
+    )
     for _ in range(2):
         again = rm.judge(*prompts, rollouts, prompt_state=state)
         assert torch.equal(again.trajectory, whole.trajectory)
@@ -185,7 +223,9 @@ def test_prompts_that_have_been_read(reasoner: LatentReasoner, prompts: tuple[Te
     assert len(lengths) == 2, "one pass over thoughts and answers each time"
 
 
-def test_different_lengths_with_answers(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_different_lengths_with_answers(
+    gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     """Rows of one batch that have fewer thoughts are scored as if they were by themselves."""
     rm, rollouts = comparing(gpt2), RolloutEngine(gpt2, GaussianNoise(0.5)).rollout(*prompts, 2)
     counts = torch.tensor([[3, 1], [2, 3], [0, 3], [1, 2], [3, 3], [2, 0]])
@@ -213,7 +253,9 @@ def test_different_lengths_with_answers(gpt2: LatentReasoner, prompts: tuple[Ten
             assert torch.allclose(together.steps[q, n, :count], single.steps[0, 0], atol=5e-5)
 
 
-def test_reads_what_the_sampler_added(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+def test_reads_what_the_sampler_added(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
     """The noise is what thoughts and noise-free thoughts differ by; a LatentRM that reads it starts as one that does not."""
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 2)
     rm = LatentRM.from_reasoner(reasoner, noise_free=True).eval().requires_grad_(False)
@@ -225,7 +267,9 @@ def test_reads_what_the_sampler_added(reasoner: LatentReasoner, prompts: tuple[T
     assert rollouts.clean_thoughts is not None
     state = rm.start(*prompts).take(torch.arange(6).repeat_interleave(2))
     for t in range(3):
-        fed, clean = (x.flatten(0, 1)[:, t : t + 1] for x in (rollouts.thoughts, rollouts.clean_thoughts))
+        fed, clean = (
+            x.flatten(0, 1)[:, t : t + 1] for x in (rollouts.thoughts, rollouts.clean_thoughts)
+        )
         scores, state = rm.extend(state, fed, clean)
         assert torch.allclose(scores[:, 0], found.flatten(0, 1)[:, t], atol=5e-5)
     assert not torch.allclose(found, blind.score(*prompts, rollouts.thoughts), atol=1e-2)

@@ -19,15 +19,30 @@ from lightning_ltts.models import weights
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, LearnedSpread
 from tests.conftest import BACKBONES
-from tests.models.helpers import QUESTIONS, codi_state, colar_checkpoint, make_base, make_tokenizer, untied
+from tests.models.helpers import (
+    QUESTIONS,
+    codi_state,
+    colar_checkpoint,
+    make_base,
+    make_tokenizer,
+    untied,
+)
 
 
 def thoughts_of(reasoner: LatentReasoner) -> Tensor:
-    ids, mask = left_pad([reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id)
-    return RolloutEngine(reasoner).rollout(ids, mask, num_thoughts=3, max_answer_tokens=3).thoughts[:, 0]
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id
+    )
+    return (
+        RolloutEngine(reasoner)
+        .rollout(ids, mask, num_thoughts=3, max_answer_tokens=3)
+        .thoughts[:, 0]
+    )
 
 
-def plain_thoughts(model: PreTrainedModel, prompts: list[list[int]], head: Callable[[Tensor], Tensor]) -> Tensor:
+def plain_thoughts(
+    model: PreTrainedModel, prompts: list[list[int]], head: Callable[[Tensor], Tensor]
+) -> Tensor:
     rows = []
     for ids in prompts:
         sequence = model.get_input_embeddings()(torch.tensor([ids]))
@@ -47,15 +62,23 @@ def test_meta_coconut(family: str, tmp_path: Path) -> None:
     state = {f"base_causallm.{key}": tensor for key, tensor in trained.state_dict().items()}
     state["embedding.weight"] = trained.get_input_embeddings().weight.detach()
     if family == "gpt2":
-        state["base_causallm.transformer.h.0.attn.bias"] = torch.ones(1, 1, 64, 64)  # saved by old versions
+        state["base_causallm.transformer.h.0.attn.bias"] = torch.ones(
+            1, 1, 64, 64
+        )  # saved by old versions
     torch.save(state, tmp_path / "checkpoint_3")
     reasoner = load_reasoner(tmp_path / "checkpoint_3", base=tmp_path / "base")
     rows = reasoner.backbone.config.vocab_size
     assert (reasoner.start_id, reasoner.end_id) == (rows - 3, rows - 2)
     assert reasoner.tokenizer.get_vocab()[LATENT] == rows - 1
-    assert (reasoner.spec.method, reasoner.spec.num_thoughts, reasoner.spec.open_ended) == ("coconut", 6, False)
+    assert (reasoner.spec.method, reasoner.spec.num_thoughts, reasoner.spec.open_ended) == (
+        "coconut",
+        6,
+        False,
+    )
     prompts = [reasoner.encode_prompt(question) for question in QUESTIONS]
-    assert torch.allclose(thoughts_of(reasoner), plain_thoughts(trained, prompts, lambda h: h), atol=1e-5)
+    assert torch.allclose(
+        thoughts_of(reasoner), plain_thoughts(trained, prompts, lambda h: h), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -90,14 +113,23 @@ def test_colar(tmp_path: Path) -> None:
     assert reasoner.end_id == reasoner.tokenizer.get_vocab()["###"]
     assert reasoner.encode_prompt(QUESTIONS[0])[-1] == reasoner.end_id
     plain = load_file(base / "model.safetensors")["model.layers.1.self_attn.v_proj.weight"]
-    a, b = (state[f"llm.base_model.model.model.layers.1.self_attn.v_proj.lora_{x}.default.weight"] for x in "AB")
-    assert torch.allclose(reasoner.backbone.model.layers[1].self_attn.v_proj.weight, plain + 32 / 4 * b @ a, atol=1e-5)
+    a, b = (
+        state[f"llm.base_model.model.model.layers.1.self_attn.v_proj.lora_{x}.default.weight"]
+        for x in "AB"
+    )
+    assert torch.allclose(
+        reasoner.backbone.model.layers[1].self_attn.v_proj.weight, plain + 32 / 4 * b @ a, atol=1e-5
+    )
     assert torch.equal(reasoner.thought_head.log_std.weight, state["latent_policy.log_std.weight"])
 
-    ids, mask = left_pad([reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id)
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id
+    )
     mean = RolloutEngine(reasoner).rollout(ids, mask)
     drawn = RolloutEngine(reasoner, LearnedSpread()).rollout(ids, mask, 400)
-    assert (drawn.thoughts[0, :, 0].mean(0) - mean.thoughts[0, 0, 0]).abs().max() < 0.3 * drawn.thoughts[0, :, 0].std()
+    assert (
+        drawn.thoughts[0, :, 0].mean(0) - mean.thoughts[0, 0, 0]
+    ).abs().max() < 0.3 * drawn.thoughts[0, :, 0].std()
     hidden = torch.randn(2, 32)
     assert reasoner.thought_head.spread(hidden).shape == (2, 32)
 
@@ -133,7 +165,9 @@ def test_cot_stage_of_meta(tmp_path: Path) -> None:
     trained = make_base(tmp_path / "base", "gpt2")
     torch.save(trained.state_dict(), tmp_path / "checkpoint_1")
     reasoner = load_reasoner(tmp_path / "checkpoint_1", base=tmp_path / "base")
-    assert torch.equal(reasoner.backbone.transformer.h[1].mlp.c_fc.weight, trained.transformer.h[1].mlp.c_fc.weight)
+    assert torch.equal(
+        reasoner.backbone.transformer.h[1].mlp.c_fc.weight, trained.transformer.h[1].mlp.c_fc.weight
+    )
     assert reasoner.start_id == trained.config.vocab_size
 
 
@@ -174,19 +208,29 @@ def test_gguf(tmp_path: Path) -> None:
     writer.add_vocab_size(len(tokenizer))
     writer.add_tokenizer_model("gpt2")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    writer.add_token_list([token for token, _ in sorted(parts["vocab"].items(), key=lambda item: item[1])])
+    writer.add_token_list(
+        [token for token, _ in sorted(parts["vocab"].items(), key=lambda item: item[1])]
+    )
     writer.add_token_merges([" ".join(merge) for merge in parts["merges"]])
     writer.add_token_types(
-        [3 if token in ("<|end|>", "###") else 1 for token in sorted(parts["vocab"], key=parts["vocab"].get)]
+        [
+            3 if token in ("<|end|>", "###") else 1
+            for token in sorted(parts["vocab"], key=parts["vocab"].get)
+        ]
     )
     writer.add_eos_token_id(0)
     writer.add_bos_token_id(0)
     for key, tensor in weights_.items():
-        name = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}.get(key)
+        name = {
+            "model.embed_tokens.weight": "token_embd.weight",
+            "model.norm.weight": "output_norm.weight",
+        }.get(key)
         if name is None:
             layer, rest = key.removeprefix("model.layers.").split(".", 1)
             name = f"blk.{layer}.{names[rest.removesuffix('.weight')]}.weight"
-        if name.endswith(("attn_q.weight", "attn_k.weight")):  # GGUF keeps rotary halves interleaved
+        if name.endswith(
+            ("attn_q.weight", "attn_k.weight")
+        ):  # GGUF keeps rotary halves interleaved
             heads = 4 if "attn_q" in name else 2
             tensor = tensor.view(heads, 2, -1, 32).transpose(1, 2).reshape(tensor.shape)
         writer.add_tensor(name, tensor.numpy())
@@ -221,22 +265,36 @@ KEY = "base_causallm.transformer.h.1.mlp.c_fc.weight"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update({"surprise": torch.zeros(1)}), r"the key 'surprise', which no COCONUT state dict has; expected"),
+        (
+            lambda s: s.update({"surprise": torch.zeros(1)}),
+            r"the key 'surprise', which no COCONUT state dict has; expected",
+        ),
         (
             lambda s: s.update({"base_causallm.transformer.h.9.mlp.c_fc.weight": torch.zeros(1)}),
             r"the key 'base_causallm.transformer.h.9.mlp.c_fc.weight', which this kind of model does not have",
         ),
-        (lambda s: s.pop(KEY), r"lacks the key 'backbone.transformer.h.1.mlp.c_fc.weight' of shape \(32, 128\)"),
-        (lambda s: s.update({KEY: torch.zeros(3, 4)}), rf"'{KEY}' has the shape \(3, 4\), but \(32, 128\) is expected"),
+        (
+            lambda s: s.pop(KEY),
+            r"lacks the key 'backbone.transformer.h.1.mlp.c_fc.weight' of shape \(32, 128\)",
+        ),
+        (
+            lambda s: s.update({KEY: torch.zeros(3, 4)}),
+            rf"'{KEY}' has the shape \(3, 4\), but \(32, 128\) is expected",
+        ),
         (
             lambda s: s.update({"base_causallm.transformer.wte.weight": torch.zeros(290, 32)}),
             r"has a vocabulary of 290, but the tokenizer of .*base has 302 tokens",
         ),
-        (lambda s: s.update({"base_causallm.transformer.text": "words"}), r"'base_causallm.transformer.text', which is a str"),
+        (
+            lambda s: s.update({"base_causallm.transformer.text": "words"}),
+            r"'base_causallm.transformer.text', which is a str",
+        ),
         (lambda s: s.pop("base_causallm.transformer.wte.weight"), "lacks token embeddings"),
     ],
 )
-def test_keys_shapes_and_vocabulary(coconut: tuple[Path, dict[str, Any]], change: Callable, message: str) -> None:
+def test_keys_shapes_and_vocabulary(
+    coconut: tuple[Path, dict[str, Any]], change: Callable, message: str
+) -> None:
     path, state = coconut
     change(state)
     torch.save(state, path)
@@ -245,16 +303,25 @@ def test_keys_shapes_and_vocabulary(coconut: tuple[Path, dict[str, Any]], change
 
 
 def test_missing_base(coconut: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds neither configuration nor tokenizer; give the model it was trained from"):
+    with pytest.raises(
+        CheckpointError,
+        match="holds neither configuration nor tokenizer; give the model it was trained from",
+    ):
         load_reasoner(coconut[0])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no configuration of a supported model"):
         load_reasoner(coconut[0], base=tmp_path / "empty")
-    with pytest.raises(CheckpointError, match="no field 'num_thougts' to be set; there are method, num_thoughts"):
+    with pytest.raises(
+        CheckpointError, match="no field 'num_thougts' to be set; there are method, num_thoughts"
+    ):
         load_reasoner(coconut[0], base=tmp_path / "base", num_thougts=3)
-    with pytest.raises(CheckpointError, match="field 'num_thoughts' must be a int, for instance 6, not 'many'"):
+    with pytest.raises(
+        CheckpointError, match="field 'num_thoughts' must be a int, for instance 6, not 'many'"
+    ):
         load_reasoner(coconut[0], base=tmp_path / "base", num_thoughts="many")
-    with pytest.raises(ConfigError, match="answer_which='middle' is not known; use one of first, last, only"):
+    with pytest.raises(
+        ConfigError, match="answer_which='middle' is not known; use one of first, last, only"
+    ):
         load_reasoner(coconut[0], base=tmp_path / "base", answer_which="middle")
     with pytest.raises(CheckpointError, match="holds no weights; expected one of"):
         load_reasoner(tmp_path / "empty")
@@ -267,7 +334,9 @@ def test_truncated_files(coconut: tuple[Path, dict[str, Tensor]], tmp_path: Path
         load_reasoner(path, base=tmp_path / "base")
     whole = tmp_path / "base/model.safetensors"
     whole.write_bytes(whole.read_bytes()[:-2000])
-    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read, it may be cut off"):
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors cannot be read, it may be cut off"
+    ):
         load_reasoner(tmp_path / "base")
 
 
@@ -276,9 +345,14 @@ def test_adapter_without_weights(tmp_path: Path) -> None:
     alone = dict(state)
     alone.pop("codi.base_model.model.transformer.h.0.attn.c_attn.base_layer.weight")
     torch.save(alone, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"lora_A.default.weight' without 'backbone.transformer.h.0.attn.c_attn.weight'"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"lora_A.default.weight' without 'backbone.transformer.h.0.attn.c_attn.weight'",
+    ):
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
-    state["codi.base_model.model.transformer.h.0.attn.c_attn.lora_B.default.weight"] = torch.zeros(7, 4)
+    state["codi.base_model.model.transformer.h.0.attn.c_attn.lora_B.default.weight"] = torch.zeros(
+        7, 4
+    )
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"makes a change of shape \(32, 7\)"):
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
@@ -300,14 +374,26 @@ def test_code_of_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_incomplete_adapters(tmp_path: Path) -> None:
     state = colar_checkpoint(tmp_path)
-    for gone, message in (("layers.0.self_attn.q_proj", "which other layers have"), ("lora_", "lacks adapters")):
+    for gone, message in (
+        ("layers.0.self_attn.q_proj", "which other layers have"),
+        ("lora_", "lacks adapters"),
+    ):
         kept = {key: tensor for key, tensor in state.items() if gone not in key}
         torch.save({"state_dict": kept}, tmp_path / "colar_best.ckpt")
         with pytest.raises(CheckpointError, match=message):
-            load_reasoner(tmp_path / "colar_best.ckpt", base=tmp_path / "base", thought_head={"embedding_std": 0.02})
+            load_reasoner(
+                tmp_path / "colar_best.ckpt",
+                base=tmp_path / "base",
+                thought_head={"embedding_std": 0.02},
+            )
     codi = codi_state(make_base(tmp_path / "other", "gpt2", extra_rows=3), "gpt2")
-    torch.save({k: t for k, t in codi.items() if "h.1.mlp.c_fc.lora" not in k}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"lacks the adapter 'backbone.transformer.h.1.mlp.c_fc.lora_A"):
+    torch.save(
+        {k: t for k, t in codi.items() if "h.1.mlp.c_fc.lora" not in k},
+        tmp_path / "pytorch_model.bin",
+    )
+    with pytest.raises(
+        CheckpointError, match=r"lacks the adapter 'backbone.transformer.h.1.mlp.c_fc.lora_A"
+    ):
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "other")
 
 
@@ -330,8 +416,12 @@ class Malicious:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize("name", ["checkpoint_3", "pytorch_model.bin", "colar_best.ckpt", "base/pytorch_model.bin"])
-def test_malicious_pickle_is_refused(coconut: tuple[Path, dict[str, Any]], name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["checkpoint_3", "pytorch_model.bin", "colar_best.ckpt", "base/pytorch_model.bin"]
+)
+def test_malicious_pickle_is_refused(
+    coconut: tuple[Path, dict[str, Any]], name: str, tmp_path: Path
+) -> None:
     _, state = coconut
     path = tmp_path / name
     torch.save({**state, "payload": Malicious(f"touch {tmp_path / 'owned'}")}, path)
@@ -369,7 +459,9 @@ def test_latent_rm_with_a_projection(golden_like_rm: Path) -> None:
     ids, thoughts = torch.randint(5, 200, (2, 6)), torch.randn(2, 3, 4, 24)
     scores = rm.score(ids, torch.ones_like(ids), thoughts)
     body = rm.backbone
-    sequence = torch.cat([body.embed_tokens(ids[1:2]), rm.input_projection(thoughts[1, 2][None])], dim=1)
+    sequence = torch.cat(
+        [body.embed_tokens(ids[1:2]), rm.input_projection(thoughts[1, 2][None])], dim=1
+    )
     expected = rm.score_head(body(inputs_embeds=sequence).last_hidden_state[0, -4:])[:, 0]
     assert torch.allclose(scores[1, 2], expected, atol=1e-5)
 
@@ -384,7 +476,10 @@ def test_not_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(checkpoints, "snapshot_download", no_network)
     monkeypatch.setattr(checkpoints, "hf_hub_download", no_network)
     for name in ("owner/model@main", "hf://owner/model/folder/file.ckpt"):
-        with pytest.raises(CheckpointError, match=r"nor could it be fetched from the Hugging Face Hub \(no network\)"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"nor could it be fetched from the Hugging Face Hub \(no network\)",
+        ):
             load_reasoner(name)
     for name in ("logs/run/best.ckpt", "r.ckpt", "./somewhere/x"):
         with pytest.raises(CheckpointError, match="does not exist"):
@@ -427,7 +522,9 @@ def test_no_second_copy_of_the_weights(tmp_path: Path, monkeypatch: pytest.Monke
 def test_noise_on_an_imported_model_is_reproducible(tmp_path: Path) -> None:
     make_base(tmp_path / "base", "qwen3")
     reasoner = load_reasoner(tmp_path / "base", num_thoughts=2)
-    ids, mask = left_pad([reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id)
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(question) for question in QUESTIONS], reasoner.pad_id
+    )
     engine = RolloutEngine(reasoner, GaussianNoise(0.3))
     one, two = (engine.rollout(ids, mask, 3, ["a", "b"], seed=1) for _ in range(2))
     assert torch.equal(one.thoughts, two.thoughts)

@@ -15,7 +15,9 @@ def read_prompt(reasoner: LatentReasoner, ids: Tensor, mask: Tensor) -> DynamicC
 
 @torch.no_grad()
 def by_shared_prefix(reasoner, ids, mask, owner, blocks) -> Tensor:
-    cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(owner, len(ids), ids.device))
+    cache = SharedPrefixCache(
+        read_prompt(reasoner, ids, mask), mask, RowLayout.of(owner, len(ids), ids.device)
+    )
     positions, outputs = mask.sum(-1)[owner], []
     for block in blocks:
         steps = torch.arange(block.shape[1])
@@ -31,7 +33,9 @@ def by_repeating(reasoner, ids, mask, owner, blocks) -> Tensor:
     for row, question in enumerate(owner.tolist()):
         prompt = reasoner.embed(ids[question][mask[question].bool()])[None]
         suffix = torch.cat([block[row : row + 1] for block in blocks], dim=1)
-        hidden = reasoner.backbone.base_model(inputs_embeds=torch.cat([prompt, suffix], 1)).last_hidden_state
+        hidden = reasoner.backbone.base_model(
+            inputs_embeds=torch.cat([prompt, suffix], 1)
+        ).last_hidden_state
         rows.append(hidden[:, prompt.shape[1] :])
     return torch.cat(rows)
 
@@ -58,13 +62,17 @@ def test_float64_stays_float64(gpt2: LatentReasoner) -> None:
     owner, blocks = torch.tensor([0, 1, 1]), [torch.randn(3, 2, 32, dtype=torch.float64)]
     reasoner = gpt2.to(torch.float64)
     expected = by_repeating(reasoner, ids, mask, owner, blocks)
-    assert torch.allclose(by_shared_prefix(reasoner, ids, mask, owner, blocks), expected, rtol=0, atol=1e-12)
+    assert torch.allclose(
+        by_shared_prefix(reasoner, ids, mask, owner, blocks), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> None:
     ids, mask = torch.tensor([[20, 21, 22], [30, 31, 32]]), torch.ones(2, 3, dtype=torch.long)
     with torch.no_grad():
-        cache = SharedPrefixCache(read_prompt(reasoner, ids, mask), mask, RowLayout.of(torch.arange(2), 2, ids.device))
+        cache = SharedPrefixCache(
+            read_prompt(reasoner, ids, mask), mask, RowLayout.of(torch.arange(2), 2, ids.device)
+        )
         first, second = torch.randn(2, 1, 32), torch.randn(3, 1, 32)
         reasoner.read(first, torch.full((2, 1), 3), cache)
         fork = cache.take(torch.tensor([1, 0, 1]))
@@ -73,12 +81,16 @@ def test_take_forks_and_leaves_the_original_alone(reasoner: LatentReasoner) -> N
         owner = torch.tensor([1, 0, 1])
         expected = by_repeating(reasoner, ids, mask, owner, [first[owner], second])[:, 1:]
     assert torch.allclose(forked, expected, atol=2e-5)
-    assert fork.layers[0].prefix_keys.data_ptr() == cache.layers[0].prefix_keys.data_ptr()  # shared, not copied
+    assert (
+        fork.layers[0].prefix_keys.data_ptr() == cache.layers[0].prefix_keys.data_ptr()
+    )  # shared, not copied
 
 
 def test_gradients_reach_the_prompt(gpt2: LatentReasoner) -> None:
     ids, mask = torch.tensor([[0, 21, 22]]), torch.tensor([[0, 1, 1]])
-    cache = SharedPrefixCache(read_prompt(gpt2, ids, mask), mask, RowLayout.of(torch.tensor([0, 0]), 1, ids.device))
+    cache = SharedPrefixCache(
+        read_prompt(gpt2, ids, mask), mask, RowLayout.of(torch.tensor([0, 0]), 1, ids.device)
+    )
     gpt2.read(torch.randn(2, 2, 32), torch.tensor([[2, 3], [2, 3]]), cache).sum().backward()
     gradient = gpt2.backbone.get_input_embeddings().weight.grad
     assert gradient[21].abs().sum() > 0

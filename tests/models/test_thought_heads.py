@@ -18,12 +18,17 @@ def test_codi_by_hand() -> None:
     head, hidden = CodiHead(8, hidden_size=5).eval(), torch.randn(3, 8)
     inner = F.linear(hidden, head[1].weight, head[1].bias)
     inner = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
-    assert torch.allclose(head(hidden), F.layer_norm(F.linear(inner, head[3].weight, head[3].bias), (8,)), atol=1e-6)
+    assert torch.allclose(
+        head(hidden), F.layer_norm(F.linear(inner, head[3].weight, head[3].bias), (8,)), atol=1e-6
+    )
 
 
 def test_colar_by_hand() -> None:
     """Mean and spread in units of the embeddings' standard deviation."""
-    head, hidden = ColarHead(8, embedding_std=0.02, intermediate_size=5, spread=True), torch.randn(3, 8)
+    head, hidden = (
+        ColarHead(8, embedding_std=0.02, intermediate_size=5, spread=True),
+        torch.randn(3, 8),
+    )
     inner = head.fc(hidden)
     assert torch.allclose(head(hidden), 0.02 * head.mean(inner))
     assert torch.allclose(head.spread(hidden), 0.02 * torch.exp(head.log_std(inner)))

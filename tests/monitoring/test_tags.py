@@ -20,7 +20,12 @@ from tests.helpers import save_reasoner
 
 GUIDE = Path(cli.__file__).parents[2] / "docs/monitoring.md"
 TINY = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "--quiet"]
-FIT = [*TINY, "data.init_args.train.init_args.size=16", "data.init_args.val.init_args.size=4", "data.init_args.batch_size=8"]
+FIT = [
+    *TINY,
+    "data.init_args.train.init_args.size=16",
+    "data.init_args.val.init_args.size=4",
+    "data.init_args.batch_size=8",
+]
 WIDTH = "model.init_args.start.backbone.n_embd=16"
 
 
@@ -29,7 +34,13 @@ def logs(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the logs of every kind of run."""
     folder = tmp_path_factory.mktemp("runs")
     reasoner = f"reasoner={save_reasoner(make_reasoner('gpt2', tokenizer), folder / 'r.ckpt')}"
-    rm = ["experiment=demo/latent_rm", reasoner, *FIT, "data.init_args.keep_uninformative=true", "data.init_args.shard_size=8"]
+    rm = [
+        "experiment=demo/latent_rm",
+        reasoner,
+        *FIT,
+        "data.init_args.keep_uninformative=true",
+        "data.init_args.shard_size=8",
+    ]
     last = "checkpoints/last.ckpt"
     test = ["data.init_args.test.init_args.size=4", f"ckpt_path={folder}/logs/demo/reasoner/{last}"]
     commands = [
@@ -73,7 +84,9 @@ def test_guide_lists_every_tag(logs: Path) -> None:
     written = set()
     for accumulator in runs(logs).values():
         tags = accumulator.Tags()
-        written |= {general(tag) for kind in ("scalars", "images", "histograms") for tag in tags[kind]}
+        written |= {
+            general(tag) for kind in ("scalars", "images", "histograms") for tag in tags[kind]
+        }
     for config in logs.rglob("projector_config.pbtxt"):
         written |= set(re.findall(r'tensor_name: "([^:"]*)', config.read_text()))
     rows = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
@@ -84,14 +97,22 @@ def test_guide_lists_every_tag(logs: Path) -> None:
 def test_run_folders(logs: Path) -> None:
     """One per run, under its command."""
     for name in runs(logs):
-        assert re.search(r"/tensorboard/(fit|test|mine|predict)/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name), name
+        assert re.search(
+            r"/tensorboard/(fit|test|mine|predict)/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name
+        ), name
     assert len(runs(logs)) == 8
 
 
 def test_mining_and_store(logs: Path) -> None:
     board = run(logs, "demo/latent_rm/tensorboard/mine")
-    assert [event.step for event in board.Scalars("mine/train/accuracy")] == [8, 16]  # after each shard
-    values = {name: board.Scalars(f"store/train/{name}")[0].value for name in ("questions", "positive_labels", "mean_label")}
+    assert [event.step for event in board.Scalars("mine/train/accuracy")] == [
+        8,
+        16,
+    ]  # after each shard
+    values = {
+        name: board.Scalars(f"store/train/{name}")[0].value
+        for name in ("questions", "positive_labels", "mean_label")
+    }
     assert values["questions"] == 16
     assert 0 <= values["positive_labels"] <= values["mean_label"] <= 1
 
@@ -121,10 +142,23 @@ def test_tensorboard_serves_the_tags(logs: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", str(port), "--host", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(logs),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+    ]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     server = subprocess.Popen(
-        [*command, "--load_fast=false"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--load_fast=false"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         served: dict = {}
@@ -132,11 +166,15 @@ def test_tensorboard_serves_the_tags(logs: Path) -> None:
         while len(served) < 8 and time.monotonic() < deadline:
             time.sleep(0.2)
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/plugin/scalars/tags") as answer:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/data/plugin/scalars/tags"
+                ) as answer:
                     served = json.load(answer)
             except OSError:  # it is still starting
                 assert server.poll() is None, "the server has ended"
-        expected = {name: set(accumulator.Tags()["scalars"]) for name, accumulator in runs(logs).items()}
+        expected = {
+            name: set(accumulator.Tags()["scalars"]) for name, accumulator in runs(logs).items()
+        }
         assert {name: set(tags) for name, tags in served.items()} == expected
     finally:
         server.terminate()

@@ -10,7 +10,11 @@ from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.monitoring.terminal import JSON_STREAM, QUIET
 from tests.helpers import save_reasoner
 
-TINY = ["trainer.accelerator=cpu", "data.init_args.problems.init_args.size=4", "model.init_args.num_samples=2"]
+TINY = [
+    "trainer.accelerator=cpu",
+    "data.init_args.problems.init_args.size=4",
+    "model.init_args.num_samples=2",
+]
 
 
 @pytest.fixture
@@ -18,7 +22,13 @@ def search(gpt2: LatentReasoner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Arguments of a small prediction run."""
     monkeypatch.chdir(tmp_path)
     reasoner = save_reasoner(gpt2, tmp_path / "r.ckpt")
-    return ["experiment=demo/search", f"reasoner={reasoner}", "latent_rm=null", "model.init_args.beam=null", *TINY]
+    return [
+        "experiment=demo/search",
+        f"reasoner={reasoner}",
+        "latent_rm=null",
+        "model.init_args.beam=null",
+        *TINY,
+    ]
 
 
 def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -63,7 +73,10 @@ def test_json_is_the_last_line_of_stdout(search: list[str], monkeypatch, capfd) 
 
 def test_errors_remain(search: list[str], monkeypatch, capfd) -> None:
     for arguments, expected in (
-        (["predict", *search, "model.init_args.num_samples=0", "--quiet", "--json"], "num_samples=0"),
+        (
+            ["predict", *search, "model.init_args.num_samples=0", "--quiet", "--json"],
+            "num_samples=0",
+        ),
         (["fit", "experiment=demo/reasoner", "--json"], "'ltts fit' has no --json"),
     ):
         with pytest.raises(SystemExit):

@@ -28,7 +28,9 @@ from tests.helpers import save_latent_rm, save_reasoner
 
 @pytest.fixture
 def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tuple[str, str]:
-    return str(save_reasoner(gpt2, tmp_path / "r.ckpt")), str(save_latent_rm(latent_rm, tmp_path / "rm.ckpt"))
+    return str(save_reasoner(gpt2, tmp_path / "r.ckpt")), str(
+        save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
+    )
 
 
 def predict(
@@ -39,7 +41,12 @@ def predict(
     keep_thoughts: int = 0,
     **options: Any,
 ) -> list[dict]:
-    defaults = {"num_samples": 4, "beam": BeamSearch(2, 2), "token_budget": 160, "latent_rm": checkpoints[1]}
+    defaults = {
+        "num_samples": 4,
+        "beam": BeamSearch(2, 2),
+        "token_budget": 160,
+        "latent_rm": checkpoints[1],
+    }
     module = LatentSearch(checkpoints[0], **{"sampler": GaussianNoise(0.5)} | defaults | options)
     runner = Trainer(
         accelerator="cpu",
@@ -48,7 +55,9 @@ def predict(
         enable_progress_bar=False,
         **trainer or {},
     )
-    runner.predict(module, datamodule=PredictionData(WordProblems("test", size)), return_predictions=False)
+    runner.predict(
+        module, datamodule=PredictionData(WordProblems("test", size)), return_predictions=False
+    )
     return read_rows(folder)
 
 
@@ -60,18 +69,24 @@ def essence(row: dict) -> tuple:
 
 
 def scores(rows: list[dict]) -> torch.Tensor:
-    return torch.tensor([[sample["scores"] for sample in row["samples"] + row["beam"]["beams"]] for row in rows])
+    return torch.tensor(
+        [[sample["scores"] for sample in row["samples"] + row["beam"]["beams"]] for row in rows]
+    )
 
 
 def same(one: list[dict], two: list[dict]) -> bool:
-    return list(map(essence, one)) == list(map(essence, two)) and torch.allclose(scores(one), scores(two), atol=1e-3)
+    return list(map(essence, one)) == list(map(essence, two)) and torch.allclose(
+        scores(one), scores(two), atol=1e-3
+    )
 
 
 def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     rows = predict(checkpoints, tmp_path / "p")
     assert [row["id"] for row in rows] == [p.id for p in WordProblems("test", 10).load()]
     row = rows[0]
-    assert len({sample["answer"] for r in rows for sample in r["samples"]}) > 2, "the tests should see different answers"
+    assert len({sample["answer"] for r in rows for sample in r["samples"]}) > 2, (
+        "the tests should see different answers"
+    )
     assert len(row["samples"]) == 4
     assert len(row["samples"][0]["scores"]) == 3
     assert len(row["beam"]["beams"]) == 2
@@ -81,7 +96,12 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
-    assert sorted(x.name for x in (tmp_path / "p").iterdir()) == ["predictions.jsonl", MANIFEST, TIMING, "summary.json"]
+    assert sorted(x.name for x in (tmp_path / "p").iterdir()) == [
+        "predictions.jsonl",
+        MANIFEST,
+        TIMING,
+        "summary.json",
+    ]
     timing = json.loads((tmp_path / "p" / TIMING).read_text())
     assert timing["questions"] == 10
     assert set(timing["seconds_per_question"]) >= {"prompt", "greedy", "sampling"}
@@ -90,18 +110,32 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
 def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Without noise all candidates lead to the greedy answer, so that right ones survive wherever there are any."""
     quiet, noisy = (
-        predict(checkpoints, tmp_path / str(std), sampler=GaussianNoise(std), beam=BeamSearch(2, 2, trace=True))
+        predict(
+            checkpoints,
+            tmp_path / str(std),
+            sampler=GaussianNoise(std),
+            beam=BeamSearch(2, 2, trace=True),
+        )
         for std in (1e-9, 0.5)
     )
     for row in quiet:
         right = row["greedy"]["answer"] == row["answer"]
         assert row["beam"]["survival"] == [{"right": 4 * right, "kept": 2 * right}] * 3
-    assert all(0 <= step["kept"] <= min(step["right"], 2) for row in noisy for step in row["beam"]["survival"])
+    assert all(
+        0 <= step["kept"] <= min(step["right"], 2)
+        for row in noisy
+        for step in row["beam"]["survival"]
+    )
     last = [row["beam"]["survival"][-1]["kept"] for row in noisy]
-    assert last == [sum(beam["answer"] == row["answer"] for beam in row["beam"]["beams"]) for row in noisy]
+    assert last == [
+        sum(beam["answer"] == row["answer"] for beam in row["beam"]["beams"]) for row in noisy
+    ]
     had = [[step["right"] > 0 for step in row["beam"]["survival"]] for row in noisy]
     kept = [[step["kept"] > 0 for step in row["beam"]["survival"]] for row in noisy]
-    expected = [sum(k) / max(sum(h), 1) for k, h in zip(zip(*kept, strict=True), zip(*had, strict=True), strict=True)]
+    expected = [
+        sum(k) / max(sum(h), 1)
+        for k, h in zip(zip(*kept, strict=True), zip(*had, strict=True), strict=True)
+    ]
     assert json.loads((tmp_path / "0.5/summary.json").read_text())["survival"] == expected
 
 
@@ -109,9 +143,15 @@ def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_
     whole = predict(checkpoints, tmp_path / "a", token_budget=9000)
     assert same(whole, predict(checkpoints, tmp_path / "b", token_budget=1))
     assert same(whole[:4], predict(checkpoints, tmp_path / "c", size=4))
-    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), checkpoints[1], num_samples=4, beam=BeamSearch(2, 2))
-    stock = pl.Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "d"))])
-    stock.predict(module, datamodule=PredictionData(WordProblems("test", 10)), return_predictions=False)
+    module = LatentSearch(
+        checkpoints[0], GaussianNoise(0.5), checkpoints[1], num_samples=4, beam=BeamSearch(2, 2)
+    )
+    stock = pl.Trainer(
+        accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "d"))]
+    )
+    stock.predict(
+        module, datamodule=PredictionData(WordProblems("test", 10)), return_predictions=False
+    )
     assert same(whole, read_rows(tmp_path / "d"))
 
 
@@ -119,7 +159,9 @@ class KilledError(Exception):
     """Stands for a kill in the middle of a run."""
 
 
-def test_resume_after_a_kill(checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_after_a_kill(
+    checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = predict(checkpoints, tmp_path / "whole")
     step, passes = LatentSearch.predict_step, []
 
@@ -141,7 +183,9 @@ def test_resume_after_a_kill(checkpoints: tuple[str, str], tmp_path: Path, monke
     assert sum(map(len, passes)) == 5  # the four that were left and the torn one
     assert same(rows, whole)
     passes[3:] = []
-    assert same(predict(checkpoints, tmp_path / "killed", token_budget=120), whole)  # finished: sums up again, predicts nothing
+    assert same(
+        predict(checkpoints, tmp_path / "killed", token_budget=120), whole
+    )  # finished: sums up again, predicts nothing
     assert len(passes) == 3
 
 
@@ -166,10 +210,15 @@ def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path
     assert plain[0]["choices"].keys() == {"majority"}
 
 
-def test_two_processes_give_the_same_predictions(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+def test_two_processes_give_the_same_predictions(
+    checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
     """Seven problems on two gloo processes through the command line, then resumed with one left for two devices."""
     whole = predict(checkpoints, tmp_path / "one", size=7)
-    writer = {"class_path": "lightning_ltts.prediction.PredictionWriter", "init_args": {"folder": str(tmp_path / "two")}}
+    writer = {
+        "class_path": "lightning_ltts.prediction.PredictionWriter",
+        "init_args": {"folder": str(tmp_path / "two")},
+    }
     config = {
         "trainer": {
             "accelerator": "cpu",
@@ -210,19 +259,25 @@ def test_two_processes_give_the_same_predictions(checkpoints: tuple[str, str], t
     assert same(read_rows(tmp_path / "two"), whole)
 
 
-def test_options_that_make_no_sense(checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner) -> None:
+def test_options_that_make_no_sense(
+    checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner
+) -> None:
     with pytest.raises(ConfigError, match="num_samples=0"):
         predict(checkpoints, tmp_path, num_samples=0)
     with pytest.raises(ConfigError, match="token_budget=0"):
         predict(checkpoints, tmp_path, token_budget=0)
     with pytest.raises(ConfigError, match="needs a LatentRM"):
         predict(checkpoints, tmp_path, latent_rm=None)
-    other = save_latent_rm(LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt")
+    other = save_latent_rm(
+        LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt"
+    )
     with pytest.raises(ConfigError, match="reads thoughts of size 8"):
         predict(checkpoints, tmp_path, latent_rm=str(other))
 
 
-def test_latent_rm_of_another_reasoner(checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner) -> None:
+def test_latent_rm_of_another_reasoner(
+    checkpoints: tuple[str, str], tmp_path: Path, gpt2: LatentReasoner
+) -> None:
     with torch.no_grad():
         gpt2.backbone.base_model.ln_f.weight.mul_(2)
     other = str(save_reasoner(gpt2, tmp_path / "other.ckpt"))
@@ -234,17 +289,25 @@ def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_pa
     path = tmp_path / "zoo.json"
     path.write_text('[{"question": "Ann has 3 zebras.", "answer": "3"}]')
     module = LatentSearch(checkpoints[0], GaussianNoise(0.5), num_samples=2)
-    runner = Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))])
+    runner = Trainer(
+        accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))]
+    )
     with pytest.raises(DataError, match=r"zoo\.json, row 1: the word 'zebras.' is not"):
         runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
     assert not (tmp_path / "p/predictions.jsonl").exists()
-    path.write_text('[{"question": "Ann has 3 pens.", "answer": "3"}]')  # the mended file goes through
-    runner = Trainer(accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))])
+    path.write_text(
+        '[{"question": "Ann has 3 pens.", "answer": "3"}]'
+    )  # the mended file goes through
+    runner = Trainer(
+        accelerator="cpu", logger=False, callbacks=[PredictionWriter(str(tmp_path / "p"))]
+    )
     runner.predict(module, datamodule=PredictionData(ProblemFiles([str(path)])))
     assert len(read_rows(tmp_path / "p")) == 1
 
 
-def test_thoughts_of_the_first_problems_are_kept(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+def test_thoughts_of_the_first_problems_are_kept(
+    checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
     """The same whatever the packing; rows do not change by it, and the thoughts are those that a rollout makes."""
     plain = predict(checkpoints, tmp_path / "plain")
     for name, budget in (("one", 160), ("other", 120)):

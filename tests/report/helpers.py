@@ -25,7 +25,10 @@ def write(
             if scored:
                 sample |= {"scores": [0.1 * n, 0.2 * right], "answer_score": 0.5 - 0.1 * n}
             made.append(sample)
-        costs = {part: {"token_forwards": 10.0, "tree_nodes": 10.0} for part in ("prompt", "greedy", "sampling")}
+        costs = {
+            part: {"token_forwards": 10.0, "tree_nodes": 10.0}
+            for part in ("prompt", "greedy", "sampling")
+        }
         row = {
             "id": f"q-{q}",
             "question": f"What is {q}? </script><b>",
@@ -33,8 +36,12 @@ def write(
             "sampler": "GaussianNoise(std=0.6)",
             "seed": 0,
         }
-        lines.append(json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs}))
+        lines.append(
+            json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs})
+        )
     seconds = {"prompt": 0.1, "greedy": 0.1, "sampling": 1.0, "scoring": 0.5}
     (folder / "predictions.timing.json").write_text(json.dumps({"seconds_per_question": seconds}))
-    (folder / "predictions.jsonl").write_text("\n".join(lines) + ("\n" if not torn else '\n{"id": "q-9", "ans'))
+    (folder / "predictions.jsonl").write_text(
+        "\n".join(lines) + ("\n" if not torn else '\n{"id": "q-9", "ans')
+    )
     return folder

@@ -40,7 +40,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_unusual_runs_give_a_useful_page(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_runs_give_a_useful_page(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options, said = CASES[case]
     folder = write(tmp_path / "run", **options)
     assert ltts(monkeypatch, folder, "-o", tmp_path / "new/r.html", "--csv", tmp_path / "csv") == 0
@@ -61,7 +63,12 @@ def test_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     (table,) = embedded(tmp_path / "r.html", "question-data")
     question = table["questions"][0]
-    assert [question[field] for field in ("id", "answer", "share", "greedy")] == ["q-0", "0", 0.5, "0"]
+    assert [question[field] for field in ("id", "answer", "share", "greedy")] == [
+        "q-0",
+        "0",
+        0.5,
+        "0",
+    ]
     assert question["samples"] == {
         "answer": ["999", "0", "0", None],
         "right": [0, 1, 1, 0],
@@ -74,7 +81,9 @@ def test_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "majority@4" in titles
 
 
-def test_seconds_and_token_forwards_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_and_token_forwards_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Majority costs prompt and sampling, 1.1 s; scores 0.5 s more; 10 token forwards each for prompt and samples."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     figures = embedded(tmp_path / "r.html", "figure-data")
@@ -89,7 +98,9 @@ def test_difficulty_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Of four samples, questions 0 and 3 have two right, the others three: parts of up to 50 and 75 %, coverage 1 in both."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     figures = embedded(tmp_path / "r.html", "figure-data")
-    (figure,) = (f for f in figures if f["layout"]["xaxis"]["title"]["text"].startswith("right samples"))
+    (figure,) = (
+        f for f in figures if f["layout"]["xaxis"]["title"]["text"].startswith("right samples")
+    )
     coverage = next(trace for trace in figure["data"] if trace["name"] == "coverage")
     assert (coverage["x"], coverage["y"]) == ([50, 75], [1, 1])
 
@@ -111,8 +122,14 @@ def test_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ltts(monkeypatch, write(tmp_path / "run"), "--csv", tmp_path / "csv") == 0
     tables = {path.stem: list(csv.DictReader(path.open())) for path in (tmp_path / "csv").iterdir()}
     assert {line["method"]: line["accuracy"] for line in tables["results"]}["greedy"] == "1.0"
-    assert [line["n"] for line in tables["curves"] if line["method"] == "coverage"] == ["1", "2", "4"]
-    greedy = [float(line["value"]) for line in tables["questions"] if line["method"] == "majority@4"]
+    assert [line["n"] for line in tables["curves"] if line["method"] == "coverage"] == [
+        "1",
+        "2",
+        "4",
+    ]
+    greedy = [
+        float(line["value"]) for line in tables["questions"] if line["method"] == "majority@4"
+    ]
     assert len(greedy) == 6
 
 
@@ -125,7 +142,9 @@ def test_large_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert 0 < table["shown"] == sum(kept) < 6
 
 
-def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path) == 2
     assert "cannot be written" in capsys.readouterr().err
 
@@ -157,8 +176,13 @@ def test_images_without_kaleido(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.browser
 def test_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tab shows what it is about, filters and details work, and the console stays empty."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="a browser is driven by playwright")
-    one, other = write(tmp_path / "a", questions=120), write(tmp_path / "b", questions=120, kind="right")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="a browser is driven by playwright"
+    )
+    one, other = (
+        write(tmp_path / "a", questions=120),
+        write(tmp_path / "b", questions=120, kind="right"),
+    )
     assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
     said: list[str] = []
     with playwright.sync_playwright() as driver:
@@ -168,14 +192,25 @@ def test_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on(
             "request",
-            lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None,
+            lambda request: (
+                said.append(request.url)
+                if not request.url.startswith(("file:", "data:", "blob:"))
+                else None
+            ),
         )
         page.goto(f"file://{tmp_path / 'r.html'}")
-        assert page.locator("section:visible h2").first.inner_text() == "a: 120 problems, 4 samples each"
+        assert (
+            page.locator("section:visible h2").first.inner_text()
+            == "a: 120 problems, 4 samples each"
+        )
         for tab in ("Accuracy", "LatentRM"):
             page.click(f"nav button[data-tab={tab}]")
             drawn = page.locator("section:visible .figure")
-            assert drawn.count() == page.locator("section:visible .figure .main-svg:first-child").count() > 1
+            assert (
+                drawn.count()
+                == page.locator("section:visible .figure .main-svg:first-child").count()
+                > 1
+            )
         page.click("nav button[data-tab=Questions]")
         assert page.inner_text("#count") == "120 of 120 questions, page 1 of 3"
         page.click("#after")

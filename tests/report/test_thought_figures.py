@@ -10,7 +10,9 @@ from lightning_ltts.voting.adaptive import BetaStopping
 from tests.report.helpers import write
 
 
-def make_runs(folder: Path, names: tuple[str, ...], samples: int = 4, kind: str = "mixed", still: bool = False) -> list[Run]:
+def make_runs(
+    folder: Path, names: tuple[str, ...], samples: int = 4, kind: str = "mixed", still: bool = False
+) -> list[Run]:
     """Runs with thoughts of two questions; `still` samples think all what the deterministic trajectory thinks."""
     generator = torch.Generator().manual_seed(0)
     for name in names:
@@ -19,23 +21,42 @@ def make_runs(folder: Path, names: tuple[str, ...], samples: int = 4, kind: str 
             greedy = torch.randn(3, 8, generator=generator)
             noise = torch.randn(samples, 3, 8, generator=generator) * (0.0 if still else 1.0)
             counts = torch.tensor([3] * (samples - 1) + [2])
-            lens = [{"sample": x, "step": 0, "tokens": [" 7", "<b>"], "probabilities": [0.75, 0.1]} for x in (None, 0)]
-            write_thoughts(folder / name, q, StoredThoughts(f"q-{q}", greedy + noise, counts, greedy, lens))
-    return load_runs([str(folder / name) for name in names], None, "sum", "majority", BetaStopping(0.95), None)
+            lens = [
+                {"sample": x, "step": 0, "tokens": [" 7", "<b>"], "probabilities": [0.75, 0.1]}
+                for x in (None, 0)
+            ]
+            write_thoughts(
+                folder / name, q, StoredThoughts(f"q-{q}", greedy + noise, counts, greedy, lens)
+            )
+    return load_runs(
+        [str(folder / name) for name in names], None, "sum", "majority", BetaStopping(0.95), None
+    )
 
 
 def test_two_runs_share_a_projection(tmp_path: Path) -> None:
-    figures = {title: figure for title, _, figure in thought_figures(make_runs(tmp_path, ("a", "b")))}
-    assert list(figures) == ["Thoughts of q-0", "Thoughts of q-1", "Exploration by step", "Coverage against diversity"]
+    figures = {
+        title: figure for title, _, figure in thought_figures(make_runs(tmp_path, ("a", "b")))
+    }
+    assert list(figures) == [
+        "Thoughts of q-0",
+        "Thoughts of q-1",
+        "Exploration by step",
+        "Coverage against diversity",
+    ]
     traces = figures["Thoughts of q-0"].data
     # question 0's samples are wrong, right, right, wrong; the last has two thoughts; PCA and t-SNE of two runs
-    sizes = {kind: [len(trace.x) for trace in traces if trace.name == kind] for kind in ("deterministic", "right", "wrong")}
+    sizes = {
+        kind: [len(trace.x) for trace in traces if trace.name == kind]
+        for kind in ("deterministic", "right", "wrong")
+    }
     assert sizes == {"deterministic": [3] * 4, "right": [6] * 4, "wrong": [5] * 4}
     assert len(figures["Coverage against diversity"].data) == 2
     assert {len(trace.x) for trace in figures["Exploration by step"].data} == {3}
 
 
-@pytest.mark.parametrize("options", [{"samples": 1}, {"still": True}, {"kind": "right"}, {"kind": "wrong"}])
+@pytest.mark.parametrize(
+    "options", [{"samples": 1}, {"still": True}, {"kind": "right"}, {"kind": "wrong"}]
+)
 def test_unusual_runs(tmp_path: Path, options: dict) -> None:
     for _, _, figure in thought_figures(make_runs(tmp_path, ("a",), **options)):
         assert "NaN" not in figure.to_json()
@@ -52,5 +73,9 @@ def test_lens(tmp_path: Path) -> None:
     (run,) = make_runs(tmp_path, ("a",))
     tables = lens_tables(run)
     assert list(tables) == ["q-0", "q-1"]
-    assert tables["q-0"][0] == {"which": "deterministic", "step": 1, "tokens": ["' 7' 75%", "'<b>' 10%"]}
+    assert tables["q-0"][0] == {
+        "which": "deterministic",
+        "step": 1,
+        "tokens": ["' 7' 75%", "'<b>' 10%"],
+    }
     assert tables["q-0"][1]["which"] == "sample 0"

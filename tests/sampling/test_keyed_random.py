@@ -14,7 +14,9 @@ def test_known_values_do_not_change() -> None:
     """Published results are named by their seed, so the streams are part of the interface."""
     assert fold(0, 1, 2).item() == 4338543398194201183
     assert question_keys(0, ["a-1"]).tolist() == [-6591304452987879799]
-    assert normal(torch.tensor([7]), 2).tolist()[0] == pytest.approx([-0.795743, 1.118429], abs=1e-4)
+    assert normal(torch.tensor([7]), 2).tolist()[0] == pytest.approx(
+        [-0.795743, 1.118429], abs=1e-4
+    )
 
 
 @given(INT64, INT64, INT64)

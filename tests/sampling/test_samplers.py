@@ -8,8 +8,12 @@ from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout
 
 def test_noise_has_the_asked_size() -> None:
     thought, keys = torch.full((2000, 64), 3.0), torch.arange(2000)
-    assert (GaussianNoise(0.6).perturb(thought, keys=keys, step=0) - thought).std() == pytest.approx(0.6, rel=0.02)
-    assert (GaussianNoise(relative_std=0.5).perturb(thought, keys=keys, step=0) - thought).std() == pytest.approx(1.5, rel=0.02)
+    assert (
+        GaussianNoise(0.6).perturb(thought, keys=keys, step=0) - thought
+    ).std() == pytest.approx(0.6, rel=0.02)
+    assert (
+        GaussianNoise(relative_std=0.5).perturb(thought, keys=keys, step=0) - thought
+    ).std() == pytest.approx(1.5, rel=0.02)
 
 
 def test_noise_differs_by_step_and_key() -> None:
@@ -24,7 +28,9 @@ def test_deterministic_changes_nothing() -> None:
     assert torch.equal(Deterministic().perturb(thought, keys=torch.arange(3), step=0), thought)
 
 
-def run(model: LatentReasoner, sampler: MCDropout, keys: torch.Tensor, phase: str = "thought") -> torch.Tensor:
+def run(
+    model: LatentReasoner, sampler: MCDropout, keys: torch.Tensor, phase: str = "thought"
+) -> torch.Tensor:
     """Output of the first block's MLP projection under the sampler."""
     module = model.modules_at(["mlp_output"])[0]
     with sampler.active(model, keys=keys, step=0, phase=phase):
@@ -45,7 +51,10 @@ def test_dropout_leaves_nothing_behind(gpt2: LatentReasoner) -> None:
     """The published code leaves dropout on after a run, so that a later greedy run is random."""
     keys = torch.arange(4)
     before = run(gpt2, MCDropout(0.5), keys, phase="prompt")
-    with pytest.raises(RuntimeError), MCDropout(0.5).active(gpt2, keys=keys, step=0, phase="thought"):
+    with (
+        pytest.raises(RuntimeError),
+        MCDropout(0.5).active(gpt2, keys=keys, step=0, phase="thought"),
+    ):
         raise RuntimeError
     assert torch.equal(run(gpt2, MCDropout(0.5), keys, phase="prompt"), before)
     assert not gpt2.training
@@ -67,7 +76,9 @@ def test_masks_that_are_held(gpt2: LatentReasoner) -> None:
     dropped = {}
     for lifetime in ("per_forward", "per_trajectory"):
         for step in (0, 1):
-            with MCDropout(0.5, lifetime=lifetime).active(gpt2, keys=keys, step=step, phase="thought"):
+            with MCDropout(0.5, lifetime=lifetime).active(
+                gpt2, keys=keys, step=step, phase="thought"
+            ):
                 dropped[lifetime, step] = module(torch.ones(4, 3, module.weight.shape[0])) == 0
     held = dropped["per_trajectory", 0]
     assert torch.equal(held, dropped["per_trajectory", 1])

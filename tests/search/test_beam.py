@@ -21,16 +21,32 @@ def test_equals_a_search_without_caches(
 ) -> None:
     """Replays the kept beams: the trajectory of each is rebuilt by rollouts of one candidate at a time."""
     beams, candidates = 2, 3
-    found = BeamSearch(beams, candidates).search(RolloutEngine(gpt2, sampler), latent_rm, *prompts, KEYS)
+    found = BeamSearch(beams, candidates).search(
+        RolloutEngine(gpt2, sampler), latent_rm, *prompts, KEYS
+    )
     for q in range(2):
         ids, mask = (x[q : q + 1] for x in prompts)
         kept: list[list[int]] = [[]]  # slots chosen at each step
         for _ in range(3):
             grown = beams * candidates // len(kept)
-            paths = [[*path, slot] for i, path in enumerate(kept) for slot in range(i * grown, (i + 1) * grown)]
-            scored = [(float(score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p).sum()), p) for p in paths]
+            paths = [
+                [*path, slot]
+                for i, path in enumerate(kept)
+                for slot in range(i * grown, (i + 1) * grown)
+            ]
+            scored = [
+                (
+                    float(
+                        score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p).sum()
+                    ),
+                    p,
+                )
+                for p in paths
+            ]
             kept = [path for _, path in sorted(scored, key=lambda pair: -pair[0])[:beams]]
-        expected = torch.stack([score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p) for p in kept])
+        expected = torch.stack(
+            [score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p) for p in kept]
+        )
         assert torch.allclose(found.scores.steps[q], expected, atol=1e-4)
 
 
@@ -38,7 +54,9 @@ def test_equals_a_search_without_caches(
 def score_path(reasoner, rm, sampler, ids, mask, key, slots: list[int]) -> Tensor:
     """Step scores (t,) of the trajectory that takes candidate slots[i] at step i."""
     engine = RolloutEngine(reasoner, sampler)
-    branches = engine.start(ids, mask, fold(key, Stream.BEAM, 0, torch.tensor([0]))[:, None], room=8)
+    branches = engine.start(
+        ids, mask, fold(key, Stream.BEAM, 0, torch.tensor([0]))[:, None], room=8
+    )
     thoughts = []
     for step, slot in enumerate(slots):
         branches = engine.step(branches, fold(key, Stream.BEAM, step, slot))
@@ -58,13 +76,17 @@ def test_shapes_order_and_cost(
     totals = found.scores.steps.sum(-1)
     assert (totals[:, :-1] >= totals[:, 1:]).all()  # best first
     _, mask = prompts
-    if isinstance(sampler, GaussianNoise):  # prompt, two steps of three shared passes, then the answers
+    if isinstance(
+        sampler, GaussianNoise
+    ):  # prompt, two steps of three shared passes, then the answers
         answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
         assert cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, problems: list, sampler: Sampler) -> None:
+def test_each_prefix_is_read_once(
+    gpt2: LatentReasoner, latent_rm: LatentRM, problems: list, sampler: Sampler
+) -> None:
     """Counted by hooks, 3 beams of 2 candidates for 4 prompts of 14 tokens.
 
     Noise: the prompt; steps 2 and 3 read the 3 beams; of the 3 that are left, the last thought and the end. Dropout: every
@@ -78,8 +100,12 @@ def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, pro
         reads[name] += output.last_hidden_state.shape[:2].numel()
 
     handles = [
-        gpt2.backbone.base_model.register_forward_hook(lambda module, args, output: count("reasoner", output)),
-        latent_rm.backbone.register_forward_hook(lambda module, args, output: count("latent_rm", output)),
+        gpt2.backbone.base_model.register_forward_hook(
+            lambda module, args, output: count("reasoner", output)
+        ),
+        latent_rm.backbone.register_forward_hook(
+            lambda module, args, output: count("latent_rm", output)
+        ),
     ]
     ids, mask = left_pad([gpt2.encode_prompt(p.question)[:14] for p in problems[:4]], gpt2.pad_id)
     engine = RolloutEngine(gpt2, sampler)
@@ -97,7 +123,9 @@ def test_each_prefix_is_read_once(gpt2: LatentReasoner, latent_rm: LatentRM, pro
     assert (cost.token_forwards, cost.tree_nodes) == (expected, expected)
 
 
-def test_batch_and_padding_do_not_matter(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+def test_batch_and_padding_do_not_matter(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
     search, engine = BeamSearch(2, 2), RolloutEngine(gpt2, GaussianNoise(0.5))
     ids, mask = prompts
     whole = search.search(engine, latent_rm, ids, mask, KEYS)
@@ -114,7 +142,9 @@ def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
     assert torch.equal(found.answer_ids, engine.rollout(*prompts).answer_ids)
 
 
-def test_subtrees_do_not_displace_each_other(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+def test_subtrees_do_not_displace_each_other(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
     """Two subtrees of one beam and three candidates are, score for score, what each finds by itself."""
     engine = RolloutEngine(gpt2, GaussianNoise(0.5))
     both = BeamSearch(2, 3, subtrees=2).search(engine, latent_rm, *prompts, KEYS)
@@ -125,7 +155,12 @@ def test_subtrees_do_not_displace_each_other(gpt2: LatentReasoner, latent_rm: La
             path: list[int] = []
             for _ in range(3):
                 slots = [*range(3 * tree, 3 * tree + 3)]
-                scored = [score_path(gpt2, latent_rm, engine.sampler, ids, mask, KEYS[q : q + 1], [*path, s]) for s in slots]
+                scored = [
+                    score_path(
+                        gpt2, latent_rm, engine.sampler, ids, mask, KEYS[q : q + 1], [*path, s]
+                    )
+                    for s in slots
+                ]
                 path.append(slots[int(torch.stack([s.sum() for s in scored]).argmax())])
                 best = max(scored, key=lambda s: float(s.sum()))
             assert torch.isclose(both.scores.steps[q].sum(-1), best.sum(), atol=1e-4).any()
@@ -136,14 +171,18 @@ def test_answers_decide_in_the_end(gpt2: LatentReasoner, prompts: tuple[Tensor, 
     torch.manual_seed(1)
     rm = LatentRM.from_reasoner(gpt2, reference=True, reads_answer=True).eval()
     reference = RolloutEngine(gpt2).rollout(*prompts)
-    found = BeamSearch(3, 2).search(RolloutEngine(gpt2, GaussianNoise(0.5)), rm, *prompts, KEYS, reference=reference)
+    found = BeamSearch(3, 2).search(
+        RolloutEngine(gpt2, GaussianNoise(0.5)), rm, *prompts, KEYS, reference=reference
+    )
     assert found.scores.answer is not None
     assert found.scores.answer.shape == (6, 3)
     totals = found.scores.trajectory
     assert (totals[:, :-1] >= totals[:, 1:]).all()
 
 
-def test_guidance_raises_the_score(gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]) -> None:
+def test_guidance_raises_the_score(
+    gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
     engine = RolloutEngine(gpt2, GaussianNoise(0.5))
     guided = BeamSearch(4, 4).search(engine, latent_rm, *prompts, KEYS).scores.steps.sum(-1)[:, 0]
     sampled = latent_rm.score(*prompts, engine.rollout(*prompts, 16).thoughts).sum(-1).mean(1)

@@ -25,7 +25,11 @@ CURRICULUM = Curriculum(1, (1, 1))
 def make_coconut(family: str = "gpt2", max_number: int = 20) -> CoconutModule:
     torch.manual_seed(0)
     backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    return CoconutModule(Start(tokenizer=WordTokenizer(max_number), backbone=backbone), CURRICULUM, max_answer_tokens=4)
+    return CoconutModule(
+        Start(tokenizer=WordTokenizer(max_number), backbone=backbone),
+        CURRICULUM,
+        max_answer_tokens=4,
+    )
 
 
 def make_codi(family: str = "gpt2", **options) -> CodiModule:
@@ -38,8 +42,16 @@ def make_codi(family: str = "gpt2", **options) -> CodiModule:
 def make_colar(family: str = "gpt2", **options) -> ColarModule:
     torch.manual_seed(0)
     backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
-    settings = {"num_thoughts": 12, "max_answer_tokens": 4, "compression": 2, "prompt_template": "{question} {speed}\n"}
-    return ColarModule(Start(tokenizer=WordTokenizer(20), backbone=backbone), **{**settings, "embedding_std": 0.1, **options})
+    settings = {
+        "num_thoughts": 12,
+        "max_answer_tokens": 4,
+        "compression": 2,
+        "prompt_template": "{question} {speed}\n",
+    }
+    return ColarModule(
+        Start(tokenizer=WordTokenizer(20), backbone=backbone),
+        **{**settings, "embedding_std": 0.1, **options},
+    )
 
 
 def make_data(train: int = 64) -> ProblemData:
@@ -61,7 +73,9 @@ def without_trainer(module: ReasonerModule) -> SimpleNamespace:
 
 
 def make_trainer(folder: Path, epochs: int = 3, **options) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(folder, save_last=True, monitor="val/stage_and_accuracy", mode="max")
+    checkpoint = ModelCheckpoint(
+        folder, save_last=True, monitor="val/stage_and_accuracy", mode="max"
+    )
     return pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,

@@ -24,7 +24,9 @@ say = rank_zero_only(print)
 def train(module: ReasonerModule, folder: Path, strategy: str) -> None:
     """Ends with folder/STRATEGY/METHOD/last.ckpt; says the last accuracy."""
     method = type(module).__name__
-    sharded = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    sharded = ModelParallelStrategy(
+        data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
     chosen = sharded if strategy == "fsdp" else "ddp"
     trainer = make_trainer(folder / strategy / method, epochs=3, strategy=chosen, devices=2)
     for callback in trainer.callbacks:
@@ -40,7 +42,9 @@ def main() -> None:
     for strategy in ("ddp", "fsdp"):
         for make in METHODS.values():
             train(make(), folder, strategy)
-        start = Start(str(folder / strategy / "ColarModule/last.ckpt"))  # reinforcement goes on from it
+        start = Start(
+            str(folder / strategy / "ColarModule/last.ckpt")
+        )  # reinforcement goes on from it
         try:
             train(ColarGrpoModule(start, group_size=4, update_size=16, lr=1e-3), folder, strategy)
         except ConfigError as error:

@@ -32,7 +32,9 @@ def test_loss_equals_one_unpadded_sequence_each(family: str, epoch: int) -> None
             hidden = reasoner.backbone.base_model(inputs_embeds=sequence).last_hidden_state
             sequence = torch.cat([sequence, hidden[:, -1:]], dim=1)
         tail = reasoner.embed(torch.tensor([[reasoner.end_id, *text[:-1]]]))
-        logits = reasoner.backbone(inputs_embeds=torch.cat([sequence, tail], dim=1)).logits[0, -len(text) :]
+        logits = reasoner.backbone(inputs_embeds=torch.cat([sequence, tail], dim=1)).logits[
+            0, -len(text) :
+        ]
         losses += F.cross_entropy(logits, torch.tensor(text), reduction="none").tolist()
     assert float(module.loss(problems, stage)) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
@@ -40,7 +42,10 @@ def test_loss_equals_one_unpadded_sequence_each(family: str, epoch: int) -> None
 def test_text_of_each_stage() -> None:
     module = make_module()
     (problem,) = WordProblems("train", 1).load()
-    texts = [module.reasoner.decode(text_of(module.encode(problem), CURRICULUM.stage_at(e))) for e in range(3)]
+    texts = [
+        module.reasoner.decode(text_of(module.encode(problem), CURRICULUM.stage_at(e)))
+        for e in range(3)
+    ]
     spaced = [" ".join(step.replace("=", " = ").replace("+", " + ").replace("-", " - ").replace("*", " * ").split())
               for step in problem.steps]  # fmt: skip
     assert texts == [
@@ -74,7 +79,9 @@ def test_resume_gives_the_same_weights(tmp_path: Path) -> None:
     )
     assert first.prints + second.prints == whole.prints
     assert first.batches + second.batches == whole.batches
-    assert len(set(map(tuple, whole.batches))) == len(whole.batches)  # epochs are shuffled differently
+    assert len(set(map(tuple, whole.batches))) == len(
+        whole.batches
+    )  # epochs are shuffled differently
 
 
 def test_checkpoint_holds_stage_and_loads_by_itself(tmp_path: Path) -> None:
@@ -82,7 +89,9 @@ def test_checkpoint_holds_stage_and_loads_by_itself(tmp_path: Path) -> None:
     make_trainer(tmp_path, epochs=2).fit(module, make_data())
     loaded = load_reasoner(tmp_path / "last.ckpt")
     assert loaded.spec.num_thoughts == 1  # stage 1, although the curriculum ends with 2 thoughts
-    assert torch.equal(loaded.backbone.base_model.wte.weight, module.reasoner.backbone.base_model.wte.weight)
+    assert torch.equal(
+        loaded.backbone.base_model.wte.weight, module.reasoner.backbone.base_model.wte.weight
+    )
     again = CoconutModule.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     assert again.stage.index == 1
 
@@ -91,7 +100,11 @@ def test_metrics_and_test_command(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, epochs=1)
     module = make_module()
     trainer.fit(module, make_data())
-    assert {"train/loss", "val/accuracy", "val/stage_and_accuracy"} <= trainer.callback_metrics.keys()
+    assert {
+        "train/loss",
+        "val/accuracy",
+        "val/stage_and_accuracy",
+    } <= trainer.callback_metrics.keys()
     (result,) = trainer.test(module, make_data(), verbose=False)
     assert 0 <= result["test/accuracy"] <= 1
 
@@ -107,7 +120,9 @@ def test_accuracy_counts_right_answers() -> None:
 def test_checkpoint_of_another_kind_or_vocabulary(tmp_path: Path) -> None:
     make_trainer(tmp_path, epochs=1).fit(make_module(), make_data())
     with pytest.raises(CheckpointError, match="another tokenizer"):
-        make_trainer(tmp_path, epochs=2).fit(make_module(max_number=30), make_data(), ckpt_path=tmp_path / "last.ckpt")
+        make_trainer(tmp_path, epochs=2).fit(
+            make_module(max_number=30), make_data(), ckpt_path=tmp_path / "last.ckpt"
+        )
     with pytest.raises(CheckpointError, match="not a latent reasoner's"):
         make_module().on_load_checkpoint({})
 
@@ -119,4 +134,6 @@ def test_data_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="validation question is among the training problems"):
         make_trainer(tmp_path).fit(make_module(), leaking)
     with pytest.raises(ConfigError, match=r"data\.init_args\.test"):
-        make_trainer(tmp_path).test(make_module(), ProblemData(WordProblems("train", 9), WordProblems("valid", 9)))
+        make_trainer(tmp_path).test(
+            make_module(), ProblemData(WordProblems("train", 9), WordProblems("valid", 9))
+        )

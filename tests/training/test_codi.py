@@ -100,7 +100,9 @@ def test_goes_on_from_a_trained_reasoner(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, epochs=1)
     trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(module, datamodule=make_data())
-    again = CodiModule(Start(pretrained=str(tmp_path / "last.ckpt")), num_thoughts=2, max_answer_tokens=4)
+    again = CodiModule(
+        Start(pretrained=str(tmp_path / "last.ckpt")), num_thoughts=2, max_answer_tokens=4
+    )
     assert fingerprint(again.reasoner) == fingerprint(load_reasoner(tmp_path / "last.ckpt"))
 
 
@@ -112,24 +114,26 @@ def test_what_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing to start from"):
         Start().build("codi", {})
     with pytest.raises(ConfigError, match="not one token"):
-        Start(tokenizer=WordTokenizer(20), backbone=BACKBONES["gpt2"], new_tokens_from="Ann has").build(
-            "codi", {"num_thoughts": 2}
-        )
+        Start(
+            tokenizer=WordTokenizer(20), backbone=BACKBONES["gpt2"], new_tokens_from="Ann has"
+        ).build("codi", {"num_thoughts": 2})
 
 
 def test_problems_without_steps(tmp_path: Path) -> None:
     data = make_data()
     data.setup("fit")
     first = data.problems["train"][0]
-    data.problems["train"][0] = Problem(first.id, first.question, (), first.answer, source="here, row 1")
+    data.problems["train"][0] = Problem(
+        first.id, first.question, (), first.answer, source="here, row 1"
+    )
     with pytest.raises(DataError, match="here, row 1 has no steps"):
         make_trainer(tmp_path).fit(make_module(), datamodule=data)
 
 
 def test_markers_start_from_a_token() -> None:
-    reasoner = Start(tokenizer=WordTokenizer(20), backbone=BACKBONES["gpt2"], new_tokens_from="has").build(
-        "codi", {"num_thoughts": 2}
-    )
+    reasoner = Start(
+        tokenizer=WordTokenizer(20), backbone=BACKBONES["gpt2"], new_tokens_from="has"
+    ).build("codi", {"num_thoughts": 2})
     table = reasoner.backbone.get_input_embeddings().weight
     like = table[reasoner.tokenizer.encode("has")[0]]
     assert all(torch.equal(table[i], like) for i in (reasoner.start_id, reasoner.end_id))

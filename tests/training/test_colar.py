@@ -26,11 +26,15 @@ def test_losses_equal_one_unpadded_sequence_each(family: str, compression: int) 
         drawn = [group[int(torch.randint(len(group), (), generator=drawing))] for group in groups]
         told = reasoner.tokenizer.encode(f"{problem.question} {compression}\n")
         prompt = [*told, reasoner.start_id]
-        thoughts = torch.stack([reasoner.embed(torch.tensor(group)).sum(0) / len(group) ** 0.5 for group in groups])
+        thoughts = torch.stack(
+            [reasoner.embed(torch.tensor(group)).sum(0) / len(group) ** 0.5 for group in groups]
+        )
         answer = module.encode(problem).answer
         tail = reasoner.embed(torch.tensor([reasoner.end_id, *answer[:-1]]))
         sequence = torch.cat([reasoner.embed(torch.tensor(prompt)), thoughts, tail])[None]
-        hidden = reasoner.backbone.base_model(inputs_embeds=sequence).last_hidden_state[0, len(prompt) - 1 :]
+        hidden = reasoner.backbone.base_model(inputs_embeds=sequence).last_hidden_state[
+            0, len(prompt) - 1 :
+        ]
         labels = torch.tensor([*drawn, reasoner.end_id, *answer])
         tokens += F.cross_entropy(reasoner.logits(hidden), labels, reduction="none").tolist()
         predicted = reasoner.thought_head(hidden[: len(groups)])
@@ -53,8 +57,12 @@ def test_trains_and_decides_by_itself_when_to_stop(tmp_path: Path) -> None:
     reasoner = load_reasoner(tmp_path / "last.ckpt")
     assert reasoner.spec.open_ended
     assert reasoner.spec.prompt_template == "{question} 2\n"
-    assert torch.equal(reasoner.thought_head.log_std.weight, module.reasoner.thought_head.log_std.weight.detach())
-    rollouts = RolloutEngine(reasoner).rollout(*left_pad([reasoner.encode_prompt(problems[0].question)], reasoner.pad_id))
+    assert torch.equal(
+        reasoner.thought_head.log_std.weight, module.reasoner.thought_head.log_std.weight.detach()
+    )
+    rollouts = RolloutEngine(reasoner).rollout(
+        *left_pad([reasoner.encode_prompt(problems[0].question)], reasoner.pad_id)
+    )
     assert 0 <= int(rollouts.thought_counts) <= 12
 
 
@@ -69,12 +77,19 @@ def test_batches_are_the_same_after_a_resume(tmp_path: Path) -> None:
         if stop:
             trainer.fit_loop.epoch_loop.max_steps = 4  # of four batches an epoch
         trainer.fit(module, datamodule=make_data(), ckpt_path=path)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), begun.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-6)
+        for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
+    assert not all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), begun.parameters(), strict=True)
+    )
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compression=6"):
         make_module(compression=6)
-    with pytest.raises(DataError, match=r"thoughts at compression 2, but it must be 1 to num_thoughts=2"):
+    with pytest.raises(
+        DataError, match=r"thoughts at compression 2, but it must be 1 to num_thoughts=2"
+    ):
         make_trainer(tmp_path).fit(make_module(num_thoughts=2), datamodule=make_data())

@@ -7,7 +7,12 @@ import torch
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
-from lightning_ltts.training.colar_grpo import ColarGrpoModule, Experience, advantages, clipped_surrogate
+from lightning_ltts.training.colar_grpo import (
+    ColarGrpoModule,
+    Experience,
+    advantages,
+    clipped_surrogate,
+)
 from lightning_ltts.training.start import Start
 from tests.training.helpers import make_colar as make_module
 from tests.training.helpers import make_data, make_trainer, without_trainer

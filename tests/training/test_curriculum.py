@@ -20,7 +20,10 @@ def test_last_stage_can_keep_steps() -> None:
 def test_published_schedule() -> None:
     """c = 2, three epochs a stage, resumed after the chain of thought; then 6 thoughts with all steps gone."""
     curriculum = Curriculum(0, (3, 3, 3), thoughts_per_step=2, final_epochs=13)
-    table = [(s.index, s.num_thoughts, s.skipped_steps) for s in map(curriculum.stage_at, range(0, 13, 3))]
+    table = [
+        (s.index, s.num_thoughts, s.skipped_steps)
+        for s in map(curriculum.stage_at, range(0, 13, 3))
+    ]
     assert table == [(1, 2, 1), (2, 4, 2), (3, 6, 3), (4, 6, None), (4, 6, None)]
     assert curriculum.total_epochs == 22
     assert curriculum.last == curriculum.stage_at(9)
@@ -34,7 +37,13 @@ def test_without_thoughts() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"cot_epochs": -1}, {"cot_epochs": 0, "stage_epochs": ()}, {"stage_epochs": (0,)}, {"thoughts_per_step": 0}]
+    "options",
+    [
+        {"cot_epochs": -1},
+        {"cot_epochs": 0, "stage_epochs": ()},
+        {"stage_epochs": (0,)},
+        {"thoughts_per_step": 0},
+    ],
 )
 def test_schedules_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ConfigError, match="curriculum"):

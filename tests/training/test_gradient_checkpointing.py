@@ -12,7 +12,15 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.conftest import BACKBONES
-from tests.training.helpers import CURRICULUM, make_coconut, make_codi, make_colar, make_data, make_trainer, without_trainer
+from tests.training.helpers import (
+    CURRICULUM,
+    make_coconut,
+    make_codi,
+    make_colar,
+    make_data,
+    make_trainer,
+    without_trainer,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -58,7 +58,16 @@ def learnable_batch(questions: int = 8) -> MinedQuestions:
         {"noise_free": True},
         {"reads_answer": True},
         {"reference": True, "reads_answer": True, "hard_negatives": 4.0},
-        {"backbone": {"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64}, "reads_answer": True},
+        {
+            "backbone": {
+                "model_type": "gpt2",
+                "n_layer": 1,
+                "n_embd": 16,
+                "n_head": 2,
+                "n_positions": 64,
+            },
+            "reads_answer": True,
+        },
     ],
     ids=str,
 )
@@ -73,10 +82,14 @@ def test_learns_what_can_be_learned(checkpoint: str, options: dict) -> None:
     scores = module.judge(batch).trajectory
     right = batch.correct.bool()
     mixed = right.any(1) & ~right.all(1)
-    assert all(scores[q][right[q]].min() > scores[q][~right[q]].max() for q in mixed.nonzero().flatten())
+    assert all(
+        scores[q][right[q]].min() > scores[q][~right[q]].max() for q in mixed.nonzero().flatten()
+    )
 
 
-def test_starts_from_the_reasoner_and_leaves_it_out_of_the_checkpoint(checkpoint: str, gpt2: LatentReasoner) -> None:
+def test_starts_from_the_reasoner_and_leaves_it_out_of_the_checkpoint(
+    checkpoint: str, gpt2: LatentReasoner
+) -> None:
     module = LatentRMModule(checkpoint)
     weight = gpt2.backbone.base_model.h[0].mlp.c_fc.weight
     assert torch.equal(module.latent_rm.backbone.h[0].mlp.c_fc.weight, weight)
@@ -126,11 +139,21 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
         num_sanity_val_steps=0,
     )
     trainer.fit(module, datamodule=data)
-    names = {"train/loss", "train/reward_margin", "val/recall@1", "val/majority", "val/weighted_vote", "val/best_of_n"}
+    names = {
+        "train/loss",
+        "train/reward_margin",
+        "val/recall@1",
+        "val/majority",
+        "val/weighted_vote",
+        "val/best_of_n",
+    }
     assert names <= trainer.callback_metrics.keys()
     path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     loaded = load_latent_rm(path)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.latent_rm.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(loaded.parameters(), module.latent_rm.parameters(), strict=True)
+    )
 
 
 def test_probe_trains_the_head_alone(checkpoint: str) -> None:
@@ -156,10 +179,14 @@ def test_store_of_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_pa
     options = {"num_samples": 2, "val_num_samples": 2, "batch_size": 2, "keep_uninformative": True}
     data = MiningData(other, GaussianNoise(0.8), source, source, str(tmp_path / "store"), **options)
     with pytest.raises(ConfigError, match="mined with another reasoner"):
-        Trainer(accelerator="cpu", max_epochs=1, logger=False).fit(LatentRMModule(checkpoint), datamodule=data)
+        Trainer(accelerator="cpu", max_epochs=1, logger=False).fit(
+            LatentRMModule(checkpoint), datamodule=data
+        )
 
 
-def test_checkpoint_for_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:
+def test_checkpoint_for_another_reasoner(
+    checkpoint: str, gpt2: LatentReasoner, tmp_path: Path
+) -> None:
     saved: dict = {}
     LatentRMModule(checkpoint).on_save_checkpoint(saved)
     with torch.no_grad():

@@ -20,7 +20,9 @@ def test_contrastive_unnormalized() -> None:
     """The same labels as they are: step 1 gives 2 x 0.837, step 2 half of 0.288."""
     labels = torch.tensor([[[1.0, 0.5], [1.0, 0.0]]])
     first, second = -(math.log(0.75) + math.log(0.25)), -0.5 * math.log(0.75)
-    assert float(contrastive_loss(SCORES, labels, normalize=False)) == pytest.approx((first + second) / 2)
+    assert float(contrastive_loss(SCORES, labels, normalize=False)) == pytest.approx(
+        (first + second) / 2
+    )
 
 
 def test_steps_without_a_right_completion_do_not_count() -> None:

@@ -21,16 +21,24 @@ from tests.training.helpers import CURRICULUM, make_data, make_trainer, without_
 from tests.training.helpers import make_coconut as make_module
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_a_number_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
-        CoconutModule, "loss", lambda self, batch, stage: self.reasoner.embed(torch.tensor(1)).sum() * torch.nan
+        CoconutModule,
+        "loss",
+        lambda self, batch, stage: self.reasoner.embed(torch.tensor(1)).sum() * torch.nan,
     )
-    with pytest.raises(TrainingError, match=r"the loss is nan in step 0; lower model.init_args.lr \(now 0.002\)"):
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan in step 0; lower model.init_args.lr \(now 0.002\)"
+    ):
         make_trainer(tmp_path).fit(make_module(), datamodule=make_data())
 
 
 def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CoconutModule, "greedy_correct", lambda self, batch: torch.zeros(len(batch)))
+    monkeypatch.setattr(
+        CoconutModule, "greedy_correct", lambda self, batch: torch.zeros(len(batch))
+    )
     trainer = make_trainer(tmp_path, callbacks=[FlatAccuracy(epochs=2)])
     with pytest.raises(TrainingError, match=r"after 2 validations the best accuracy is 0.0%"):
         trainer.fit(make_module(), datamodule=make_data())
@@ -38,7 +46,9 @@ def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_any_right_answer_keeps_it_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CoconutModule, "greedy_correct", lambda self, batch: torch.eye(len(batch))[0])
+    monkeypatch.setattr(
+        CoconutModule, "greedy_correct", lambda self, batch: torch.eye(len(batch))[0]
+    )
     trainer = make_trainer(tmp_path, callbacks=[FlatAccuracy(epochs=2)])
     trainer.fit(make_module(), datamodule=make_data())
     assert trainer.current_epoch == 3
@@ -65,15 +75,22 @@ def test_uniform_mixing_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_thoughts_that_do_not_fit_the_curriculum() -> None:
-    with pytest.raises(ConfigError, match=r"spec.num_thoughts=5 does not fit the curriculum, which ends with 2"):
+    with pytest.raises(
+        ConfigError, match=r"spec.num_thoughts=5 does not fit the curriculum, which ends with 2"
+    ):
         CoconutModule(make_module().start, Curriculum(1, (1, 1)), spec={"num_thoughts": 5})
 
 
 def test_curriculum_needs_steps(tmp_path: Path) -> None:
     data = make_data()
     data.setup("fit")
-    data.problems["train"] = [type(p)(p.id, p.question, (), p.answer, f"row {i}") for i, p in enumerate(data.problems["train"])]
-    with pytest.raises(DataError, match=r"row 0 has no steps, which the curriculum is about \(64 of 64 have none\)"):
+    data.problems["train"] = [
+        type(p)(p.id, p.question, (), p.answer, f"row {i}")
+        for i, p in enumerate(data.problems["train"])
+    ]
+    with pytest.raises(
+        DataError, match=r"row 0 has no steps, which the curriculum is about \(64 of 64 have none\)"
+    ):
         make_trainer(tmp_path).fit(make_module(), datamodule=data)
 
 
@@ -99,7 +116,10 @@ def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
     ]  # fmt: skip
     for name, part in (("train", rows[:24]), ("valid", rows[24:])):
         (tmp_path / f"{name}.json").write_text(json.dumps(part))
-    files = [ProblemFiles([str(tmp_path / f"{name}.json")], answers="text") for name in ("train", "valid")]
+    files = [
+        ProblemFiles([str(tmp_path / f"{name}.json")], answers="text")
+        for name in ("train", "valid")
+    ]
     data = ProblemData(*files, batch_size=8, eval_batch_size=8)
     tokenizer = BPETokenizer([str(tmp_path / "train.json")], 300, answers="text")
     start = Start(tokenizer=tokenizer, backbone={**BACKBONES["gpt2"], "n_positions": 256})
@@ -115,10 +135,17 @@ def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
     row["samples"][1]["answer"] = row["greedy"]["answer"] = "ann is a gp"
     row["samples"][0]["answer"] = row["samples"][2]["answer"] = "ann is a coin"
     lines = {line.name: line.accuracy for line in summarize([row]).lines}
-    assert (lines["greedy"], lines["pass@1"], lines["coverage@3"], lines["majority@3"]) == (1, pytest.approx(1 / 3), 1, 0)
+    assert (lines["greedy"], lines["pass@1"], lines["coverage@3"], lines["majority@3"]) == (
+        1,
+        pytest.approx(1 / 3),
+        1,
+        0,
+    )
 
 
 def test_validation_on_the_test_set(tmp_path: Path) -> None:
-    data = ProblemData(WordProblems("train", 32), WordProblems("test", 8), WordProblems("test", 8), batch_size=16)
+    data = ProblemData(
+        WordProblems("train", 32), WordProblems("test", 8), WordProblems("test", 8), batch_size=16
+    )
     with pytest.raises(DataError, match="validation and test problems are the same"):
         make_trainer(tmp_path).fit(make_module(), datamodule=data)

@@ -31,7 +31,9 @@ def fit_until_killed(folder: Path, file: Path) -> None:
     """A run in a process of its own, which is killed (SIGKILL) when the file is there."""
     folder.mkdir()
     command = [sys.executable, "-W", "ignore", "-m", "lightning_ltts", "fit", *SMALL, "name=run"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while not file.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -50,7 +52,9 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
-def test_same_curve_and_weights_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_curve_and_weights_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed in the epoch after the first checkpoint, then begun again from it."""
     last = tmp_path / "killed/logs/run/checkpoints/last.ckpt"
     fit_until_killed(tmp_path / "killed", last)
@@ -59,5 +63,8 @@ def test_same_curve_and_weights_after_a_kill(tmp_path: Path, monkeypatch: pytest
     one, other = losses(tmp_path / "whole"), losses(tmp_path / "killed")
     assert len(one) == 24
     assert one == other
-    ends = [load_reasoner(tmp_path / name / "logs/run/checkpoints/last.ckpt") for name in ("whole", "killed")]
+    ends = [
+        load_reasoner(tmp_path / name / "logs/run/checkpoints/last.ckpt")
+        for name in ("whole", "killed")
+    ]
     assert all(torch.equal(a, b) for a, b in zip(*(end.parameters() for end in ends), strict=True))

@@ -17,7 +17,10 @@ def test_by_hand(rule: str, expected: list[float]) -> None:
 
 
 def test_product_is_of_probabilities() -> None:
-    expected = [torch.sigmoid(SCORES[0, 0]).prod().log(), torch.sigmoid(SCORES[0, 1, :2]).prod().log()]
+    expected = [
+        torch.sigmoid(SCORES[0, 0]).prod().log(),
+        torch.sigmoid(SCORES[0, 1, :2]).prod().log(),
+    ]
     assert torch.allclose(RULES["product"](SCORES, MASK)[0], torch.stack(expected))
 
 

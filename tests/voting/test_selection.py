@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.voting.selection import AgreeingBestOfN, BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.voting.selection import (
+    AgreeingBestOfN,
+    BestOfN,
+    Majority,
+    Selection,
+    WeightedVote,
+)
 
 # answers of six samples: 7 7 3 none 3 9
 VOTES = torch.tensor([[0, 0, 1, -1, 1, 2]])
@@ -41,7 +47,9 @@ def test_agreement() -> None:
         AgreeingBestOfN(-1)
 
 
-@pytest.mark.parametrize("selection", [Majority(), WeightedVote(), BestOfN(), AgreeingBestOfN(1.0)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "selection", [Majority(), WeightedVote(), BestOfN(), AgreeingBestOfN(1.0)], ids=lambda s: s.name
+)
 def test_no_answer_never_votes(selection: Selection) -> None:
     """In the published code unparsed answers vote as one block, and can win."""
     votes = torch.tensor([[-1, -1, -1, 0], [-1, -1, -1, -1]])
@@ -50,7 +58,8 @@ def test_no_answer_never_votes(selection: Selection) -> None:
 
 pools = st.integers(1, 12).flatmap(
     lambda n: st.tuples(
-        st.lists(st.integers(-1, 4), min_size=n, max_size=n), st.lists(st.floats(-30, 30), min_size=n, max_size=n)
+        st.lists(st.integers(-1, 4), min_size=n, max_size=n),
+        st.lists(st.floats(-30, 30), min_size=n, max_size=n),
     )
 )
 
@@ -66,7 +75,9 @@ def test_limits_of_the_weighted_vote(pool: tuple[list[int], list[float]]) -> Non
 
 
 @given(pools, st.floats(-50, 50))
-def test_only_differences_of_scores_matter(pool: tuple[list[int], list[float]], shift: float) -> None:
+def test_only_differences_of_scores_matter(
+    pool: tuple[list[int], list[float]], shift: float
+) -> None:
     votes, scores = torch.tensor([pool[0]]), torch.tensor([pool[1]], dtype=torch.float64)
     weights = torch.bincount(votes[votes >= 0], minlength=5)
     if len(weights[weights > 0]) > 1 and len(set(pool[1])) < len(pool[1]):

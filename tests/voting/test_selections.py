@@ -36,7 +36,11 @@ class WorstOfN(Selection):
 
 @pytest.fixture
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("lightning_ltts.voting.selection", "lightning_ltts.training.latent_rm", "lightning_ltts.report.drawing"):
+    for module in (
+        "lightning_ltts.voting.selection",
+        "lightning_ltts.training.latent_rm",
+        "lightning_ltts.report.drawing",
+    ):
         monkeypatch.setattr(f"{module}.SELECTIONS", (*SELECTIONS, WorstOfN))
 
 
@@ -62,8 +66,14 @@ def test_its_parameter_is_fitted_with_the_latent_rm(tmp_path: Path, gpt2: Latent
 
 
 def test_parameters_are_taken_where_they_are_given() -> None:
-    by_name = {s.name: s for s in selections({"temperature": 3.0, "agreement": 2.0, "seed": 1}, scored=True)}
-    assert (by_name["weighted_vote"].temperature, by_name["agreeing_best_of_n"].weight) == (3.0, 2.0)  # type: ignore[attr-defined]
+    by_name = {
+        s.name: s
+        for s in selections({"temperature": 3.0, "agreement": 2.0, "seed": 1}, scored=True)
+    }
+    assert (by_name["weighted_vote"].temperature, by_name["agreeing_best_of_n"].weight) == (
+        3.0,
+        2.0,
+    )  # type: ignore[attr-defined]
     assert [s.name for s in selections({}, scored=False)] == ["majority"]
     assert selections({}, scored=True)[1].temperature == 1.0  # type: ignore[attr-defined]
 
@@ -75,7 +85,12 @@ def test_names_are_distinct() -> None:
 
 def test_summary_names_methods_apart_from_their_n() -> None:
     rows = [
-        {"id": "a", "answer": "1", "greedy": {"answer": "1"}, "samples": [{"answer": "1"}, {"answer": "2"}]},
+        {
+            "id": "a",
+            "answer": "1",
+            "greedy": {"answer": "1"},
+            "samples": [{"answer": "1"}, {"answer": "2"}],
+        },
     ]
     lines = {line.name: (line.method, line.n) for line in summarize(rows).lines}
     assert lines["coverage@2"] == ("coverage", 2)
