@@ -23,10 +23,11 @@ test-fast: env  ## the tests to run after every change, in under a minute
 test-slow: env  ## the crash tests: runs killed at random points, and begun again
 	$(PYTEST) -m crash || test $$? -eq 5
 
-lint: env  ## style and types, as continuous integration checks them
+lint: env  ## style, types and spelling, as continuous integration checks them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 format: env  ## puts the code into the style that lint checks, where that can be done by a program
 	$(BIN)/ruff check --fix .
