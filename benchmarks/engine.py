@@ -1,12 +1,14 @@
 """The rollout engine against a plain baseline, with the same weights, in one run.
 
-    python benchmarks/engine.py                                   # GPT-2 small on the CPU
-    python benchmarks/engine.py --model llama-1b --device cuda --dtype bfloat16 --questions 32 --mining-questions 8
+    python benchmarks/engine.py    # GPT-2 small on the CPU
+    python benchmarks/engine.py --model llama-1b --device cuda --dtype bfloat16 \\
+        --questions 32 --mining-questions 8
 
-The baseline is what one writes first with Hugging Face models: the prompt repeated for every sample, a `DynamicCache`, every
-prefix of mining read anew for each of its completions, and the reward model run from the start at every step of beam search.
-It is not crippled: it too keeps only the last hidden state, uses the vocabulary head only where a token is chosen, and draws
-the same noise, so that both must come to the same trajectories (`agree`).
+The baseline is what one writes first with Hugging Face models: the prompt repeated for every
+sample, a `DynamicCache`, every prefix of mining read anew for each of its completions, and the
+reward model run from the start at every step of beam search. It is not crippled: it too keeps only
+the last hidden state, uses the vocabulary head only where a token is chosen, and draws the same
+noise, so that both must come to the same trajectories (`agree`).
 """
 
 import argparse
@@ -22,7 +24,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightning_ltts.data.tokenization import WordTokenizer
-from lightning_ltts.engine.rollout import Branches, RolloutEngine
+from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.engine.walk import Branches
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
@@ -35,12 +38,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 256},
     "gpt2-small": {"model_type": "gpt2"},  # 124M with its vocabulary
     "smollm2-135m": {
-        "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True, "max_position_embeddings": 1024,
+        "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576,
+        "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3,
+        "tie_word_embeddings": True, "max_position_embeddings": 1024,
     },
     "llama-1b": {
-        "model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048, "intermediate_size": 8192,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True, "max_position_embeddings": 1024,
+        "model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048,
+        "intermediate_size": 8192, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "tie_word_embeddings": True, "max_position_embeddings": 1024,
     },
 }  # fmt: skip
 VOCABULARY = {"tiny": 1000, "gpt2-small": 50260, "smollm2-135m": 49155, "llama-1b": 128259}
@@ -91,7 +96,10 @@ class Baseline:
         return GaussianNoise(STD).perturb(self.reasoner.thought_head(hidden), keys=keys, step=step)
 
     def continue_from(self, inputs: Tensor, keys: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Reads inputs (R, L, d) from the start, goes on to T thoughts and the answer: thoughts made here, answer ids."""
+        """Reads inputs (R, L, d) from the start and goes on to T thoughts and the answer.
+
+        Returns the thoughts made here, and answer ids.
+        """
         reasoner, cache, thoughts = (
             self.reasoner,
             DynamicCache(config=self.reasoner.backbone.config),
@@ -116,7 +124,7 @@ class Baseline:
 
     @torch.no_grad()
     def mine(self, ids: Tensor, keys: Tensor, rollouts: int) -> tuple[Tensor, list[Tensor]]:
-        """Thoughts, and for every step the answers of completions; like the released code, for the last step too."""
+        """Thoughts, and for every step, as in the released code, the answers of completions."""
         thoughts, _ = self.sample(ids, keys)
         prompts, copies = (
             self.reasoner.embed(ids.repeat_interleave(keys.shape[1], 0)),
@@ -133,7 +141,11 @@ class Baseline:
     def beam(
         self, latent_rm: LatentRM, ids: Tensor, keys: Tensor, beams: int, candidates: int
     ) -> Tensor:
-        """Answers (Q, B, A): the caches of the beams are repeated and reordered, the reward model reads all anew each step."""
+        """Answers (Q, B, A).
+
+        The caches of the beams are repeated and reordered, the reward model reads all anew in each
+        step.
+        """
         reasoner, questions = self.reasoner, len(ids)
         slots, offsets = (
             torch.arange(beams * candidates, device=ids.device),
@@ -280,12 +292,17 @@ class Bench:
                 subject.tally = Tally()
                 return runner(subject)
 
-            row[kind + "_result"], seconds = self.timed(run)
+            with engine.counting() as cost:  # of the last one, ours
+                row[kind + "_result"], seconds = self.timed(run)
             tally = subject.tally
             row[kind] = {
-                "seconds": seconds, "questions_per_s": questions / seconds, "thoughts_per_s": thoughts / seconds,
-                "positions": tally.positions, "kv_mb": tally.kv_bytes / 1e6, "peak_gb": self.memory(),
-            }  # fmt: skip
+                "seconds": seconds,
+                "questions_per_s": questions / seconds,
+                "thoughts_per_s": thoughts / seconds,
+                "positions": tally.positions,
+                "kv_mb": tally.kv_bytes / 1e6,
+                "peak_gb": self.memory(),
+            }
             if self.peak:
                 size = torch.finfo(getattr(torch, self.options.dtype)).bits // 8
                 row[kind]["of_peak_flops"] = (
@@ -295,17 +312,21 @@ class Bench:
                     (self.body * size * tally.passes) / seconds / self.peak[1]
                 )
         theirs, mine_ = row.pop("plain_result", None), row.pop("ours_result")
-        row["ours"]["token_forward_ratio"] = engine.cost.ratio
-        line = f"{name:24} ours {row['ours']['seconds']:8.3f} s {row['ours']['questions_per_s']:8.2f} q/s "
-        line += f"{row['ours']['thoughts_per_s']:9.0f} thoughts/s  KV {row['ours']['kv_mb']:8.1f} MB  ratio {engine.cost.ratio:.3f}"
+        row["ours"]["token_forward_ratio"] = cost.ratio
+        ours_row = row["ours"]
+        line = f"{name:24} ours {ours_row['seconds']:8.3f} s "
+        line += f"{ours_row['questions_per_s']:8.2f} q/s "
+        line += f"{ours_row['thoughts_per_s']:9.0f} thoughts/s  "
+        line += f"KV {ours_row['kv_mb']:8.1f} MB  ratio {cost.ratio:.3f}"
         if plain is not None:
             row["speedup"] = row["plain"]["seconds"] / row["ours"]["seconds"]
             row["kv_saving"] = row["plain"]["kv_mb"] / row["ours"]["kv_mb"]
             row["agree"] = agree(theirs, mine_)
-            line += f"  | plain {row['plain']['seconds']:8.3f} s, {row['speedup']:5.2f}x; KV {row['kv_saving']:5.2f}x; "
-            line += f"agree {row['agree']:.3f}"
+            line += f"  | plain {row['plain']['seconds']:8.3f} s, {row['speedup']:5.2f}x; "
+            line += f"KV {row['kv_saving']:5.2f}x; agree {row['agree']:.3f}"
         if self.peak:
-            line += f"  | {row['ours']['of_peak_flops']:.1%} of peak, {row['ours']['of_bandwidth']:.1%} of bandwidth (weights)"
+            line += f"  | {ours_row['of_peak_flops']:.1%} of peak, "
+            line += f"{ours_row['of_bandwidth']:.1%} of bandwidth (weights)"
         print(line, flush=True)
         self.rows.append(row)
         return float(row["ours"]["seconds"])
@@ -337,28 +358,38 @@ class Bench:
 
         def same(theirs: tuple[Tensor, Any], mined: Any) -> float:
             return float(
-                torch.isclose(theirs[0].float().cpu(), mined.thoughts.flatten(0, 1), atol=1e-2)
+                torch.isclose(
+                    theirs[0].float().cpu(), mined.trajectories.thoughts.flatten(0, 1), atol=1e-2
+                )
                 .float()
                 .mean()
             )
 
         self.compare(
-            f"mining N={samples} M={rollouts}", questions, questions * samples * self.options.thoughts,
+            f"mining N={samples} M={rollouts}",
+            questions,
+            questions * samples * self.options.thoughts,
             lambda engine: mine(engine, ids, mask, names, truths, rollouts),  # type: ignore[arg-type]
-            lambda plain: plain.mine(ids, names, rollouts), same,
-        )  # fmt: skip
+            lambda plain: plain.mine(ids, names, rollouts),
+            same,
+        )
 
     def beam(self, questions: int, beams: int, candidates: int) -> None:
         ids, mask, keys = self.prompts(questions)
+
+        search = BeamSearch(beams, candidates)
 
         def same(theirs: Tensor, found: Any) -> float:
             return float((theirs == found.answer_ids).all(-1).float().mean())
 
         self.compare(
-            f"beam {beams}x{candidates}", questions, questions * beams * candidates * self.options.thoughts,
-            lambda engine: BeamSearch(beams, candidates).search(engine, self.latent_rm, ids, mask, keys),
-            lambda plain: plain.beam(self.latent_rm, ids, keys, beams, candidates), same,
-        )  # fmt: skip
+            f"beam {beams}x{candidates}",
+            questions,
+            questions * beams * candidates * self.options.thoughts,
+            lambda engine: search.search(engine, self.latent_rm, ids, mask, keys),
+            lambda plain: plain.beam(self.latent_rm, ids, keys, beams, candidates),
+            same,
+        )
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.rollout import deterministic
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
 from lightning_ltts.voting.scoring import RULES
@@ -196,22 +195,22 @@ def grade(
 
 @torch.no_grad()
 def outliers(setting: Setting) -> None:
-    """By rank of the score among 32 samples: accuracy, and how far the thoughts are from the deterministic trajectory's."""
+    """By rank of the score among 32 samples: accuracy, and how far the thoughts are from the greedy trajectory's."""
     reasoner, problems, ids, mask = load(setting)
-    reference = deterministic(RolloutEngine(reasoner).rollout(ids, mask))
+    reference = RolloutEngine(reasoner).rollout(ids, mask)
     rollouts = RolloutEngine(reasoner, GaussianNoise(0.6)).rollout(
         ids, mask, 32, [p.id for p in problems], setting.seed
     )
     _, correct = grade(reasoner, problems, rollouts.answer_ids)
     mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
-    distance = (rollouts.thoughts - reference.thoughts[:, None]).norm(dim=-1).mean(-1)
-    print("row, score, ranks: accuracy, distance from the deterministic thoughts")
+    distance = (rollouts.thoughts - reference.thoughts).norm(dim=-1).mean(-1)
+    print("row, score, ranks: accuracy, distance from the greedy thoughts")
     for name in ROWS:
         path = setting.folder / name / "checkpoints" / "best.ckpt"
         if not (setting.folder / name / "done").exists() or ROWS[name].sampler:
             continue
         rm = load_latent_rm(path).eval()
-        scores = rm.judge(ids, mask, rollouts.thoughts, None, rollouts.answer_ids, reference)
+        scores = rm.judge(ids, mask, rollouts, reference)
         for kind, values in (("steps", scores.steps.sum(-1)), ("trajectory", scores.trajectory)):
             order = values.argsort(1, descending=True)
             parts = []

@@ -95,7 +95,7 @@ def test_modules_load_from_checkpoints(path: str, here: Path) -> None:
 def test_stores_open() -> None:
     for split, labels in EXPECTED["labels"].items():
         store = TrajectoryStore(FOLDER / "logs/latent_rm/trajectories" / split)
-        assert [str(store[i].labels.tolist()) for i in range(len(store))] == labels
+        assert [str(store[i].labels[0].tolist()) for i in range(len(store))] == labels
 
 
 def test_predictions_are_read() -> None:

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from lightning_ltts import cli
 from lightning_ltts.cli.hydra_front import config_folder
-from lightning_ltts.models import checkpoints, published
+from lightning_ltts.models import checkpoints
+from lightning_ltts.models.families import FAMILIES
 from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
@@ -144,8 +145,10 @@ def check_options(tree: Any) -> None:
     if not isinstance(tree, dict):
         return
     if "class_path" in tree:
-        known = inspect.signature(get_object(tree["class_path"])).parameters
-        unknown = (tree.get("init_args") or {}).keys() - known.keys()
+        # options that a class hands on are those of its bases
+        bases = inspect.getmro(get_object(tree["class_path"]))
+        known = {name for base in bases for name in inspect.signature(base.__init__).parameters}
+        unknown = (tree.get("init_args") or {}).keys() - known
         assert not unknown, f"{tree['class_path']} has no {unknown}"
     for item in tree.values():
         check_options(item)
@@ -231,7 +234,7 @@ def fetched(
 
     monkeypatch.setattr(checkpoints, "snapshot_download", folder)
     monkeypatch.setattr(checkpoints, "hf_hub_download", file)
-    monkeypatch.setitem(published.EMBEDDING_STD, ("llama", 32), 0.018)  # the real base's is known
+    monkeypatch.setitem(FAMILIES["llama"].embedding_std, 32, 0.018)  # the real base's is known
     monkeypatch.chdir(here)
     run = here / "logs/demo"
     for part in ("reasoner", "latent_rm"):

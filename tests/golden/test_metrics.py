@@ -72,7 +72,6 @@ MENDED: dict[str, dict[str, Fraction | None]] = {
     "nan": {"coconut": None, "colar": None},
     "### 1_000": {"coconut": None, "colar": None},
     "\u0663": dict.fromkeys(RULES, None),  # non-Latin digits
-    "\uff15": dict.fromkeys(RULES, None),
     "### \u22125": dict.fromkeys(RULES, Fraction(-5)),  # a Unicode minus was lost
     "3-5": {"codi": Fraction(5)},  # a difference, not minus five
     "2024-05-06": {"codi": Fraction(6)},

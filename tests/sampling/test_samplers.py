@@ -34,7 +34,7 @@ def run(
     """Output of the first block's MLP projection under the sampler."""
     module = model.modules_at(["mlp_output"])[0]
     with sampler.active(model, keys=keys, step=0, phase=phase):
-        return module(torch.ones(len(keys), 1, module.weight.shape[model.family != "gpt2"]))
+        return module(torch.ones(len(keys), 1, module.weight.shape[not model.family.transposed]))
 
 
 def test_dropout_zeroes_and_rescales(reasoner: LatentReasoner) -> None:

@@ -73,9 +73,7 @@ def without_trainer(module: ReasonerModule) -> SimpleNamespace:
 
 
 def make_trainer(folder: Path, epochs: int = 3, **options) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(
-        folder, save_last=True, monitor="val/stage_and_accuracy", mode="max"
-    )
+    checkpoint = ModelCheckpoint(folder, save_last=True)  # the last epoch, good or not
     return pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,

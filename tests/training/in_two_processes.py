@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -29,9 +28,6 @@ def train(module: ReasonerModule, folder: Path, strategy: str) -> None:
     )
     chosen = sharded if strategy == "fsdp" else "ddp"
     trainer = make_trainer(folder / strategy / method, epochs=3, strategy=chosen, devices=2)
-    for callback in trainer.callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            callback.monitor = None
     trainer.fit(module, datamodule=make_data(32))
     say(strategy, method, "accuracy", float(trainer.callback_metrics["val/accuracy"]))
 

@@ -75,7 +75,6 @@ def test_adapters_train_alone_and_are_merged_when_loaded(family: str, tmp_path: 
     assert all("lora_" in name or "thought_head" in name for name in trainable)
     frozen = {n: p.clone() for n, p in module.named_parameters() if n not in trainable}
     trainer = make_trainer(tmp_path, epochs=1)
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(module, datamodule=make_data())
     assert all(torch.equal(p, frozen[n]) for n, p in module.named_parameters() if n in frozen)
     path = tmp_path / "last.ckpt"
@@ -89,7 +88,6 @@ def test_adapters_train_alone_and_are_merged_when_loaded(family: str, tmp_path: 
         "training should change something"
     )
     trainer = make_trainer(tmp_path / "on", epochs=2)
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(fresh, datamodule=make_data(), ckpt_path=path)
     assert trainer.current_epoch == 2
 
@@ -98,7 +96,6 @@ def test_goes_on_from_a_trained_reasoner(tmp_path: Path) -> None:
     """A warm start has the weights it starts from; another method gets a new thought head."""
     module = make_module()
     trainer = make_trainer(tmp_path, epochs=1)
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(module, datamodule=make_data())
     again = CodiModule(
         Start(pretrained=str(tmp_path / "last.ckpt")), num_thoughts=2, max_answer_tokens=4

@@ -50,7 +50,6 @@ def test_trains_and_decides_by_itself_when_to_stop(tmp_path: Path) -> None:
     problems = WordProblems("train", 64).load()
     before = [float(x) for x in module.losses(problems, 2, torch.Generator().manual_seed(0))]
     trainer = make_trainer(tmp_path, epochs=6)
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(module, datamodule=make_data(128))
     token, _ = (float(x) for x in module.losses(problems, 2, torch.Generator().manual_seed(0)))
     assert token < 0.8 * before[0]
@@ -73,7 +72,6 @@ def test_batches_are_the_same_after_a_resume(tmp_path: Path) -> None:
         (whole, "whole", None, None), (begun, "part", 1, None), (resumed, "rest", None, tmp_path / "part" / "last.ckpt"),
     ):  # fmt: skip
         trainer = make_trainer(tmp_path / folder, epochs=2)
-        trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
         if stop:
             trainer.fit_loop.epoch_loop.max_steps = 4  # of four batches an epoch
         trainer.fit(module, datamodule=make_data(), ckpt_path=path)

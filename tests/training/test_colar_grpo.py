@@ -23,7 +23,6 @@ def supervised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CoLaR reasoner after little training."""
     folder = tmp_path_factory.mktemp("colar")
     trainer = make_trainer(folder, epochs=2)
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(make_module(lr=5e-3, num_thoughts=12), datamodule=make_data())
     return folder / "last.ckpt"
 
@@ -75,7 +74,6 @@ def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(ColarGrpoModule, "explore", rewarded)
     trainer = make_trainer(tmp_path, epochs=4)
     trainer.gradient_clip_val = None
-    trainer.checkpoint_callback.monitor = None  # type: ignore[union-attr]
     trainer.fit(module, datamodule=make_data())
     assert seen[-1] > seen[0]
     assert load_reasoner(tmp_path / "last.ckpt").spec.open_ended

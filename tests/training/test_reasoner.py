@@ -1,8 +1,10 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problem_data import ProblemData
@@ -13,6 +15,8 @@ from lightning_ltts.errors import ConfigError, DataError, TrainingError
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.coconut import CoconutModule
+from lightning_ltts.training.codi import CodiModule
+from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.flat_accuracy import FlatAccuracy
 from lightning_ltts.training.start import Start
@@ -74,11 +78,65 @@ def test_uniform_mixing_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drawn.count(0) == pytest.approx(0.2 * 300, abs=25)
 
 
-def test_thoughts_that_do_not_fit_the_curriculum() -> None:
+MODULES = {
+    "coconut": partial(CoconutModule, curriculum=Curriculum(1, (1, 1))),
+    "codi": partial(CodiModule, num_thoughts=2),
+    "colar": partial(ColarModule, num_thoughts=2),
+}
+
+
+@pytest.mark.parametrize("method", list(MODULES))
+def test_a_specification_that_contradicts_the_options_is_refused(method: str) -> None:
+    """The same value may stand in both places; a field without an option of its own is free."""
+    make, start = MODULES[method], make_module().start
     with pytest.raises(
-        ConfigError, match=r"spec.num_thoughts=5 does not fit the curriculum, which ends with 2"
+        ConfigError, match=r"^spec\.num_thoughts=5 contradicts .* by which it is 2; leave"
     ):
-        CoconutModule(make_module().start, Curriculum(1, (1, 1)), spec={"num_thoughts": 5})
+        make(start, spec={"num_thoughts": 5})
+    with pytest.raises(
+        ConfigError, match=r"^spec\.max_answer_tokens=9 contradicts .* it is 4; leave"
+    ):
+        make(start, max_answer_tokens=4, spec={"max_answer_tokens": 9})
+    with pytest.raises(ConfigError, match=r"^spec\.method='other' contradicts"):
+        make(start, spec={"method": "other"})
+    made = make(start, spec={"num_thoughts": 2, "answer_marker": "="})
+    assert (made.reasoner.spec.num_thoughts, made.reasoner.spec.answer_marker) == (2, "=")
+
+
+def test_options_of_a_thought_head_from_both_places() -> None:
+    start = make_module().start
+    made = ColarModule(start, embedding_std=0.1, spec={"thought_head": {"intermediate_size": 8}})
+    options = {"embedding_std": 0.1, "spread": True, "intermediate_size": 8}
+    assert made.reasoner.spec.thought_head == options
+    with pytest.raises(ConfigError, match=r"spec\.thought_head\.spread=False contradicts"):
+        ColarModule(start, spec={"thought_head": {"spread": False}})
+    made = CodiModule(start, spec={"thought_head": {"hidden_size": 8}})
+    assert made.reasoner.spec.thought_head == {"hidden_size": 8}
+
+
+@pytest.mark.parametrize("method", list(MODULES))
+def test_hyper_parameters_hold_every_option(method: str) -> None:
+    """Those that were given, those that were not, and those of the base class."""
+    made = MODULES[method](make_module().start, max_answer_tokens=3, weight_decay=0.5)
+    assert made.weight_decay == made.hparams["weight_decay"] == 0.5
+    assert made.hparams["max_answer_tokens"] == 3
+    assert {"start", "spec", "lr", "warmup", "schedule"} <= made.hparams.keys()
+    assert (made.lr, made.schedule) == (made.hparams["lr"], made.hparams["schedule"])
+    assert "reasoner" not in made.hparams
+    with pytest.raises(TypeError, match="learning_rate"):
+        MODULES[method](make_module().start, learning_rate=1.0)
+
+
+def test_score_is_what_the_best_checkpoint_is_chosen_by(tmp_path: Path) -> None:
+    """The accuracy; for COCONUT the stage's index is added, and older runs' name is logged, too."""
+    for method, stage in (("coconut", 2), ("codi", 0)):
+        best = ModelCheckpoint(tmp_path / method, "best", monitor="val/score", mode="max")
+        trainer = make_trainer(tmp_path / method, callbacks=[best])
+        trainer.fit(MODULES[method](make_module().start), datamodule=make_data(32))
+        metrics = trainer.callback_metrics
+        assert float(metrics["val/score"]) == stage + float(metrics["val/accuracy"])
+        assert ("val/stage_and_accuracy" in metrics) == (method == "coconut")
+        assert best.best_model_score == metrics["val/score"]
 
 
 def test_curriculum_needs_steps(tmp_path: Path) -> None:
@@ -89,7 +147,7 @@ def test_curriculum_needs_steps(tmp_path: Path) -> None:
         for i, p in enumerate(data.problems["train"])
     ]
     with pytest.raises(
-        DataError, match=r"row 0 has no steps, which the curriculum is about \(64 of 64 have none\)"
+        DataError, match=r"row 0 has no steps for the curriculum .* \(64 of 64 have none\); give"
     ):
         make_trainer(tmp_path).fit(make_module(), datamodule=data)
 
