@@ -25,6 +25,8 @@ from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.mining.store import TrajectoryStore
 from lightning_ltts.models.latent_lm import fingerprint
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "fixtures/before_the_move"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 CHECKPOINTS = sorted(EXPECTED["fingerprints"])

@@ -25,6 +25,8 @@ from lightning_ltts.training.curriculum import Curriculum
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 
+pytestmark = pytest.mark.slow
+
 FOLDER = config_folder()
 FILES = {
     str(path.relative_to(FOLDER / "experiment").with_suffix("")): path

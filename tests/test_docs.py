@@ -114,6 +114,7 @@ COMPOSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMPOSED)
 def test_command_composes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra knows the names; the classes have the options."""

@@ -21,6 +21,8 @@ from lightning_ltts.voting import selection
 from tests.helpers import save_latent_rm, save_reasoner
 from tests.pages import DOCS, Block, blocks_of, commands_of
 
+pytestmark = pytest.mark.slow
+
 GUIDE = DOCS / "extending.md"
 BLOCKS = [block for block in blocks_of(GUIDE) if block.section]
 SECTIONS = list(dict.fromkeys(block.section for block in BLOCKS))

@@ -50,6 +50,7 @@ def test_table_by_hand() -> None:
     assert summary.lines[-1].samples_used == pytest.approx(4)
 
 
+@pytest.mark.slow
 def test_table_fits_100_columns() -> None:
     """With the longest names, the widest numbers, and many steps of a traced beam search."""
     wide = [row(i, ["1"] * 1024 if i % 2 else ["2"] * 1024, [i] * 1024) for i in range(4)]

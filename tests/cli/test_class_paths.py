@@ -47,6 +47,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys, *arguments: str) -> dict[st
     return yaml.safe_load(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_source_model_and_logger(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     train = "data.init_args.train"

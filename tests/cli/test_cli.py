@@ -14,6 +14,8 @@ from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
 from tests.helpers import save_latent_rm, save_reasoner
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",

@@ -13,6 +13,8 @@ from lightning_ltts.cli.hydra_front import _loosen, _split_flags, split_config, 
 from lightning_ltts.cli.lightning_front import LTTSCLI, command_keys
 from lightning_ltts.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 class ParsersMadeError(Exception):
     """Raised where LightningCLI would begin to parse."""

@@ -69,6 +69,7 @@ def test_a_single_item_that_does_not_fit_and_other_errors() -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_changes_no_result(
     gpt2: LatentReasoner,
     prompts: tuple[Tensor, Tensor],

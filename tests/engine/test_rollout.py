@@ -74,6 +74,7 @@ def test_equals_a_plain_loop(
     assert len(lengths) > 1, "the test should see answers that end at different positions"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @settings(max_examples=6, deadline=None)
 @given(order=st.permutations(range(6)), budget=st.integers(1, 400), padding=st.integers(0, 4))

@@ -141,6 +141,7 @@ def test_learned_spread_needs_one(gpt2: LatentReasoner, prompts: tuple[Tensor, T
         LearnedSpread(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(BACKBONES))
 @pytest.mark.parametrize("pad", [True, False])
 def test_plain_language_model(family: str, pad: bool, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from lightning_ltts.mining.tensorboard import MAX_THOUGHTS
 from tests.conftest import make_reasoner
 from tests.helpers import save_reasoner
 
+pytestmark = pytest.mark.slow
+
 GUIDE = Path(cli.__file__).parents[2] / "docs/monitoring.md"
 TINY = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "--quiet"]
 FIT = [

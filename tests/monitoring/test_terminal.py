@@ -10,6 +10,8 @@ from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.monitoring.terminal import JSON_STREAM, QUIET
 from tests.helpers import save_reasoner
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "trainer.accelerator=cpu",
     "data.init_args.problems.init_args.size=4",

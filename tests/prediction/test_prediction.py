@@ -139,6 +139,7 @@ def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path
     assert json.loads((tmp_path / "0.5/summary.json").read_text())["survival"] == expected
 
 
+@pytest.mark.slow
 def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     whole = predict(checkpoints, tmp_path / "a", token_budget=9000)
     assert same(whole, predict(checkpoints, tmp_path / "b", token_budget=1))
@@ -159,6 +160,7 @@ class KilledError(Exception):
     """Stands for a kill in the middle of a run."""
 
 
+@pytest.mark.slow
 def test_resume_after_a_kill(
     checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +212,7 @@ def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path
     assert plain[0]["choices"].keys() == {"majority"}
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_predictions(
     checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -305,6 +308,7 @@ def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_pa
     assert len(read_rows(tmp_path / "p")) == 1
 
 
+@pytest.mark.slow
 def test_thoughts_of_the_first_problems_are_kept(
     checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:

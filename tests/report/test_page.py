@@ -13,6 +13,8 @@ from lightning_ltts.report.runs import short_names
 from tests.conftest import browser_path
 from tests.report.helpers import write
 
+pytestmark = pytest.mark.slow
+
 
 def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["ltts", "report", *map(str, arguments)])

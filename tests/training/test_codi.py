@@ -67,6 +67,7 @@ def test_losses_equal_one_unpadded_sequence_each(family: str, drop: bool) -> Non
     assert float(found["distillation"]) == pytest.approx(float(expected), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_adapters_train_alone_and_are_merged_when_loaded(family: str, tmp_path: Path) -> None:
     module = make_module(family, lora=Lora(rank=4, alpha=8.0, dropout=0.0), lr=1e-2)

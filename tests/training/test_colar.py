@@ -44,6 +44,7 @@ def test_losses_equal_one_unpadded_sequence_each(family: str, compression: int) 
     assert float(latent) == pytest.approx(sum(distances) / len(distances), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_trains_and_decides_by_itself_when_to_stop(tmp_path: Path) -> None:
     """After a few epochs the losses are lower, and the checkpoint loads as an open-ended reasoner."""
     module = make_module(lr=5e-3)

@@ -59,6 +59,7 @@ def test_log_probs_are_those_of_the_sampled_actions(supervised: Path) -> None:
     assert (less.sum(1)[thinks] < together.sum(1)[thinks]).all()
 
 
+@pytest.mark.slow
 def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a reward that a model can learn in a few steps, the first thought's first element, more of it is got."""
     module = ColarGrpoModule(Start(str(supervised)), group_size=8, update_size=64, lr=2e-3)

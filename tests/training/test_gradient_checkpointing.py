@@ -59,6 +59,7 @@ def loss_and_bytes(module: ReasonerModule) -> tuple[torch.Tensor, int]:
     return loss, sum(size for at, size in held.items() if at not in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(BACKBONES))
 @pytest.mark.parametrize("method", ["coconut", "codi", "colar"])
 def test_same_loss_and_gradients_in_less_memory(method: str, family: str) -> None:

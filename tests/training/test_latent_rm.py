@@ -47,6 +47,7 @@ def learnable_batch(questions: int = 8) -> MinedQuestions:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

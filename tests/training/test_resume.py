@@ -12,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_ltts import cli, load_reasoner
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "experiment=methods/codi", "trainer.max_epochs=4", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
     "data.init_args.train.init_args.size=96", "data.init_args.val.init_args.size=8", "data.init_args.batch_size=16",

@@ -26,6 +26,7 @@ def test_window() -> None:
     assert Adaptive(Majority(), WindowStopping(3)).samples_used(votes).tolist() == [4, 10]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=12))
 def test_what_cannot_be_turned_is_not_drawn(answers: list[int]) -> None:
     """Under a rule that never stops by itself, majority is unchanged."""
