@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from tests.helpers import save_latent_rm, save_reasoner
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
@@ -93,8 +95,31 @@ def gpt2(tokenizer: PreTrainedTokenizerFast) -> LatentReasoner:
 
 @pytest.fixture
 def latent_rm(gpt2: LatentReasoner) -> LatentRM:
+    return make_latent_rm(gpt2)
+
+
+def make_latent_rm(reasoner: LatentReasoner) -> LatentRM:
     torch.manual_seed(1)
-    return LatentRM.from_reasoner(gpt2).eval()
+    return LatentRM.from_reasoner(reasoner).eval()
+
+
+@pytest.fixture(scope="session")
+def reasoner_file(
+    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A checkpoint of `gpt2`, to be read only."""
+    return save_reasoner(
+        make_reasoner("gpt2", tokenizer), tmp_path_factory.mktemp("tiny") / "reasoner.ckpt"
+    )
+
+
+@pytest.fixture(scope="session")
+def latent_rm_file(
+    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A checkpoint of `latent_rm`, to be read only."""
+    latent_rm = make_latent_rm(make_reasoner("gpt2", tokenizer))
+    return save_latent_rm(latent_rm, tmp_path_factory.mktemp("tiny") / "latent_rm.ckpt")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 
 from lightning_ltts import cli
-from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
-from tests.helpers import save_latent_rm, save_reasoner
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +25,7 @@ _SPEC.loader.exec_module(study)
 
 @pytest.fixture
 def made(
-    gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reasoner_file: Path, latent_rm_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[Any, Any]]:
     """What the commands of a row make: name of the module -> module and data, neither of which runs."""
     monkeypatch.chdir(tmp_path)
@@ -44,8 +41,8 @@ def made(
     for command in ("fit", "predict"):
         monkeypatch.setattr(Trainer, command, stop)
     monkeypatch.setattr(study.subprocess, "run", run)
-    save_reasoner(gpt2, tmp_path / "r.ckpt")
-    save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
+    (tmp_path / "r.ckpt").symlink_to(reasoner_file)
+    (tmp_path / "rm.ckpt").symlink_to(latent_rm_file)
     return made
 
 
@@ -56,7 +53,7 @@ def keep(file: str, *finished: str) -> None:
     """Puts the checkpoint where a row looks for it, and marks stages as finished, which are not run again."""
     path = SETTING.folder / file / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    path.hardlink_to("r.ckpt" if file == "reasoner" else "rm.ckpt")
+    path.symlink_to(Path("r.ckpt" if file == "reasoner" else "rm.ckpt").resolve())
     for name in finished:
         (SETTING.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (SETTING.folder / name).touch()

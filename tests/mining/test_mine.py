@@ -171,8 +171,8 @@ def run(data: MiningData, **options) -> MiningData:
 
 
 @pytest.fixture
-def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> Path:
-    return save_reasoner(gpt2, tmp_path / "reasoner.ckpt")
+def checkpoint(reasoner_file: Path) -> Path:
+    return reasoner_file
 
 
 def trajectories(folder: Path) -> dict[tuple, tuple]:

@@ -15,8 +15,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_ltts import cli
 from lightning_ltts.mining.tensorboard import MAX_THOUGHTS
-from tests.conftest import make_reasoner
-from tests.helpers import save_reasoner
 
 pytestmark = pytest.mark.slow
 
@@ -32,10 +30,10 @@ WIDTH = "model.init_args.start.backbone.n_embd=16"
 
 
 @pytest.fixture(scope="module")
-def logs(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logs(reasoner_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the logs of every kind of run."""
     folder = tmp_path_factory.mktemp("runs")
-    reasoner = f"reasoner={save_reasoner(make_reasoner('gpt2', tokenizer), folder / 'r.ckpt')}"
+    reasoner = f"reasoner={reasoner_file}"
     rm = [
         "experiment=demo/latent_rm",
         reasoner,

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ltts import cli
-from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.monitoring.terminal import JSON_STREAM, QUIET
-from tests.helpers import save_reasoner
 
 pytestmark = pytest.mark.slow
 
@@ -20,13 +18,12 @@ TINY = [
 
 
 @pytest.fixture
-def search(gpt2: LatentReasoner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def search(reasoner_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments of a small prediction run."""
     monkeypatch.chdir(tmp_path)
-    reasoner = save_reasoner(gpt2, tmp_path / "r.ckpt")
     return [
         "experiment=demo/search",
-        f"reasoner={reasoner}",
+        f"reasoner={reasoner_file}",
         "latent_rm=null",
         "model.init_args.beam=null",
         *TINY,

@@ -27,10 +27,8 @@ from tests.helpers import save_latent_rm, save_reasoner
 
 
 @pytest.fixture
-def checkpoints(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> tuple[str, str]:
-    return str(save_reasoner(gpt2, tmp_path / "r.ckpt")), str(
-        save_latent_rm(latent_rm, tmp_path / "rm.ckpt")
-    )
+def checkpoints(reasoner_file: Path, latent_rm_file: Path) -> tuple[str, str]:
+    return str(reasoner_file), str(latent_rm_file)
 
 
 def predict(

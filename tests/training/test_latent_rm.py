@@ -19,8 +19,8 @@ from tests.helpers import save_reasoner
 
 
 @pytest.fixture
-def checkpoint(gpt2: LatentReasoner, tmp_path: Path) -> str:
-    return str(save_reasoner(gpt2, tmp_path / "reasoner.ckpt"))
+def checkpoint(reasoner_file: Path) -> str:
+    return str(reasoner_file)
 
 
 def learnable_batch(questions: int = 8) -> MinedQuestions:
