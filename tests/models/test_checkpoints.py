@@ -61,6 +61,15 @@ def test_weights_that_do_not_fit(gpt2: LatentReasoner, tmp_path: Path) -> None:
         load_reasoner(tmp_path / "r.ckpt")
 
 
+def test_no_embeddings_beside_a_tied_head(gpt2: LatentReasoner, tmp_path: Path) -> None:
+    """The head alone does not stand for both."""
+    state = {f"reasoner.{k}": v for k, v in gpt2.state_dict().items() if "wte" not in k}
+    assert "reasoner.backbone.lm_head.weight" in state
+    torch.save({ENTRY: describe("reasoner", gpt2), "state_dict": state}, tmp_path / "r.ckpt")
+    with pytest.raises(CheckpointError, match=r"lacks the key 'backbone.transformer.wte.weight'"):
+        load_reasoner(tmp_path / "r.ckpt")
+
+
 class Malicious:
     def __reduce__(self) -> tuple:
         return os.system, ("touch {}",)

@@ -87,7 +87,7 @@ def test_backbone_of_another_family_and_size(
     reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     """Thoughts of width 32 are projected into a body of width 24."""
-    other = "gpt2" if reasoner.family != "gpt2" else "llama"
+    other = "gpt2" if reasoner.family.model_type != "gpt2" else "llama"
     sizes = {
         "gpt2": {"n_embd": 24},
         "llama": {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2},

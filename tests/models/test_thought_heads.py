@@ -1,11 +1,31 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
 
-from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_lm import new_reasoner
-from lightning_ltts.models.thought_heads import THOUGHT_HEADS, CodiHead, ColarHead
+from lightning_ltts import RolloutEngine, load_reasoner
+from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.models import thought_heads
+from lightning_ltts.models.folders import save_folder
+from lightning_ltts.models.latent_lm import fingerprint, left_pad, new_reasoner
+from lightning_ltts.models.thought_heads import (
+    THOUGHT_HEADS,
+    CodiHead,
+    ColarHead,
+    ThoughtHead,
+    thought_head_of,
+)
+from lightning_ltts.sampling import LearnedSpread
 from tests.conftest import BACKBONES
+from tests.helpers import save_reasoner
+from tests.models.test_published import make_base
 
 
 def test_coconut_feeds_the_hidden_state_back() -> None:
@@ -40,3 +60,90 @@ def test_options_that_do_not_fit(tokenizer) -> None:
         new_reasoner("coconut", BACKBONES["gpt2"], tokenizer, 3, thought_head={"hidden_size": 4})
     with pytest.raises(ConfigError, match="embedding_std"):
         new_reasoner("colar", BACKBONES["gpt2"], tokenizer, 3)
+
+
+# -- a new method is one class
+
+
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> type[ThoughtHead]:
+    """A head that is defined here and nowhere else, gone after the test."""
+    monkeypatch.setattr(thought_heads, "THOUGHT_HEADS", dict(THOUGHT_HEADS))
+
+    class MixedHead(ThoughtHead):
+        """The hidden state, and a share of a linear layer of it."""
+
+        method = "mixed"
+        prefix = "mixer"
+
+        def __init__(self, width: int, share: float, bias: bool = True):
+            super().__init__()
+            self.share = share
+            self.linear = nn.Linear(width, width, bias)
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return hidden + self.share * self.linear(hidden)
+
+        def spread(self, hidden: Tensor) -> Tensor:
+            return torch.ones_like(hidden)
+
+        def config_entries(self) -> dict[str, Any]:
+            return {"mixer_share": self.share}
+
+        @classmethod
+        def published_options(cls, state: Mapping[str, Tensor], config: Any) -> dict[str, Any]:
+            return {"bias": "linear.bias" in state}
+
+    return MixedHead
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_new_head_is_one_class(
+    mixed: type[ThoughtHead], bias: bool, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Made, sampled from, saved as a checkpoint, exported under its own name, and loaded."""
+    torch.manual_seed(0)
+    options = {"share": 0.5, "bias": bias}
+    reasoner = new_reasoner("mixed", BACKBONES["gpt2"], tokenizer, 2, thought_head=options)
+    assert isinstance(reasoner.thought_head, mixed)
+    folder = save_folder(reasoner, tmp_path / "folder")
+    for source in (folder, save_reasoner(reasoner, tmp_path / "reasoner.ckpt")):
+        loaded = load_reasoner(source)
+        assert loaded.spec == reasoner.spec
+        assert fingerprint(loaded) == fingerprint(reasoner)
+    assert "mixer.linear.weight" in load_file(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["mixer_share"] == 0.5
+    assert "mixer_share" not in loaded.spec.backbone
+    prompts = left_pad([[7, 8, 9], [10, 11]], reasoner.pad_id)
+    first, second = (
+        RolloutEngine(loaded, LearnedSpread()).rollout(*prompts, num_samples=2, seed=seed).thoughts
+        for seed in (0, 1)
+    )
+    assert (first - second).std() > 0.5  # drawn with its spread
+
+
+def test_options_of_a_new_head_are_read_or_asked_for(
+    mixed: type[ThoughtHead], tmp_path: Path
+) -> None:
+    """A plain language model goes on with a new head; what nothing says is asked for."""
+    make_base(tmp_path / "base", "gpt2")
+    with pytest.raises(
+        CheckpointError, match=r"the share of its thought head .* set thought_head\.share"
+    ):
+        load_reasoner(tmp_path / "base", method="mixed")
+    reasoner = load_reasoner(tmp_path / "base", method="mixed", thought_head={"share": 0.5})
+    assert reasoner.spec.thought_head == {"bias": False, "share": 0.5}
+    assert reasoner.thought_head.linear.weight.isfinite().all()
+
+
+def test_heads_without_a_learned_spread_have_none() -> None:
+    hidden = torch.randn(3, 8)
+    assert THOUGHT_HEADS["coconut"](8).spread(hidden) is None
+    assert CodiHead(8).spread(hidden) is None
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'nope' is not known; use one of coconut, codi, colar$"):
+        thought_head_of("nope")
