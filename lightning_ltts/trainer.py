@@ -3,7 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.trainer import call
@@ -82,6 +82,8 @@ class Trainer(pl.Trainer):
         **kwargs: Any,
     ):
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+        if kwargs.get("logger") is False:  # there is nowhere to log to, and it would refuse
+            callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if enable_progress_bar is not False and not has_bar:
             callbacks.append(QuestionBar())
@@ -97,11 +99,16 @@ class Trainer(pl.Trainer):
         and sampler.
 
         Raises:
-            ConfigError: the DataModule does not mine.
+            ConfigError: the DataModule does not mine, or `fast_dev_run` is set.
         """
         if not isinstance(datamodule, MiningData):
             raise ConfigError(
                 "'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm"
+            )
+        if self.fast_dev_run:  # type: ignore[attr-defined]
+            raise ConfigError(
+                "trainer.fast_dev_run has no meaning for 'ltts mine', which would mine everything; give less to mine, "
+                "for instance data.init_args.train.init_args.size=64 (limit=64 for files)"
             )
         # validation of no batches: sets up devices and DataModule, and needs no optimiser
         self.validate(model, datamodule=MiningOnly(datamodule), verbose=False)

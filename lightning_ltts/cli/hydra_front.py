@@ -1,6 +1,7 @@
 """The Hydra way in: composes a configuration, writes it down and hands it to LightningCLI."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -71,7 +72,9 @@ def _loosen(argument: str) -> str:
     LightningCLI refuses options that do not exist. Only the parts that have a folder of
     configurations are open in this way: Hydra itself refuses any other key that no file has.
     """
-    key = argument.split("=", 1)[0]
+    key, _, value = argument.partition("=")
+    if key == "trainer.logger" and re.fullmatch(r"[\w.]*Logger", value):
+        return f"++{key}.class_path={value}"  # as in LightningCLI: options that it has stay
     parts = {path.name for path in config_folder().iterdir() if path.is_dir()} - {"hydra"}
     is_option = "=" in argument and key.split(".")[0] in parts and not {"/", "@"} & set(key)
     return f"++{argument}" if is_option and "." in key else argument
@@ -165,8 +168,9 @@ def _job(command: str, cfg: DictConfig) -> float | None:
     with one_line_errors():
         if HydraConfig.get().job.chdir:
             raise ConfigError(
-                "hydra.job.chdir=true would move the paths of the configuration, which are relative "
-                "to the working directory; leave it out: a run writes to its own folder without it"
+                "hydra.job.chdir=true would move the paths of the configuration, which are "
+                "relative to the working directory; leave it out: a run writes to its own folder "
+                "without it"
             )
         tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
     composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"

@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import os
 from pathlib import Path
-from typing import Any, NoReturn
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, NoReturn
 
 from jsonargparse import ActionConfigFile
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -12,11 +14,51 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_ltts.analysis.predictions import PREDICTIONS
 from lightning_ltts.cli.messages import fail, tidy_parser
-from lightning_ltts.cli.run_record import RunRecord
+from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint
+from lightning_ltts.cli.run_record import RunRecord, best_metric, shown_path
+from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.monitoring.terminal import JSON_STREAM
 from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.trainer import Trainer
+
+
+class Needs(NamedTuple):
+    """What a command asks of model and data."""
+
+    steps: tuple[str, ...]  # methods of the model, one of which must be its own
+    loader: str
+    experiment: str  # an example of what can do it
+
+
+NEEDS = {
+    "fit": Needs(("training_step",), "train_dataloader", "demo/reasoner"),
+    "validate": Needs(("validation_step",), "val_dataloader", "demo/reasoner"),
+    "test": Needs(("test_step",), "test_dataloader", "demo/reasoner"),
+    "predict": Needs(("predict_step", "forward"), "predict_dataloader", "demo/search"),
+}
+
+
+def _check_classes(command: str, config: Any) -> None:
+    """Refuses a model or data that cannot do a command.
+
+    Raises:
+        ConfigError: naming an experiment that can.
+    """
+    needs = NEEDS[command]
+    model, data = (resolve_name(config[part].class_path) for part in ("model", "data"))
+
+    def has(cls: type, base: type, method: str) -> bool:
+        return getattr(cls, method, None) is not getattr(base, method, None)
+
+    hint = f"give an experiment for it, for instance experiment={needs.experiment}"
+    if not any(has(model, LightningModule, step) for step in needs.steps):
+        raise ConfigError(
+            f"'ltts {command}' cannot be done with the model {model.__name__}; {hint}"
+        )
+    own = has(model, LightningModule, needs.loader) or has(data, LightningDataModule, needs.loader)
+    if not own:
+        raise ConfigError(f"'ltts {command}' cannot be done with the data {data.__name__}; {hint}")
 
 
 class _Parser(LightningArgumentParser):
@@ -43,31 +85,34 @@ class LTTSCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "mine": {"model", "datamodule"}}
 
     def before_instantiate_classes(self) -> None:
-        """Fails early when the checkpoint path is wrong."""
-        given = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if given and given not in ("best", "last", "hpc", "registry"):
+        """Fails early when model or data cannot do the command, or the checkpoint is wrong."""
+        config = self.config[self.subcommand]
+        if self.subcommand in NEEDS:
+            _check_classes(self.subcommand, config)
+        given = config.get("ckpt_path")
+        if given and given not in KEYWORDS:
             read_pickle(Path(given))
 
+    def after_instantiate_classes(self) -> None:
+        """Finds the checkpoint that `ckpt_path=best`, `last` or `hpc` means."""
+        given = self._get(self.config_init, "ckpt_path")
+        if given in KEYWORDS:
+            found = find_checkpoint(given, str(self.subcommand), self.trainer)
+            self.config_init[self.subcommand]["ckpt_path"] = found
+
     def after_fit(self) -> None:
-        """Says where the result is."""
+        """Says where the result is, and how good."""
         trainer = self.trainer
-        best = next(
-            (
-                c
-                for c in trainer.checkpoint_callbacks
-                if isinstance(c, ModelCheckpoint) and c.best_model_path
-            ),
-            None,
-        )
+        callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((c for c in callbacks if c.best_model_path), None)
         if best is None or not trainer.is_global_zero:
             return
-        score = (
-            ""
-            if best.best_model_score is None
-            else f", {best.monitor} {float(best.best_model_score):.4g}"
-        )
         done = f"after {trainer.current_epoch} epochs and {trainer.global_step} steps"
-        print(f"{done}: {best.best_model_path}{score}")
+        metric = best_metric(trainer, best)
+        print(
+            f"{done}: {shown_path(best)}"
+            + ("" if metric is None else ", {} {:.4g}".format(*metric))
+        )
 
     def after_predict(self) -> None:
         """With `--json`, prints the summary as `ltts report --json` does."""
@@ -100,6 +145,9 @@ def command_keys(*commands: str) -> set[str]:
 
 def run_lightning() -> LTTSCLI:
     """Parses sys.argv and runs the command."""
+    # Lightning takes this one variable for Slurm, and fails for want of the others
+    if "SLURM_NTASKS" in os.environ and "SLURM_JOB_ID" not in os.environ:
+        del os.environ["SLURM_NTASKS"]
     return LTTSCLI(
         LightningModule,
         LightningDataModule,

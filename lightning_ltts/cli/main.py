@@ -15,7 +15,7 @@ import sys
 
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
-from lightning_ltts.cli.messages import fail, one_line_errors
+from lightning_ltts.cli.messages import fail, one_line_errors, refuse_undecodable
 from lightning_ltts.cli.verbs import import_or_export, report
 from lightning_ltts.monitoring.terminal import QUIET, terminal
 
@@ -92,6 +92,9 @@ def _run(command: str, arguments: list[str]) -> None:
             else:
                 sys.argv = [argv[0], command, *arguments]
                 run_lightning()
+        except UnicodeDecodeError:
+            refuse_undecodable(arguments)
+            raise
         finally:
             sys.argv = argv
 

@@ -2,13 +2,16 @@
 
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from hydra.errors import HydraException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lightning_ltts.errors import LTTSError
 
@@ -22,22 +25,55 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Mistakes of the user end in one line and exit code 2.
+    """Mistakes of the user, and what the disk refuses, end in one line and exit code 2.
 
     Anything else is a bug and keeps its traceback.
     """
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(tidy_hydra(str(error)))
     except Exception as error:
-        # jsonargparse wraps what a class raises when it is made
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, LTTSError | MisconfigurationException):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        message = _explained(error)
+        if message is None:
             raise
-        fail(str(cause))
+        fail(message)
+
+
+def _explained(error: Exception) -> str | None:
+    """What to tell of an error; None where it is a bug."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return tidy_hydra(str(error))
+    # jsonargparse wraps what a class raises when it is made
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, LTTSError | MisconfigurationException):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return str(cause)
+    if isinstance(error, YAMLError):
+        return f"a configuration is not YAML: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}; check the path, its permissions and the free space"
+    if isinstance(error, ValueError | RuntimeError) and _raised_by_lightning(error):
+        return str(error)
+    return None
+
+
+def _raised_by_lightning(error: Exception) -> bool:
+    """Whether Lightning itself found the fault: a strategy, a metric or a device there is not."""
+    frames = traceback.walk_tb(error.__traceback__)
+    *_, (innermost, _) = frames
+    return str(innermost.f_globals.get("__name__")).startswith("lightning.")
+
+
+def refuse_undecodable(arguments: Sequence[str]) -> None:
+    """Ends with the name of a given configuration file, or one in a given folder, not in UTF-8."""
+    for path in (Path(argument.split("=", 1)[-1]) for argument in arguments):
+        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
+            try:
+                if file.is_file():
+                    file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                fail(f"{file} is not UTF-8 text (byte {error.start}); save it in UTF-8")
 
 
 def tidy_hydra(message: str) -> str:

@@ -1,5 +1,6 @@
 """What was set and what came of it: the configuration as a file, and both in TensorBoard."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,12 +9,32 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from lightning_ltts.prediction.writer import PredictionWriter
 
+SCORE, ACCURACY = "val/score", "val/accuracy"
+
 
 class RunRecord(SaveConfigCallback):
     """Saves the configuration when a run starts.
 
     At the end it logs the configuration's single values with the final metrics (HPARAMS tab).
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.accuracy_of: dict[float, float] = {}  # val/score -> val/accuracy of that validation
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run shall still know."""
+        return {"accuracy_of": dict(self.accuracy_of)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what the run knew before."""
+        self.accuracy_of = dict(state_dict.get("accuracy_of", {}))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remembers the accuracy that belongs to a score."""
+        metrics = trainer.callback_metrics
+        if SCORE in metrics and ACCURACY in metrics:
+            self.accuracy_of[float(metrics[SCORE])] = float(metrics[ACCURACY])
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the last value of every metric, and the best of those that choose checkpoints."""
@@ -66,3 +87,29 @@ def flat_values(config: Any, name: str) -> dict[str, str | int | float | bool]:
                 found |= flat_values(value, name if key == "init_args" else f"{name}.{key}")
         return found
     return {name: config} if isinstance(config, str | int | float | bool) else {}
+
+
+def best_metric(trainer: pl.Trainer, best: ModelCheckpoint) -> tuple[str, float] | None:
+    """Name and value of the metric that tells how good the best checkpoint is, where it is known.
+
+    It is the monitored metric; for a reasoner's score, which may count more, the accuracy.
+    """
+    if best.best_model_score is None or best.monitor is None:
+        return None
+    value = float(best.best_model_score)
+    records = [c for c in trainer.callbacks if isinstance(c, RunRecord)]  # type: ignore[attr-defined]
+    if best.monitor == SCORE and records and value in records[0].accuracy_of:
+        return ACCURACY, records[0].accuracy_of[value]
+    return best.monitor, value
+
+
+def shown_path(best: ModelCheckpoint) -> Path:
+    """Where the best checkpoint is, from the working directory.
+
+    After a resume elsewhere the callback may still name the folder where the run began.
+    """
+    path = Path(best.best_model_path)
+    if best.dirpath and not path.exists() and (Path(best.dirpath) / path.name).exists():
+        path = Path(best.dirpath) / path.name
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from omegaconf import OmegaConf
 
+from lightning_ltts.analysis.predictions import PREDICTIONS
+from lightning_ltts.cli.messages import fail
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import PROVENANCE
 from lightning_ltts.models.folders import import_model
@@ -28,29 +31,77 @@ ABOUT = {
 def report(arguments: list[str]) -> None:
     """`ltts report`: tables, and where asked for a page, images or CSV files, from predictions."""
     options = _report_parser().parse_args(arguments)
+    paths = [found for path in options.predictions for found in _prediction_folders(path)]
     runs = load_runs(
-        options.predictions,
+        paths,
         options.temperature,
         options.rule,
         options.against,
         BetaStopping(options.confidence),
         options.num_samples,
     )
-    for path, run in zip(options.predictions, runs, strict=True):
+    for path, run in zip(paths, runs, strict=True):
+        if run.num_samples < (options.num_samples or 0):
+            raise ConfigError(
+                f"--num-samples {options.num_samples} is more than {path} has; give at most "
+                f"{run.num_samples}"
+            )
+    for path, run in zip(paths, runs, strict=True):
         as_json = {"file": path, **run.summary.as_dict()} if options.json else None
         print(json.dumps(as_json) if as_json else f"{path}: {run.summary.table()}\n")
     if options.output or options.png or options.csv:
         _write_pages(runs, options)
 
 
+def _prediction_folders(path: str) -> list[str]:
+    """A path as given, or the folders below it where these, and not it, hold predictions."""
+    below = sorted(str(file.parent) for file in Path(path).glob(f"*/{PREDICTIONS}"))
+    return below if below and not (Path(path) / PREDICTIONS).exists() else [path]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; '{self.prog} --help' lists the options")
+
+
+def _positive(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _confidence(text: str) -> float:
+    """A number between a half and 1."""
+    value = float(text)
+    if not 0.5 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.5 and 1")
+    return value
+
+
 def _report_parser() -> argparse.ArgumentParser:
     about = "Sums up prediction files, without a model."
-    parser = argparse.ArgumentParser(f"{PROG} report", description=about)
+    parser = _Parser(f"{PROG} report", description=about)
     parser.add_argument(
-        "predictions", nargs="+", help="prediction file, or the folder that holds it"
+        "predictions",
+        nargs="+",
+        help="prediction file, the folder that holds it, or one whose folders do",
     )
     parser.add_argument(
-        "--temperature", type=float, help="temperature of the weighted vote (default: the fitted)"
+        "--temperature",
+        type=_positive,
+        help="temperature of the weighted vote (default: the fitted)",
     )
     parser.add_argument(
         "--rule",
@@ -62,10 +113,12 @@ def _report_parser() -> argparse.ArgumentParser:
         default="majority",
         help="the method that others are compared with, for instance greedy",
     )
-    parser.add_argument("--num-samples", type=int, help="use only so many samples of each problem")
+    parser.add_argument(
+        "--num-samples", type=_count, help="use only so many samples of each problem"
+    )
     parser.add_argument(
         "--confidence",
-        type=float,
+        type=_confidence,
         default=0.95,
         help="at which adaptive voting stops drawing samples",
     )
@@ -120,7 +173,7 @@ def import_or_export(command: str, arguments: list[str]) -> None:
 
 
 def _import_parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"{PROG} {command}", description=ABOUT[command])
+    parser = _Parser(f"{PROG} {command}", description=ABOUT[command])
     parser.add_argument(
         "source",
         help="file or folder, owner/repository[@revision] on the Hub, or hf://owner/repository/file",

@@ -244,18 +244,21 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
 def _write_image(figure: go.Figure, path: Path) -> None:
     try:
         figure.write_image(path, width=900, height=540, scale=2)
-    except (ValueError, ImportError) as error:
-        if "kaleido" not in str(error).lower():
-            raise
-        raise ConfigError(
-            "--png needs the package kaleido; install it with pip install 'lightning-ltts[png]'"
-        ) from error
-    except RuntimeError as error:
-        if "chrome" not in str(error).lower():
-            raise
-        raise ConfigError(
-            "--png needs Chrome or Chromium, which kaleido draws with; install it from your system's packages"
-        ) from error
+    except (
+        ValueError,
+        ImportError,
+        RuntimeError,
+    ) as error:  # by the versions of plotly and kaleido
+        said = str(error).lower()
+        if "chrome" in said:
+            raise ConfigError(
+                "--png needs Chrome or Chromium, which kaleido draws with; install it from your system's packages"
+            ) from error
+        if "kaleido" in said:
+            raise ConfigError(
+                "--png needs the package kaleido; install it with pip install 'lightning-ltts[png]'"
+            ) from error
+        raise
 
 
 def _json(value: Any) -> str:

@@ -4,6 +4,11 @@ Each message is tidied as this version of the library writes it; where the libra
 words, the live half of the test fails.
 """
 
+import errno
+import os
+import sys
+from pathlib import Path
+
 import hydra
 import pytest
 from hydra.errors import HydraException
@@ -11,8 +16,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_ltts import cli
 from lightning_ltts.cli.hydra_front import config_folder
-from lightning_ltts.cli.messages import fail, tidy_hydra, tidy_parser
+from lightning_ltts.cli.messages import fail, one_line_errors, tidy_hydra, tidy_parser
 
 UNION = """\
 Parser key "epochs":
@@ -80,3 +86,85 @@ def test_one_line(capsys) -> None:
         fail("two\n  lines")
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: two lines\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "afile").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"# @package _global_\nname: [1\nb: {", 'own/experiment/bad.yaml", line 2'),
+        (b"# @package _global_\nname: caf\xe9\n", "own/experiment/bad.yaml is not UTF-8"),
+    ],
+    ids=["not YAML", "not UTF-8"],
+)
+def test_experiment_that_cannot_be_read(
+    content: bytes, expected: str, here: Path, monkeypatch, capsys
+) -> None:
+    (here / "own/experiment/bad.yaml").write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["ltts", "fit", "--config-dir", "own", "experiment=bad"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize("form", [["--config", "bad.yaml"], ["--config=bad.yaml"]])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"trainer: [1\nb: {", "line 1"), (b"trainer: caf\xe9\n", "bad.yaml is not UTF-8")],
+    ids=["not YAML", "not UTF-8"],
+)
+def test_configuration_that_cannot_be_read(
+    content: bytes, expected: str, form: list[str], here: Path, monkeypatch, capsys
+) -> None:
+    (here / "bad.yaml").write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["ltts", "fit", *form])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit name=../afile/x",
+        "predict name=../afile/x",
+        "mine experiment=demo/latent_rm reasoner=x name=../afile",
+        "validate name=../afile/x",
+        "fit hydra.run.dir=/proc/no/such",
+    ],
+)
+def test_folder_that_cannot_be_made(words: str, here: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["ltts", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "afile" in line or "/proc/no" in line
+    assert (here / "afile").read_bytes() == b""
+
+
+def test_full_disk(capsys) -> None:
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "logs/x/last.ckpt")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: logs/x/last.ckpt: No space left on device; check the path, its permissions and "
+        "the free space\n"
+    )
+
+
+def test_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ValueError, match="ours"), one_line_errors():
+        raise ValueError("ours")

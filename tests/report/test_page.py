@@ -166,9 +166,21 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None
     assert all((tmp_path / "png" / name).read_bytes().startswith(b"\x89PNG") for name in made)
 
 
-def test_images_without_kaleido(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("Image export using the 'kaleido' engine requires the Kaleido package"),
+        RuntimeError(
+            "\nImage export requires the Kaleido package, v1.0.0 or greater,\nwhich can be installed"
+        ),
+    ],
+    ids=["plotly 5", "plotly 6"],
+)
+def test_images_without_kaleido(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     def missing(self, *args, **kw):
-        raise ValueError("Image export using the 'kaleido' engine requires the Kaleido package")
+        raise error
 
     monkeypatch.setattr("plotly.graph_objects.Figure.write_image", missing)
     assert ltts(monkeypatch, write(tmp_path / "run"), "--png", tmp_path / "png") == 2
