@@ -1,5 +1,7 @@
 """Errors a user can cause. Each message is one sentence: what is wrong, where, and what to do."""
 
+import reprlib
+
 
 class LTTSError(Exception):
     """Base of all user-facing errors; the command line prints the message alone and exits with code 2."""
@@ -26,6 +28,11 @@ class TrainingError(LTTSError):
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """A value as messages show it, in quotes where it is a text, cut so that a message stays one line."""
-    shown = repr(value[: limit + 1] if isinstance(value, str) else value)
+    """A value as messages show it, a text in quotes, cut so that a message stays one line."""
+    if type(value) is str:
+        shown = repr(value[: limit + 1])
+    else:  # of long or deeply nested values only the beginning is looked at
+        bounded = reprlib.Repr()
+        bounded.maxstring = bounded.maxother = bounded.maxlong = 2 * limit
+        shown = bounded.repr(value)
     return shown if len(shown) <= limit + 2 else f"{shown[: limit - 1]}..."

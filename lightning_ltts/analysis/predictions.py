@@ -2,14 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_ltts.data.answers import Answer
+from lightning_ltts.data.answers import Answer, parse_stored
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.votes import vote_numbers
@@ -127,7 +126,4 @@ def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor
 
 def stored_answer(text: str | None) -> Answer | None:
     """An answer as `format_answer` wrote it: a number where it is one, and otherwise the text."""
-    try:
-        return None if text is None else Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        return text
+    return parse_stored(text)

@@ -1,23 +1,28 @@
-"""More problems from annotated ones: the same words with other numbers, and the steps worked out again.
+"""More problems from annotated ones: the same words with other numbers.
 
-The numbers of a question that its `<<...>>` steps start from are drawn anew; every step is then executed with exact rationals.
-What cannot be told apart, and what becomes implausible, is left as it is.
+The numbers of a question that its `<<...>>` steps start from are drawn anew; every step is then
+worked out again with exact rationals. What cannot be told apart, and what becomes implausible, is
+left as it is.
 """
 
 import random
 import re
 from fractions import Fraction
 
-from lightning_ltts.data.answers import format_answer, parse_number
+from lightning_ltts.data.answers import parse_number
 from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.errors import ConfigError, DataError
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.truths import plain_number
+from lightning_ltts.errors import DataError
+
+MAX_COPIES = 10_000  # of one problem, and draws for one copy
 
 _STEP = re.compile(r"<<(.+)=(.+)>>")
-_NUMBER = re.compile(
-    r"(?<![\w.,/])\d+(?![\w/]|[.,]\d)"
-)  # whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay
-_TOKENS = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()]")
-_PLAIN = re.compile(r"[\d.+\-*/() ]+")
+# whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay
+_NUMBER = re.compile(r"(?<![\w.,/])\d+(?![\w/]|[.,]\d)", re.ASCII)
+_TOKENS = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()]", re.ASCII)
+_PLAIN = re.compile(r"[\d.+\-*/() ]+", re.ASCII)
+_TOO_LONG = re.compile(r"\d{100}", re.ASCII)  # to be a number that a problem is about
 
 
 class PerturbedProblems(ProblemSource):
@@ -25,8 +30,9 @@ class PerturbedProblems(ProblemSource):
 
     Args:
         source: annotated problems, with steps as `<<48/2=24>>`.
-        copies: how many of each; fewer where no plausible numbers are found, none where the steps cannot be followed.
-        seed: of the numbers.
+        copies: how many of each; fewer where no plausible numbers are found, none where the steps
+            cannot be followed.
+        seed: seed of the numbers.
         exclude: problems that must not come in, in whatever numbers: those for validation and test.
         keep: whether the problems themselves are in, too.
         attempts: draws for one copy before it is given up.
@@ -41,10 +47,9 @@ class PerturbedProblems(ProblemSource):
         keep: bool = True,
         attempts: int = 20,
     ):
-        if copies < 1 or attempts < 1:
-            raise ConfigError(
-                f"PerturbedProblems needs copies >= 1 and attempts >= 1, not {copies} and {attempts}"
-            )
+        require_whole("PerturbedProblems", "copies", copies, 1, MAX_COPIES)
+        require_whole("PerturbedProblems", "attempts", attempts, 1, MAX_COPIES)
+        require_whole("PerturbedProblems", "seed", seed)
         self.source = source
         self.copies = copies
         self.seed = seed
@@ -77,7 +82,8 @@ class PerturbedProblems(ProblemSource):
                     )
         if not problems:
             raise DataError(
-                "PerturbedProblems made nothing: no problem has steps of the form <<48/2=24>> that it can follow"
+                "PerturbedProblems made nothing: no problem has steps of the form <<48/2=24>> that it "
+                "can follow"
             )
         return problems
 
@@ -88,30 +94,60 @@ def wording(question: str) -> str:
 
 
 def perturb(problem: Problem, generator: random.Random) -> Problem | None:
-    """The problem with other numbers, or `None` where that cannot be done, or these draws are implausible.
+    """The problem with other numbers, or `None` where there is none, or these draws are implausible.
 
-    A number is drawn anew if it stands once in the question and some step starts from it. Whole numbers stay whole, no result
-    may be negative, zero or over ten times the original's, and what was whole has to stay whole.
+    A number is drawn anew if it stands once in the question and some step starts from it. Whole
+    numbers stay whole, no result may be negative, zero or over ten times the original's, and what
+    was whole has to stay whole.
     """
-    parsed = [_STEP.fullmatch(step.replace(" ", "")) for step in problem.steps]
-    if not parsed or any(match is None or not _PLAIN.fullmatch(match[1]) for match in parsed):
+    parts = _parts(problem)
+    if not parts:
         return None
-    parts = [(match[1], match[2]) for match in parsed if match is not None]
-    results: dict[Fraction, Fraction] = {}  # of earlier steps: before -> now
-    in_question = [Fraction(number) for number in _NUMBER.findall(problem.question)]
-    leaves = {
-        Fraction(n)
-        for expression, _ in parts
-        for n in _TOKENS.findall(expression)
-        if n[0].isdigit() or n[0] == "."
-    }
-    drawn = {
+    drawn = _draw(
+        parts, [Fraction(number) for number in _NUMBER.findall(problem.question)], generator
+    )
+    if not drawn or all(value == new for value, new in drawn.items()):
+        return None
+    steps = _work_out(parts, drawn)
+    if steps is None or parse_number(problem.answer) != evaluate(parts[-1][0]):
+        return None
+    question = _NUMBER.sub(
+        lambda match: str(drawn.get(Fraction(match[0]), match[0])), problem.question
+    )
+    texts = tuple(f"<<{expression}={result}>>" for expression, result in steps)
+    return Problem(problem.id, question, texts, steps[-1][1], problem.source)
+
+
+def _parts(problem: Problem) -> list[tuple[str, str]]:
+    """Expression and result of each step; nothing where a step is none of numbers and operations."""
+    steps = [step.replace(" ", "") for step in problem.steps]
+    parsed = [_STEP.fullmatch(step) for step in steps]
+    if any(map(_TOO_LONG.search, (problem.question, *steps))):
+        return []
+    if any(match is None or not _PLAIN.fullmatch(match[1]) for match in parsed):
+        return []
+    return [(match[1], match[2]) for match in parsed if match is not None]
+
+
+def _draw(
+    parts: list[tuple[str, str]], in_question: list[Fraction], generator: random.Random
+) -> dict[Fraction, Fraction]:
+    """Numbers that the question states once and steps start from -> the numbers in their place."""
+    tokens = [token for expression, _ in parts for token in _TOKENS.findall(expression)]
+    leaves = {Fraction(token) for token in tokens if token not in "+-*/()"}
+    return {
         value: Fraction(generator.randint(max(2, int(value) // 2), 2 * int(value) + 2))
         for value in sorted(leaves)
         if in_question.count(value) == 1 and value > 1
     }
-    steps: list[str] = []
-    answer = stated_answer = Fraction(0)
+
+
+def _work_out(
+    parts: list[tuple[str, str]], drawn: dict[Fraction, Fraction]
+) -> list[tuple[str, str]] | None:
+    """The steps with the numbers that were drawn; None where they cannot be followed."""
+    results: dict[Fraction, Fraction] = {}  # of earlier steps: before -> now
+    steps = []
     for expression, stated in parts:
         pieces = []
         for token in _TOKENS.findall(expression):
@@ -123,33 +159,19 @@ def perturb(problem: Problem, generator: random.Random) -> Problem | None:
                 return None  # it may mean the question's number or the earlier result
             pieces.append(_write(results.get(value, drawn.get(value, value))))
         before, now = evaluate(expression), evaluate("".join(pieces))
-        if (
-            before is None
-            or now is None
-            or parse_number(stated) != before
-            or results.get(before, now) != now
-        ):
+        if before is None or now is None or parse_number(stated) != before:
             return None
-        if (
-            now <= 0
-            or now > 10 * before
-            or (before.denominator == 1 and now.denominator != 1)
-            or _write(now) == ""
-        ):
+        if results.get(before, now) != now or not _is_plausible(before, now):
             return None
-        results[before] = answer = now
-        stated_answer = before
-        steps.append(f"<<{''.join(pieces)}={_write(now)}>>")
-    if (
-        not drawn
-        or all(value == new for value, new in drawn.items())
-        or parse_number(problem.answer) != stated_answer
-    ):
-        return None
-    question = _NUMBER.sub(
-        lambda match: str(drawn.get(Fraction(match[0]), match[0])), problem.question
-    )
-    return Problem(problem.id, question, tuple(steps), _write(answer), problem.source)
+        results[before] = now
+        steps.append(("".join(pieces), _write(now)))
+    return steps
+
+
+def _is_plausible(before: Fraction, now: Fraction) -> bool:
+    """Whether a result of such a size and kind can stand in place of the original one."""
+    stays_whole = now.denominator == 1 or before.denominator != 1
+    return 0 < now <= 10 * before and stays_whole and _write(now) != ""
 
 
 def evaluate(expression: str) -> Fraction | None:
@@ -195,16 +217,11 @@ def evaluate(expression: str) -> Fraction | None:
 
     try:
         value = total()
-    except (IndexError, ValueError, ZeroDivisionError):
+    except (IndexError, RecursionError, ValueError, ZeroDivisionError):
         return None
     return value if position == len(tokens) else None
 
 
 def _write(value: Fraction) -> str:
     """A rational as a decimal of at most four places, or nothing where it is none."""
-    scaled = value * 10_000
-    if scaled.denominator != 1:
-        return ""
-    if value.denominator == 1:
-        return str(format_answer(value))
-    return f"{float(value):.4f}".rstrip("0")
+    return "" if (value * 10_000).denominator != 1 else plain_number(value)

@@ -4,22 +4,30 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problems import Problem, ProblemSource
+from lightning_ltts.data.ranges import MAX_SEED, require_whole
 from lightning_ltts.errors import ConfigError, DataError
+
+MAX_BATCH = 1_000_000  # problems
 
 
 class ProblemData(pl.LightningDataModule):
-    """Batches are lists of problems; the module that trains on them makes the tensors, since these depend on its stage.
+    """Batches are lists of problems.
 
-    The training order is a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one would.
+    The module that trains on them makes the tensors, since these depend on its stage. The training
+    order is a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one
+    would.
 
     Args:
         train: problems to train on.
-        val: problems to validate on; must share none with `train`.
+        val: problems to validate on.
         test: problems for `ltts test`.
         batch_size: problems per device and step.
         eval_batch_size: problems per device and step of validation.
-        seed: of the training order.
+        seed: seed of the training order.
+        allow_overlap: count questions of `val` and `test` that are among those of `train`, which are
+            otherwise refused.
     """
 
     def __init__(
@@ -30,52 +38,58 @@ class ProblemData(pl.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 256,
         seed: int = 0,
+        allow_overlap: bool = False,
     ):
         super().__init__()
-        if min(batch_size, eval_batch_size) < 1:
-            raise ConfigError(
-                f"batch_size={batch_size} and eval_batch_size={eval_batch_size} must be at least 1"
-            )
+        require_whole("ProblemData", "batch_size", batch_size, 1, MAX_BATCH)
+        require_whole("ProblemData", "eval_batch_size", eval_batch_size, 1, MAX_BATCH)
+        require_whole("ProblemData", "seed", seed, 0, MAX_SEED)
         self.sources = {"train": train, "val": val, "test": test}
         self.problems: dict[str, list[Problem]] = {}
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
+        self.allow_overlap = allow_overlap
 
     def setup(self, stage: str) -> None:
-        """Loads what the stage needs.
+        """Loads the problems that the stage needs.
 
         Raises:
-            DataError: a file cannot be used, or validation questions are among the training ones, or are those of the test.
+            DataError: a file cannot be used, questions of validation or test are among the training
+                problems, or those of validation are those of the test.
         """
-        for name in {"fit": ("train", "val", "test"), "validate": ("val",), "test": ("test",)}.get(
-            stage, ()
-        ):
+        needed = {"fit": ("train", "val", "test"), "validate": ("val",), "test": ("test",)}
+        for name in needed.get(stage, ()):
             source = self.sources[name]
             if source is None:
-                if stage == "fit":  # the test problems are only looked at
+                if stage == "fit":  # the test problems are only compared with the others
                     continue
                 raise ConfigError(f"'ltts {stage}' needs data.init_args.{name}, which is not set")
             if name not in self.problems:
                 self.problems[name] = source.load()
         if stage == "fit":
-            held_out = {problem.question for problem in self.problems["val"]}
-            if held_out == {problem.question for problem in self.problems.get("test", [])}:
-                raise DataError(
-                    f"{self.problems['val'][0].source}: validation and test problems are the same, so that the best checkpoint "
-                    "would be chosen on the test set; give other problems for data.init_args.val"
-                )
-            seen = {problem.question for problem in self.problems["train"]}
-            for problem in self.problems["val"]:
-                if problem.question in seen:
-                    raise DataError(
-                        f"{problem.source}: this validation question is among the training problems"
-                    )
+            self._compare_sets()
+
+    def _compare_sets(self) -> None:
+        """Refuses sets of which one gives the other away."""
+        train, val, test = (self.problems.get(name, []) for name in ("train", "val", "test"))
+        if {problem.question for problem in val} == {problem.question for problem in test}:
+            raise DataError(
+                f"{val[0].source}: validation and test problems are the same, so that the best "
+                "checkpoint would be chosen on the test set; give other problems for "
+                "data.init_args.val"
+            )
+        seen = SeenProblems(train)
+        seen.refuse_among(val, "validation", self.allow_overlap)
+        seen.refuse_among(test, "test", self.allow_overlap)
 
     def transfer_batch_to_device(
         self, batch: list[Problem], device: torch.device, dataloader_idx: int
     ) -> list[Problem]:
-        """Problems are text and stay where they are (Lightning would look for tensors in every field)."""
+        """Problems are text and stay where they are.
+
+        Lightning would look for tensors in every field.
+        """
         return batch
 
     def train_dataloader(self) -> DataLoader[Problem]:

@@ -1,39 +1,51 @@
 """Problems and where they come from."""
 
 import hashlib
-import json
+import math
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.data.answers import Answer, normalize_text
-from lightning_ltts.data.truths import MAX_DIGITS, parse_truth
+from lightning_ltts.data.json_rows import REPEATED, Number, read_rows
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
 AnswerIs = Literal["number", "text"]
+Ids = Literal["row", "question"]
+
+MAX_CHARACTERS = 1_000_000  # of a field
 
 
 @dataclass(frozen=True)
 class Problem:
     """One question with its reasoning steps and answer.
 
-    Randomness is keyed by `id`. It is the row's own, or else comes from the question's text, so that neither the name of
-    a file nor the order of its rows changes a sample.
+    Args:
+        id: name of the problem, by which randomness is keyed. It is the row's own, or else comes
+            from the question's text, so that neither the name of a file nor the order of its rows
+            changes a sample.
+        question: the question, with single spaces.
+        steps: the steps of the explicit solution, in order.
+        answer: the right answer, as a model is to write it.
+        source: the file and row, or the generator, for error messages.
+        answer_is: whether the answer is a number or a text.
     """
 
     id: str
     question: str
     steps: tuple[str, ...]
     answer: str
-    source: str = ""  # "file:row" or the generator, for error messages
-    answer_is: "AnswerIs" = "number"
-    named: bool = False  # whether the row gave its id
+    source: str = ""
+    answer_is: AnswerIs = "number"
 
     @property
     def value(self) -> Answer:
@@ -58,47 +70,56 @@ class ProblemSource(ABC):
 class ProblemFiles(ProblemSource):
     """Problems in JSON or JSON Lines files.
 
-    A row is `{"question", "steps", "answer"}` (the COCONUT format; steps may be missing), or GSM8K's own
-    `{"question", "answer"}` where the answer text holds `<<...>>` steps and ends in `#### number`.
+    A row is `{"question", "steps", "answer"}` (the COCONUT format; steps may be missing), or GSM8K's
+    own `{"question", "answer"}` where the answer text holds `<<...>>` steps and ends in
+    `#### number`. It can have an `id`, a text or whole number.
 
     Args:
         paths: the files, read in this order.
         limit: keep only the first so many problems.
-        answers: `number`, or `text` for answers that are sentences (ProsQA, ProntoQA); the reasoner that is trained on them
-            needs `answer_which: text` in its specification.
+        answers: `number`, or `text` for answers that are sentences (ProsQA, ProntoQA); the reasoner
+            that is trained on them needs `answer_which: text` in its specification.
+        ids: `row` to name a problem by the `id` of its row, where it has one; `question` to name all
+            by their questions, for files that number their rows alike.
     """
 
-    def __init__(self, paths: list[str], limit: int | None = None, answers: AnswerIs = "number"):
-        if not paths:
+    def __init__(
+        self,
+        paths: list[str],
+        limit: int | None = None,
+        answers: AnswerIs = "number",
+        ids: Ids = "row",
+    ):
+        if isinstance(paths, str) or not paths:
             raise ConfigError(
-                "ProblemFiles got an empty list of paths; name at least one JSON or JSONL file"
+                f"paths={shorten(paths)} of ProblemFiles must not be an empty list or a text; name at "
+                "least one JSON or JSONL file, in a list"
             )
-        if limit is not None and limit < 1:
-            raise ConfigError(
-                f"limit={limit} leaves no problems; give a positive number or leave it out"
-            )
+        _check_options("ProblemFiles", limit, answers, ids)
         self.paths = paths
         self.answers = answers
         self.limit = limit
+        self.ids = ids
 
     def load(self) -> list[Problem]:  # noqa: D102
-        problems = [
-            problem for path in self.paths for problem in _read_file(Path(path), self.answers)
-        ]
-        return with_distinct_names(problems)[: self.limit]
+        rows = [row for path in self.paths for row in read_rows(Path(path))]
+        problems = [_to_problem(where, row, self.answers, self.ids) for where, row in rows]
+        return with_distinct_ids(problems)[: self.limit]
 
 
 class HubProblems(ProblemSource):
-    """Problems of a data set on the Hugging Face Hub (or of a local folder that `datasets` can read).
+    """Problems of a data set on the Hugging Face Hub, or of a folder that `datasets` can read.
 
     Args:
         path: name of the data set, for instance openai/gsm8k.
-        name: its configuration, where it has several.
-        split: which part; parts can be joined, as in train+test.
-        columns: our field (question, answer, steps) -> the data set's, where they differ. Rows are then read as in files.
+        name: name of its configuration, where it has several.
+        split: the part to use; parts can be joined, as in train+test.
+        columns: our field (question, answer, steps, id) -> the data set's, where they differ. Rows
+            are then read as in files.
         revision: commit or tag of the data set.
         limit: keep only the first so many problems.
-        answers: see `ProblemFiles`.
+        answers: `number` or `text`; see `ProblemFiles`.
+        ids: `row` or `question`; see `ProblemFiles`.
     """
 
     def __init__(
@@ -110,23 +131,23 @@ class HubProblems(ProblemSource):
         revision: str | None = None,
         limit: int | None = None,
         answers: AnswerIs = "number",
+        ids: Ids = "row",
     ):
-        if limit is not None and limit < 1:
+        _check_options("HubProblems", limit, answers, ids)
+        fields = ("question", "answer", "steps", "id")
+        if unknown := set(columns or {}) - set(fields):
             raise ConfigError(
-                f"limit={limit} leaves no problems; give a positive number or leave it out"
+                f"columns of HubProblems names the field {shorten(min(unknown))}, which problems do "
+                f"not have; they have {', '.join(fields)}"
             )
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
         self.split = split
-        self.columns = {
-            "question": "question",
-            "answer": "answer",
-            "steps": "steps",
-            **(columns or {}),
-        }
+        self.columns = {**{field: field for field in fields}, **(columns or {})}
         self.revision = revision
         self.limit = limit
+        self.ids: Ids = ids
 
     def load(self) -> list[Problem]:  # noqa: D102
         import datasets  # takes a second to import
@@ -135,78 +156,53 @@ class HubProblems(ProblemSource):
             rows = datasets.load_dataset(
                 self.path, self.name, split=self.split, revision=self.revision
             )
-        except (
-            Exception
-        ) as error:  # no network, no such name, no access: all mean that it cannot be had
+        except Exception as error:  # no network, no such name, no access: it cannot be had
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise DataError(
                 f"the data set {self.path} ({self.split}) cannot be loaded: {reason}"
             ) from None
-        for field, column in self.columns.items():
-            if column not in rows.column_names and field != "steps":
+        for field in ("question", "answer"):
+            if self.columns[field] not in rows.column_names:
                 raise DataError(
-                    f"the data set {self.path} has no column '{column}'; it has {', '.join(rows.column_names)}"
+                    f"the data set {self.path} has no column '{self.columns[field]}'; it has "
+                    f"{', '.join(rows.column_names)}"
                 )
-        columns = {**self.columns, "id": self.columns.get("id", "id")}
         problems = []
         for number, row in enumerate(rows, start=1):
-            ours = {field: row[column] for field, column in columns.items() if column in row}
-            problems.append(_to_problem(f"{self.path}, row {number}", ours, self.answers))
-        return with_distinct_names(problems)[: self.limit]
+            ours = {
+                field: _as_in_json(row[column])
+                for field, column in self.columns.items()
+                if column in row
+            }
+            where = f"{self.path}, row {number}"
+            problems.append(_to_problem(where, ours, self.answers, self.ids))
+        return with_distinct_ids(problems)[: self.limit]
 
 
-def _read_file(path: Path, answers: AnswerIs) -> list[Problem]:
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise DataError(
-            f"problem file {path} {what}; check the path (it is relative to the working directory)"
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"problem file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"problem file {path} cannot be read ({error.strerror}); check its permissions"
-        ) from None
-    problems = [
-        _to_problem(f"{path}, row {number}", row, answers)
-        for number, row in _parse_json(path, text)
-    ]
-    if not problems:
-        raise DataError(f"problem file {path} is empty; it must hold at least one problem")
-    return problems
+def _check_options(owner: str, limit: int | None, answers: str, ids: str) -> None:
+    if limit is not None:
+        require_whole(owner, "limit", limit, 1, remedy="leave it out to keep all problems")
+    for name, value, known in (
+        ("answers", answers, get_args(AnswerIs)),
+        ("ids", ids, get_args(Ids)),
+    ):
+        if value not in known:
+            raise ConfigError(
+                f"{name}={shorten(value)} of {owner} is not known; use one of {', '.join(known)}"
+            )
 
 
-def _parse_json(path: Path, text: str) -> Iterable[tuple[int, Any]]:
-    """Numbered rows (from 1) of a JSON list, or of JSON Lines (where the number is the line's)."""
-    if text.lstrip().startswith("["):
-        return list(enumerate(_from_json(text, f"problem file {path}"), start=1))
-    lines = enumerate(text.split("\n"), start=1)
-    return [
-        (number, _from_json(line, f"problem file {path}, line {number}"))
-        for number, line in lines
-        if line.strip()
-    ]
+def _as_in_json(value: Any) -> Any:
+    """A value of a data set as `read_rows` has it: numbers by their digits."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return Number(value) if is_number and math.isfinite(value) else value
 
 
-def _from_json(text: str, where: str) -> Any:
-    """A JSON value whose numbers are exact: decimals and whole numbers as `Decimal`."""
-    try:
-        return json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    except json.JSONDecodeError as error:
-        line = f" at line {error.lineno}" if "\n" in text.strip() else ""
-        raise DataError(f"{where} is not valid JSON: {error.msg}{line}") from None
-    except RecursionError:
-        raise DataError(
-            f"{where} is nested too deeply to be read; a row is one object with question and answer"
-        ) from None
+# -- from rows to problems
 
 
-def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
-    """The problem in a row; its name is its own `id`, or else comes from its question.
+def _to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
+    """The problem in a row, named by the row's `id` or by its question.
 
     Raises:
         DataError: a field is missing or cannot be used.
@@ -215,111 +211,147 @@ def _to_problem(where: str, row: Any, answers: AnswerIs) -> Problem:
         raise DataError(
             f"{where} is {shorten(row)}; each row must be an object with question and answer"
         )
-    question, answer = (_text_field(where, row, field) for field in ("question", "answer"))
-    steps = row.get("steps") or []
+    if REPEATED in row:
+        raise DataError(
+            f"{where} has the field {shorten(row[REPEATED])} more than once; leave one of them"
+        )
+    question = " ".join(_text_field(where, row, "question").split())
+    answer, steps = _text_field(where, row, "answer", answers), row.get("steps")
     if "####" in answer and answers == "number":  # GSM8K's own rows
         solution, _, answer = answer.rpartition("####")
         steps = [f"<<{part.split('>>')[0]}>>" for part in solution.split("<<")[1:]]
-    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-        raise DataError(f"{where}, field 'steps' must be a list of texts, not {shorten(steps)}")
-    _require_unicode(where, "steps", " ".join(steps))
+    answer = answer.strip()
     if answers == "number":
-        try:
-            parse_truth(answer)
-        except ValueError as error:
-            raise DataError(
-                f"{where}, field 'answer' is {shorten(answer.strip())}, which cannot be read as a number exactly ({error}); "
-                "write the number alone, or set answers=text for answers that are texts"
-            ) from None
+        answer = _exact(where, answer)
     elif not normalize_text(answer):
         raise DataError(
             f"{where}, field 'answer' is {shorten(answer)}, which holds no word; write the answer out"
         )
-    question = " ".join(question.split())
-    name = (
-        str(row["id"])
-        if isinstance(row.get("id"), str | Decimal | int) and str(row["id"]).strip()
-        else ""
-    )
-    _require_unicode(where, "id", name)
-    return Problem(
-        name or _name_of(question),
-        question,
-        tuple(steps),
-        answer.strip(),
-        where,
-        answers,
-        bool(name),
-    )
+    name = (_id_field(where, row) if ids == "row" else None) or question_id(question)
+    return Problem(name, question, _steps(where, steps), answer, where, answers)
 
 
-def _text_field(where: str, row: dict[str, Any], field: str) -> str:
-    """A field as text; numbers are written without exponent.
-
-    Raises:
-        DataError: it is missing, empty, or neither text nor number.
-    """
+def _text_field(
+    where: str, row: Mapping[str, Any], field: str, answers: AnswerIs | None = None
+) -> str:
+    """A field as text, of which an answer can also be a number, or true or false among texts."""
     if field not in row:
         raise DataError(f"{where} has no field '{field}'")
     value = row[field]
-    if isinstance(value, float):
-        value = Decimal(repr(value))
-    if isinstance(value, Decimal) and value.is_finite():
-        # a number that would take more than a page is left as it is, for the reader of truths to refuse
-        small = abs(value.adjusted()) <= MAX_DIGITS and len(value.as_tuple().digits) <= MAX_DIGITS
-        value = f"{value:f}" if small else str(value)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    if isinstance(value, bool) and answers == "text":
+        value = str(value)
+    usable = isinstance(value, str) and (answers is not None or not isinstance(value, Number))
+    if not usable or not value.strip():
+        kinds = "a text" if answers is None else "a text or number"
         raise DataError(
-            f"{where}, field '{field}' is {shorten(row[field])}; it must be a text or number that is not empty"
+            f"{where}, field '{field}' is {shorten(value)}; it must be {kinds} that is not empty"
         )
-    _require_unicode(where, field, str(value))
+    _require_text(where, field, value)
     return str(value)
 
 
-def _require_unicode(where: str, field: str, text: str) -> None:
+def _exact(where: str, answer: str) -> str:
+    """The text of an answer that is a number, as a model is to write it."""
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
+        return learnable_text(answer, parse_truth(answer))
+    except ValueError as error:
         raise DataError(
-            f"{where}, field '{field}' holds half of a character (U+{ord(text[error.start]):04X}), which is "
-            "no text; write the character out"
+            f"{where}, field 'answer' is {shorten(answer)}, which cannot be read as a number exactly "
+            f"({error}); write the number alone, or set answers=text for answers that are texts"
         ) from None
 
 
-def _name_of(question: str) -> str:
+def _steps(where: str, steps: Any) -> tuple[str, ...]:
+    """Steps that are a list of texts; nothing stands for none."""
+    steps = [] if steps is None else steps
+    if not isinstance(steps, list) or not all(
+        isinstance(step, str) and not isinstance(step, Number) for step in steps
+    ):
+        raise DataError(f"{where}, field 'steps' must be a list of texts, not {shorten(steps)}")
+    for step in steps:
+        _require_text(where, "steps", step)
+    return tuple(steps)
+
+
+def _id_field(where: str, row: Mapping[str, Any]) -> str | None:
+    """The row's own name, where it has one."""
+    value = row.get("id")
+    if value is None:
+        return None
+    digits = value.removeprefix("-") if isinstance(value, Number) else "0"
+    if not isinstance(value, str) or not value.strip() or not digits.isdigit():
+        raise DataError(
+            f"{where}, field 'id' is {shorten(value)}; it must be a text or whole number that is not "
+            "empty, or be left out"
+        )
+    _require_text(where, "id", value)
+    return str(value)
+
+
+def _require_text(where: str, field: str, text: str) -> None:
+    """Refuses a text that no tokenizer should be given."""
+    if len(text) > MAX_CHARACTERS:
+        raise DataError(
+            f"{where}, field '{field}' has {len(text)} characters; it can have at most {MAX_CHARACTERS}"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}, field '{field}' holds half of a character "
+            f"(U+{ord(text[error.start]):04X}), which is no text; write the character out"
+        ) from None
+
+
+# -- names
+
+
+def question_id(question: str) -> str:
     """A name that depends on the question alone, not on the file or the row it stands in."""
     return hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
 
 
-def with_distinct_names(problems: list[Problem]) -> list[Problem]:
-    """The problems, where those that ask the same get a number after their name, and how many these are is said.
+def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
+    """The problems, where those that ask the same get a number after their name.
+
+    These are numbered by answer and steps, so that their order in the list changes nothing. How
+    many they are is said once.
 
     Raises:
-        DataError: two rows have the same `id` of their own.
+        DataError: two questions have the same id.
     """
-    first: dict[str, Problem] = {}
-    times: Counter[str] = Counter()
-    named = []
-    for problem in problems:
-        other = first.setdefault(problem.id, problem)
-        if other is not problem and (problem.named or other.named):
-            raise DataError(
-                f"{problem.source} and {other.source} both have the id {shorten(problem.id)}; give each its own"
-            )
-        times[problem.id] += 1
-        repeated = times[problem.id] > 1
-        named.append(
-            replace(problem, id=f"{problem.id}-{times[problem.id]}") if repeated else problem
+    same_id: dict[str, list[int]] = defaultdict(list)
+    for index, problem in enumerate(problems):
+        same_id[problem.id].append(index)
+    distinct = list(problems)
+    for indices in same_id.values():
+        first, *others = (problems[index] for index in indices)
+        for other in others:
+            if other.question != first.question:
+                raise DataError(
+                    f"{other.source} and {first.source} both have the id {shorten(first.id)}; give "
+                    "each its own, or set ids=question to name problems by their questions"
+                )
+        by_content = sorted(
+            indices, key=lambda index: (problems[index].answer, problems[index].steps)
         )
-    if repeats := len(problems) - len(first):
-        rank_zero_info(
-            f"{repeats} of {len(problems)} problems repeat the question of another ({problems[0].source} and on)"
+        for number, index in enumerate(by_content[1:], start=2):
+            distinct[index] = replace(problems[index], id=f"{first.id}-{number}")
+    if repeated := len(problems) - len({problem.question for problem in problems}):
+        say_once(
+            f"{repeated} of {len(problems)} problems repeat the question of another (from "
+            f"{problems[0].source} on)"
         )
-    return named
+    return distinct
+
+
+@cache
+def say_once(line: str) -> None:
+    """Prints a line, however often the same problems are loaded."""
+    rank_zero_info(line)
 
 
 def hash_problems(problems: list[Problem]) -> str:
     """A hash of questions, answers and ids, for settings."""
-    return hashlib.sha256(
-        "\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems).encode()
-    ).hexdigest()[:16]
+    rows = "\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems)
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]

@@ -7,27 +7,47 @@ model writes is read by other rules, those of its method: see `answers.py`.
 import re
 import unicodedata
 from fractions import Fraction
+from typing import get_args
 
-from lightning_ltts.data.answers import plain_digits
+from lightning_ltts.data.answers import MAX_DIGITS, Which, extract_answer, narrow
 
-MAX_DIGITS = 1000  # of a number, its exponent written out
-
-_SPACE = "[ \u00a0\u2009\u202f]"
-_WHOLE = "|".join(
+_SPACE = "[ \u00a0\u2007\u2009\u202f]"
+_SPACED = rf"[1-9]\d{{0,2}}(?:{_SPACE}\d{{3}})+"  # 1 450 000
+_UNSPACED = "|".join(
     (
-        r"\d{1,3}(?:,\d{3})+",  # 1,450,000
-        r"\d{1,2}(?:,\d{2})*,\d{3}",  # 14,50,000, as in India
-        rf"\d{{1,3}}(?:{_SPACE}\d{{3}})+",  # 1 450 000
-        r"\d{1,3}(?:['\u2019]\d{3})+",  # 1'450'000
+        r"[1-9]\d{0,2}(?:,\d{3})+",  # 1,450,000
+        r"[1-9]\d?(?:,\d{2})*,\d{3}",  # 14,50,000, as in India
+        r"[1-9]\d{0,2}(?:['\u2019]\d{3})+",  # 1'450'000
         r"\d+",
     )
 )
-_DECIMAL = re.compile(rf"((?:{_WHOLE})?)(?:\.(\d*))?(?:[eE]([-+]?\d+))?", re.ASCII)
-_POINTS_AS_THOUSANDS = re.compile(r"(\d{1,3}(?:\.\d{3})+),(\d+)|(\d{1,3}(?:\.\d{3}){2,})", re.ASCII)
-_FRACTION = re.compile(rf"(?:({_WHOLE}){_SPACE})?({_WHOLE}){_SPACE}?/{_SPACE}?({_WHOLE})", re.ASCII)
+_DECIMAL = re.compile(
+    rf"(?P<whole>(?:{_SPACED}|{_UNSPACED})?)(?:\.(?P<decimals>\d*))?(?:[eE](?P<exponent>[-+]?\d+))?",
+    re.ASCII,
+)
+# as in much of Europe; "1.000" alone is a decimal, and "1 000,500" could be either
+_COMMA_DECIMAL = re.compile(
+    rf"(?P<whole>[1-9]\d{{0,2}}(?:\.\d{{3}})+),(?P<decimals>\d+)"
+    rf"|(?P<spaced>{_SPACED}),(?P<spaced_decimals>\d{{1,2}}|\d{{4,}})"
+    rf"|(?P<thousands>[1-9]\d{{0,2}}(?:\.\d{{3}}){{2,}})",
+    re.ASCII,
+)
+_FRACTION = re.compile(rf"({_UNSPACED}){_SPACE}?/{_SPACE}?({_UNSPACED})", re.ASCII)
+_MIXED = re.compile(
+    rf"({_SPACED}|{_UNSPACED}){_SPACE}+(\d+){_SPACE}?/{_SPACE}?({_UNSPACED})", re.ASCII
+)
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{(\d+)\}\s*\{(\d+)\}|(\d)\s*(\d))", re.ASCII)
-_LATEX_SPACING = re.compile(r"\\[,!;: ]|\{,\}(?=\d)")
-_CURRENCY = "$\u20ac\u00a3\u00a5\u20b9"
+_LATEX_SIGNS = {"{,}": ",", "\\!": "", "\\,": " ", "\\;": " ", "\\:": " ", "\\ ": " "}
+_LATEX_SIGNS |= {"\\$": "$", "\\%": "%"}
+_LATEX_SIGN = re.compile("|".join(map(re.escape, _LATEX_SIGNS)))
+_TOO_MANY = f"it has more than {MAX_DIGITS} digits"
+_CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9"
+_SIGNS = "+-\u2212"
+# one half and its like as "1/2", apart from the digits beside them; other slashes, spaces, a wide yen
+_SIGNS_WRITTEN_OUT = {
+    code: f" {unicodedata.normalize('NFKC', chr(code))} ".replace("\u2044", "/")
+    for code in (*range(0x00BC, 0x00BF), *range(0x2150, 0x215F), 0x2189)
+} | {0x2044: "/", 0x2215: "/", 0x3000: " ", 0xFFE5: "\u00a5"}
 
 
 def parse_truth(text: str) -> Fraction:
@@ -46,76 +66,110 @@ def parse_truth(text: str) -> Fraction:
     """
     if len(text) > 10 * MAX_DIGITS:
         raise ValueError(f"it has {len(text)} characters")
-    body, negative = _without_wrapping(text)
+    body, negative = _without_sign(_without_wrapping(text))
     value = _unsigned(body)
     if value is None:
         raise ValueError("it is not one number and nothing else")
+    if max(value.numerator, value.denominator) >= 10**MAX_DIGITS:
+        raise ValueError(_TOO_MANY)
     return -value if negative else value
 
 
-def _without_wrapping(text: str) -> tuple[str, bool]:
-    """The digits of a number with what divides them, and whether a minus sign stood before."""
-    text = _fractions_apart(plain_digits(text)).strip().removesuffix(".").strip()
+def plain_number(value: Fraction) -> str:
+    """A rational as a decimal where it has one of no more than `MAX_DIGITS`, else as a fraction.
+
+    >>> plain_number(Fraction(-5, 4)), plain_number(Fraction(1, 3))
+    ('-1.25', '1/3')
+    """
+    rest, places = value.denominator, 0
+    for prime in (2, 5):
+        power = 0
+        while rest % prime == 0:
+            rest, power = rest // prime, power + 1
+        places = max(places, power)
+    if rest != 1 or places > MAX_DIGITS:
+        return str(value)
+    digits = str(abs(value.numerator) * 10**places // value.denominator).zfill(places + 1)
+    decimals = f".{digits[-places:]}" if places else ""
+    return f"{'-' if value < 0 else ''}{digits[: len(digits) - places]}{decimals}"
+
+
+def learnable_text(text: str, value: Fraction) -> str:
+    """A truth as a model is to write it.
+
+    That is the text as it stands, where the rule of every method reads it as this value, and the
+    plain number otherwise: a model that has learned to write "1 1/2" would never be right.
+    """
+    rules = [rule for rule in get_args(Which) if rule != "text"]
+    readings = {extract_answer(text, "", rule) for rule in rules}
+    return text if readings == {value} else plain_number(value)
+
+
+def _without_wrapping(text: str) -> str:
+    """A text without what stands around its number, LaTeX written as plain text."""
+    text = narrow(text).translate(_SIGNS_WRITTEN_OUT).strip()
+    if text.endswith(".") and not text[:-1].rstrip().endswith("."):
+        text = text[:-1].rstrip()  # the end of a sentence
     while (inner := _inside(text)) is not None:
         text = inner.strip()
-    text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]}", text)
-    text = (
-        _LATEX_SPACING.sub(lambda m: "," if m[0] == "{,}" else "", text).replace("\\$", "$").strip()
-    )
-    text = text.removesuffix("%").removesuffix("\\").strip()
-    # one sign and one currency, in any order
-    negative, signs, currencies = False, 0, 0
-    while text[:1] and (text[0] in "+-\u2212" or text[0] in _CURRENCY):
-        signs += text[0] in "+-\u2212"
-        currencies += text[0] in _CURRENCY
-        negative |= text[0] in "-\u2212"
-        text = text[1:].lstrip()
-    return ("" if max(signs, currencies) > 1 else text), negative
+    text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]} ", text)
+    return _LATEX_SIGN.sub(lambda m: _LATEX_SIGNS[m[0]], text).strip()
 
 
 def _inside(text: str) -> str | None:
-    r"""What stands in `\boxed{...}`, `\text{...}`, `\(...\)` or `$...$`; None where nothing is wrapped."""
+    r"""What `\boxed{...}`, `\text{...}`, `\(...\)` or `$...$` hold; None where none is around."""
     for start, end in (("\\boxed{", "}"), ("\\text{", "}"), ("\\(", "\\)"), ("$", "$")):
-        if text.startswith(start) and text.endswith(end) and len(text) >= len(start) + len(end):
+        wrapped = text.startswith(start) and text.endswith(end)
+        if wrapped and len(text) >= len(start) + len(end):
             return text[len(start) : -len(end)]
     return None
 
 
-def _fractions_apart(text: str) -> str:
-    """Signs such as one half written out as a fraction, apart from a whole number before them."""
-    parts = [
-        f" {unicodedata.normalize('NFKC', c)}".replace("\u2044", "/")
-        if "VULGAR FRACTION" in unicodedata.name(c, "")
-        else c
-        for c in text
-    ]
-    return "".join(parts)
+def _without_sign(text: str) -> tuple[str, bool]:
+    """The digits of a number with what divides them, and whether a minus sign stood before.
+
+    One sign and one currency may stand before, in any order; a percent sign or currency after.
+    """
+    found = ""
+    while text[:1] and text[0] in _SIGNS + _CURRENCIES:
+        found, text = found + text[0], text[1:].lstrip()
+    if text[-1:] and text[-1] in "%" + _CURRENCIES:
+        found, text = found + text[-1], text[:-1].rstrip()
+    signs = [c for c in found if c in _SIGNS]
+    if len(signs) > 1 or len(found) - len(signs) > 1:
+        return "", False
+    return text, bool(signs) and signs[0] != "+"
 
 
 def _unsigned(text: str) -> Fraction | None:
     """A number without sign; None where the text is anything else."""
     if match := _FRACTION.fullmatch(text):
-        whole, above, below = (0 if part is None else _whole(part) for part in match.groups())
-        return None if below == 0 else whole + Fraction(above, below)
-    if match := _POINTS_AS_THOUSANDS.fullmatch(text):
-        thousands, decimals = (match[1] or match[3]).replace(".", ""), match[2] or "0"
-        return Fraction(f"{_bounded(thousands)}.{_bounded(decimals)}")
+        above, below = map(_whole, match.groups())
+        return Fraction(above, below) if below else None
+    if match := _MIXED.fullmatch(text):
+        whole, above, below = map(_whole, match.groups())
+        ambiguous = len(match[2]) == 3  # "1 100/200" can also be 1100 over 200
+        return whole + Fraction(above, below) if 0 < above < below and not ambiguous else None
+    if match := _COMMA_DECIMAL.fullmatch(text):
+        parts = match.groupdict(default="")
+        whole_part = parts["whole"] + parts["spaced"] + parts["thousands"]
+        return _decimal(whole_part, parts["decimals"] + parts["spaced_decimals"], "")
     match = _DECIMAL.fullmatch(text)
-    if not match or not (match[1] or match[2]):
+    if match is None or not (match["whole"] or match["decimals"]):
         return None
-    exponent = int(match[3][:6]) if match[3] else 0
-    digits = len(match[1]) + len(match[2] or "") + abs(exponent)
-    if digits > MAX_DIGITS or len(match[3] or "") > 6:
-        raise ValueError(f"it has more than {MAX_DIGITS} digits")
-    mantissa = Fraction(f"{_whole(match[1]) if match[1] else 0}.{match[2] or 0}")
-    return mantissa * Fraction(10) ** exponent
+    return _decimal(match["whole"], match["decimals"] or "", match["exponent"] or "")
+
+
+def _decimal(whole: str, decimals: str, exponent: str) -> Fraction:
+    """The value of a whole part, decimals and a power of ten, as digits."""
+    power = int(exponent or 0) if len(exponent) <= 6 else MAX_DIGITS
+    if len(whole) + len(decimals) + abs(power) > MAX_DIGITS:
+        raise ValueError(_TOO_MANY)
+    return Fraction(f"{_whole(whole or '0')}.{decimals or 0}") * Fraction(10) ** power
 
 
 def _whole(text: str) -> int:
-    return int(_bounded(re.sub(r"\D", "", text)))
-
-
-def _bounded(digits: str) -> str:
+    digits = re.sub(r"\D", "", text)
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"it has more than {MAX_DIGITS} digits")
-    return digits
+        raise ValueError(_TOO_MANY)
+    return int(digits)

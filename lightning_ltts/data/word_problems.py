@@ -6,12 +6,17 @@ trained from scratch in minutes on two CPU cores, hard enough that one answer is
 
 import hashlib
 import random
-from typing import Literal
+from typing import Literal, get_args
 
-from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.data.problems import Problem, ProblemSource, question_id
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.errors import ConfigError, shorten
 
-Split = Literal["train", "valid", "test"]
+Split = Literal["train", "valid", "test", "mine"]
+Step = tuple[str, int]  # sign and operand
+
+MAX_NUMBER = 1_000_000  # of numbers that are tokens
+MAX_STEPS = 1_000
 
 PEOPLE = {
     "Ann": "She",
@@ -29,10 +34,12 @@ LOSSES = ["gives {} away.", "sells {} today.", "loses {} outside."]
 MULTIPLES = {2: "doubles them.", 3: "triples them."}
 TEMPLATE_WORDS = "has How many are left?"
 
+# of a hundred; a LatentRM is to learn from problems that its reasoner was not trained on
 _BUCKETS: dict[Split, range] = {
     "test": range(0, 10),
     "valid": range(10, 20),
-    "train": range(20, 100),
+    "mine": range(20, 60),
+    "train": range(60, 100),
 }
 
 
@@ -44,36 +51,64 @@ def vocabulary(max_number: int) -> list[str]:
     return [*"+-*=", *map(str, range(max_number + 1)), *dict.fromkeys(words)]
 
 
-def split_of(question: str) -> Split:
-    """The split a question belongs to, from its text alone: splits never share a problem, whatever the seed."""
-    bucket = int.from_bytes(hashlib.md5(question.encode()).digest()[:4], "little") % 100
+def split_of(start: int, steps: list[Step]) -> Split:
+    """The split that a computation belongs to, from its first number, signs and operands alone.
+
+    Problems that tell the same computation in other words are in the same split, whatever the seed.
+    """
+    text = f"{start}{''.join(f'{sign}{operand}' for sign, operand in steps)}"
+    bucket = int.from_bytes(hashlib.md5(text.encode()).digest()[:4], "little") % 100
     return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
+
+
+def number_of_problems(num_steps: int, max_number: int) -> int:
+    """Upper bound on the number of different problems of all splits together.
+
+    From any total, gains and losses together have as many amounts as there are numbers.
+    """
+    per_step = max_number * len(GAINS) + len(MULTIPLES)
+    return len(PEOPLE) * len(THINGS) * max_number * int(per_step**num_steps)
 
 
 class WordProblems(ProblemSource):
     """Generated word problems, each different, the same for the same arguments.
 
     Args:
-        split: train, valid or test; decided by a hash of the text, so no problem is in two splits.
+        split: `train`, `valid`, `test`, or `mine` for trajectories that a LatentRM is trained on. It
+            is decided by a hash of the numbers and operations, so that no two splits share any.
         size: how many problems.
         seed: which problems of the split.
         num_steps: reasoning steps per problem; more is harder.
         max_number: all numbers lie in 0..max_number; more is harder.
+        max_size: the largest size that is generated, about a kilobyte of memory each.
     """
 
     def __init__(
-        self, split: Split, size: int, seed: int = 0, num_steps: int = 3, max_number: int = 20
+        self,
+        split: Split,
+        size: int,
+        seed: int = 0,
+        num_steps: int = 3,
+        max_number: int = 20,
+        max_size: int = 1_000_000,
     ):
-        if size < 1 or num_steps < 1 or max_number < 4:
+        if split not in get_args(Split):
             raise ConfigError(
-                f"WordProblems needs size >= 1, num_steps >= 1 and max_number >= 4, "
-                f"not size={size}, num_steps={num_steps}, max_number={max_number}"
+                f"split={shorten(split)} of WordProblems is not known; use one of "
+                f"{', '.join(get_args(Split))}"
             )
+        require_whole("WordProblems", "num_steps", num_steps, 1, MAX_STEPS)
+        require_whole("WordProblems", "max_number", max_number, 4, MAX_NUMBER)
+        require_whole("WordProblems", "seed", seed)
+        require_whole("WordProblems", "max_size", max_size, 1)
+        require_whole("WordProblems", "size", size, 1, max_size, "raise max_size for more")
         self.split = split
         self.size = size
         self.seed = seed
         self.num_steps = num_steps
         self.max_number = max_number
+        if size > number_of_problems(num_steps, max_number):
+            raise self._too_few(f"at most {number_of_problems(num_steps, max_number)}")
 
     def load(self) -> list[Problem]:  # noqa: D102
         rng = random.Random(f"word problems {self.seed}")
@@ -83,29 +118,33 @@ class WordProblems(ProblemSource):
         while len(problems) < self.size:
             attempts += 1
             if attempts > 1000 + 100 * self.size:
-                raise ConfigError(
-                    f"only {len(problems)} different {self.split} problems were found with num_steps={self.num_steps} "
-                    f"and max_number={self.max_number}, but size={self.size}; raise the former or lower size"
-                )
-            question, steps, total = self._draw(rng)
-            if question not in problems and split_of(question) == self.split:
-                name = f"{self.split}-{self.seed}-{len(problems)}"
+                raise self._too_few(f"only {len(problems)}")
+            question, steps, total, split = self._draw(rng)
+            if question not in problems and split == self.split:
+                name = question_id(question)
                 problems[question] = Problem(name, question, tuple(steps), str(total), source)
         return list(problems.values())
 
-    def _draw(self, rng: random.Random) -> tuple[str, list[str], int]:
+    def _too_few(self, found: str) -> ConfigError:
+        return ConfigError(
+            f"{found} different {self.split} problems were found with num_steps={self.num_steps} and "
+            f"max_number={self.max_number}, but size={self.size}; raise the former or lower size"
+        )
+
+    def _draw(self, rng: random.Random) -> tuple[str, list[str], int, Split]:
+        """Question, steps and answer of a problem, and the split that it belongs to."""
         name, thing = rng.choice(list(PEOPLE)), rng.choice(THINGS)
-        total = rng.randint(1, self.max_number)
-        sentences, steps = [f"{name} has {total} {thing}."], []
+        start = total = rng.randint(1, self.max_number)
+        sentences, computation, steps = [f"{name} has {total} {thing}."], [], []
         for _ in range(self.num_steps):
             sentence, sign, operand = self._draw_step(rng, total)
-            before, total = (
-                total,
-                {"+": total + operand, "-": total - operand, "*": total * operand}[sign],
-            )
+            before = total
+            total = {"+": total + operand, "-": total - operand, "*": total * operand}[sign]
             sentences.append(f"{PEOPLE[name]} {sentence}")
+            computation.append((sign, operand))
             steps.append(f"{before}{sign}{operand}={total}")
-        return " ".join([*sentences, f"How many {thing} are left?"]), steps, total
+        question = " ".join([*sentences, f"How many {thing} are left?"])
+        return question, steps, total, split_of(start, computation)
 
     def _draw_step(self, rng: random.Random, total: int) -> tuple[str, str, int]:
         """A sentence, its sign and its number, keeping the running total within 0..max_number."""

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.cache_utils import Cache
 
 from lightning_ltts.data.answers import Answer, Which, extract_answer
-from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_text, wrap_tokenizer
+from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_template, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.families import Family, Site, family_of
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
@@ -167,8 +167,10 @@ class LatentReasoner(nn.Module):
         Raises:
             DataError: a word is not in the vocabulary.
         """
-        text = self.spec.prompt_template.replace("{question}", question)
-        ids = encode_text(self.tokenizer, text, source, self.spec.add_special_tokens)
+        template = self.spec.prompt_template
+        ids = encode_template(
+            self.tokenizer, template, question, source, self.spec.add_special_tokens
+        )
         return ids if self.start_id is None else [*ids, self.start_id]
 
     def decode(self, ids: Tensor | list[int]) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.tokenization import encode_text
+from lightning_ltts.data.tokenization import encode_template
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
 from lightning_ltts.models.thought_heads import ColarHead
@@ -201,10 +201,14 @@ class ColarModule(ReasonerModule):
         if "{speed}" not in self.prompt_template or compression == self.compression:
             return self.encode(problem).prompt
         template = self.prompt_template.replace("{speed}", str(compression))
-        text = template.replace("{question}", problem.question)
         reasoner = self.reasoner
-        special = reasoner.spec.add_special_tokens
-        ids = encode_text(reasoner.tokenizer, text, problem.source, special)
+        ids = encode_template(
+            reasoner.tokenizer,
+            template,
+            problem.question,
+            problem.source,
+            reasoner.spec.add_special_tokens,
+        )
         return ids if reasoner.start_id is None else [*ids, reasoner.start_id]
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.tokenization import encode_text
+from lightning_ltts.data.tokenization import encode_template, encode_text
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, position_ids
 
 IGNORED = -100  # the label of a position that `cross_entropy` leaves out
@@ -37,7 +37,7 @@ class Encoded:
 
         self.prompt = reasoner.encode_prompt(problem.question, problem.source)
         self.steps = [encode(f"{step}\n") for step in problem.steps]
-        self.marker = encode(reasoner.spec.answer_marker)
+        self.marker = encode_template(reasoner.tokenizer, reasoner.spec.answer_marker)
         self.answer = [*self.marker, *encode(f" {problem.answer}"), reasoner.eos_id]
 
     def text(self, first: int = 0, last: int | None = None) -> list[int]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.data.answers import extract_answer, format_answer, parse_number
+from lightning_ltts.data.answers import extract_answer, format_answer, parse_number, parse_stored
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,41 @@ def test_extract_answer_needs_the_marker(text: str, expected: int | None) -> Non
 
 def test_without_a_marker_the_first_number_counts() -> None:
     assert extract_answer("it is 12 or 13", marker="") == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\uff11\uff12", 12),
+        ("\uff13\uff0c\uff10\uff10\uff10", 3000),
+        ("\uff0d\uff15", -5),
+        ("\uff0d5", -5),
+        ("\uff11\uff0e\uff15", Fraction(3, 2)),
+        ("\uff11\uff0f\uff12", Fraction(1, 2)),
+        ("12\uff0c345", 12),  # a comma of the sentence
+    ],
+)
+def test_full_width_digits_are_digits(text: str, expected: Fraction) -> None:
+    assert parse_number(text) == expected
+    assert extract_answer(f"so ### {text}", "###", "first") == expected
+
+
+def test_full_width_digits_in_a_text_answer() -> None:
+    assert extract_answer("### room \uff15", "###", "text") == "room 5"
+
+
+def test_answers_of_too_many_digits_are_none() -> None:
+    for text in ("9" * 1001, "9" * 10**6, "1/" + "9" * 1001, "0." + "9" * 1001):
+        assert extract_answer(text, "", "first") is None
+    assert extract_answer("9" * 1000, "", "only") == 10**1000 - 1
+
+
+@given(st.fractions() | st.text(max_size=20) | st.none())
+def test_stored_answers_are_read_back(answer: Fraction | str | None) -> None:
+    stored = parse_stored(format_answer(answer))
+    assert stored == answer or format_answer(stored) == answer
+
+
+@pytest.mark.parametrize("text", ["1e10000000", "9" * 10**7, "1/0", "1_0", "0x10", "nan"])
+def test_stored_texts_that_are_no_numbers_cost_nothing(text: str) -> None:
+    assert parse_stored(text) == text

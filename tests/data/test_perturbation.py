@@ -91,8 +91,14 @@ def test_validation_problems_never_come_in_whatever_their_numbers() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ConfigError, match="copies >= 1"):
+    with pytest.raises(
+        ConfigError, match=r"copies=0 of PerturbedProblems must be a whole number from 1 to 10000"
+    ):
         PerturbedProblems(Given(CLIPS), 0)
+    with pytest.raises(ConfigError, match="copies=1000000000000000 "):
+        PerturbedProblems(Given(CLIPS), 10**15)
+    with pytest.raises(ConfigError, match="attempts=0"):
+        PerturbedProblems(Given(CLIPS), attempts=0)
     with pytest.raises(DataError, match="made nothing"):
         PerturbedProblems(Given(Problem("x", "3?", (), "3")), keep=False).load()
 
@@ -106,3 +112,20 @@ def test_evaluate_as_python_does(expression: str) -> None:
 @pytest.mark.parametrize("text", ["", "1+", "(1", "1)", "2**3", "1/0", "a", "1 2", "--"])
 def test_what_has_no_value(text: str) -> None:
     assert evaluate(text) is None
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+def test_expressions_of_any_depth_have_no_value(depth: int) -> None:
+    assert evaluate("(" * depth + "1" + ")" * depth) is None
+    assert evaluate("-" * depth + "1") is None
+
+
+def test_numbers_of_thousands_of_digits_are_left_alone() -> None:
+    huge = "9" * 5000
+    for problem in (
+        Problem("question", f"How many are {huge} and 4?", ("<<3+4=7>>",), "7"),
+        Problem("step", "How many are 3 and 4?", (f"<<{huge}+4=7>>",), "7"),
+        Problem("result", "How many are 3 and 4?", (f"<<3+4={huge}>>",), "7"),
+        Problem("digits of another script", "How many are 3 and \u0664?", ("<<3+\u0664=7>>",), "7"),
+    ):
+        assert perturb(problem, random.Random(0)) is None

@@ -1,5 +1,4 @@
 import json
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,29 +38,6 @@ def test_limit_and_several_files(tmp_path: Path) -> None:
     assert [p.question for p in ProblemFiles(paths, limit=4).load()] == ["q0", "q1", "q2", "q0"]
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("", "bad.json is empty"),
-        ("[]", "bad.json is empty"),
-        ("[1,", "bad.json is not valid JSON"),
-        ('{"question": "q", "answer": "1"}\n{"ques', "bad.json, line 2 is not valid JSON"),
-        ('[{"question": "q"}]', "bad.json, row 1 has no field 'answer'"),
-        (
-            '[{"question": "q", "answer": "1"}, {"question": "q", "answer": " "}]',
-            "bad.json, row 2, field 'answer'",
-        ),
-        ('[{"question": "", "answer": "1"}]', "bad.json, row 1, field 'question'"),
-        ('[{"question": "q", "answer": "many"}]', "bad.json, row 1, field 'answer' is 'many'"),
-        ('[{"question": "q", "answer": "1", "steps": "1+1"}]', "bad.json, row 1, field 'steps'"),
-        ("[3]", "bad.json, row 1 is "),
-    ],
-)
-def test_bad_rows_are_named(tmp_path: Path, content: str, expected: str) -> None:
-    with pytest.raises(DataError, match=expected):
-        ProblemFiles(write(tmp_path / "bad.json", content)).load()
-
-
 def test_names_depend_on_the_question_alone(tmp_path: Path) -> None:
     """Randomness is keyed by them: neither another file name nor another order of the rows may change a sample."""
     rows = [{"question": f"q {i}", "answer": str(i)} for i in range(4)]
@@ -75,30 +51,60 @@ def test_names_depend_on_the_question_alone(tmp_path: Path) -> None:
     assert len({p.id for p in one}) == 4
 
 
-def test_repeated_questions_are_numbered_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_repeated_questions_are_numbered_whatever_their_order(tmp_path: Path) -> None:
+    rows = [
+        {"question": "q", "answer": "2"},
+        {"question": "r", "answer": "1"},
+        {"question": " q ", "answer": "1"},
+        {"question": "q", "answer": "1", "steps": ["1=1"]},
+    ]
+    names = []
+    for order in (rows, rows[::-1]):
+        problems = ProblemFiles(write(tmp_path / "a.json", order)).load()
+        names.append({(p.question, p.answer, p.steps): p.id for p in problems})
+    assert names[0] == names[1]
+    base = names[0]["q", "1", ()]
+    assert (names[0]["q", "1", ("1=1",)], names[0]["q", "2", ()]) == (f"{base}-2", f"{base}-3")
+
+
+def test_repeats_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         {"question": "q", "answer": "1"},
         {"question": "r", "answer": "1"},
-        {"question": " q ", "answer": "2"},
+        {"question": "q", "answer": "2"},
     ]
+    source = ProblemFiles(write(tmp_path / "a.json", rows))
     with caplog.at_level("INFO"):
-        first, _, third = ProblemFiles(write(tmp_path / "a.json", rows)).load()
-    assert third.id == f"{first.id}-2"
-    assert "1 of 3 problems repeat the question of another" in caplog.text
+        assert source.load() == source.load()
+    assert caplog.text.count("1 of 3 problems repeat the question of another") == 1
 
 
 def test_ids_of_rows_are_kept(tmp_path: Path) -> None:
     rows = [
         {"id": "gsm-7", "question": "q", "answer": "1"},
         {"id": 12, "question": "r", "answer": "1"},
+        {"id": None, "question": "s", "answer": "1"},
     ]
-    assert [p.id for p in ProblemFiles(write(tmp_path / "a.json", rows)).load()] == ["gsm-7", "12"]
+    *names, hashed = [p.id for p in ProblemFiles(write(tmp_path / "a.json", rows)).load()]
+    assert names == ["gsm-7", "12"]
+    assert hashed == ProblemFiles(write(tmp_path / "a.json", rows), ids="question").load()[2].id
     with pytest.raises(
-        DataError, match=r"a\.json, row 2 and .*a\.json, row 1 both have the id 'x'"
+        DataError,
+        match=r"a\.json, row 2 and .*a\.json, row 1 both have the id 'x'.*set ids=question",
     ):
         ProblemFiles(write(tmp_path / "a.json", [{**row, "id": "x"} for row in rows])).load()
+
+
+def test_files_that_number_their_rows_alike(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{name}.json", [{"id": 1, "question": name, "answer": "1"}])[0]
+        for name in "ab"
+    ]
+    with pytest.raises(DataError, match="both have the id '1'"):
+        ProblemFiles(paths).load()
+    assert len({p.id for p in ProblemFiles(paths, ids="question").load()}) == 2
+    # the same row read twice is a repeat, not a clash
+    assert [p.id for p in ProblemFiles([paths[0], paths[0]]).load()] == ["1", "1-2"]
 
 
 def test_missing_file_and_bad_options(tmp_path: Path) -> None:
@@ -106,14 +112,22 @@ def test_missing_file_and_bad_options(tmp_path: Path) -> None:
         ProblemFiles([str(tmp_path / "nope.json")]).load()
     with pytest.raises(ConfigError, match="empty list"):
         ProblemFiles([])
-    with pytest.raises(ConfigError, match="limit=0"):
-        ProblemFiles(["a"], limit=0)
-
-
-def test_not_text(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="not UTF-8"):
-        ProblemFiles([str(tmp_path / "a.json")]).load()
+    for options, expected in (
+        (
+            {"limit": 0},
+            r"limit=0 of ProblemFiles must be a whole number of at least 1; leave it out",
+        ),
+        ({"limit": 1.5}, "limit=1.5"),
+        (
+            {"answers": "texts"},
+            "answers='texts' of ProblemFiles is not known; use one of number, text",
+        ),
+        ({"ids": "file"}, "ids='file' of ProblemFiles is not known; use one of row, question"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            ProblemFiles(["a"], **options)
+    with pytest.raises(ConfigError, match=r"paths='a\.json' of ProblemFiles"):
+        ProblemFiles("a.json")
 
 
 class TestHub:
@@ -134,6 +148,7 @@ class TestHub:
         problems = source.load()
         assert [p.question for p in problems] == ["2 and 2?", "2 and 2?", "Half of 1e-5?"]
         assert [p.answer for p in problems] == ["4.0", "4.0", "0.000005"]
+        assert problems[0].id != problems[1].id  # asked in both parts
         assert len({p.id for p in problems}) == 3
         assert source.load() == problems
         limited = HubProblems(
@@ -146,8 +161,41 @@ class TestHub:
             HubProblems(str(folder)).load()
         with pytest.raises(DataError, match="cannot be loaded"):
             HubProblems(str(folder / "nowhere"), split="test").load()
-        with pytest.raises(ConfigError, match="limit=0"):
-            HubProblems("x/y", limit=0)
+        for options, expected in (
+            ({"limit": 0}, "limit=0"),
+            (
+                {"columns": {"asked": "question"}},
+                "names the field 'asked', which problems do not have",
+            ),
+            ({"ids": "row number"}, "ids='row number'"),
+        ):
+            with pytest.raises(ConfigError, match=expected):
+                HubProblems("x/y", **options)
+
+    def test_ids(self, tmp_path: Path) -> None:
+        rows = [
+            {"id": 7, "question": "q", "answer": "1"},
+            {"id": 8, "question": "r", "answer": "2"},
+        ]
+        (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert [p.id for p in HubProblems(str(tmp_path)).load()] == ["7", "8"]
+        hashed = [p.id for p in HubProblems(str(tmp_path), ids="question").load()]
+        assert [
+            p.id for p in ProblemFiles([str(tmp_path / "test.jsonl")], ids="question").load()
+        ] == hashed
+
+
+def test_the_text_of_a_truth_is_one_that_a_model_can_be_right_with(tmp_path: Path) -> None:
+    rows = [{"question": text, "answer": text} for text in ("8.3099e-06", "1 1/2", "2,125", "$5")]
+    problems = ProblemFiles(write(tmp_path / "a.json", rows)).load()
+    assert [p.answer for p in problems] == ["0.0000083099", "1.5", "2,125", "5"]
+    assert all(extract_answer(p.answer, "", "only") == p.value for p in problems)
+
+
+def test_true_and_false_among_texts(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": True}, {"question": "r", "answer": 5}]
+    problems = ProblemFiles(write(tmp_path / "a.json", rows), answers="text").load()
+    assert [p.value for p in problems] == ["true", "5"]
 
 
 def test_text_answers(tmp_path: Path) -> None:
@@ -163,28 +211,6 @@ def test_text_answers(tmp_path: Path) -> None:
     assert extract_answer("### .", "###", "text") is None
     with pytest.raises(DataError, match=r"cannot be read as a number exactly.*set answers=text"):
         ProblemFiles([str(path)]).load()
-
-
-DATA = next(
-    (
-        p / "shared/data/eval"
-        for p in Path(__file__).resolve().parents
-        if (p / "shared/data").is_dir()
-    ),
-    None,
-)
-
-
-@pytest.mark.skipif(DATA is None, reason="the problem sets are not beside this checkout")
-def test_truths_of_gsm_hard_are_those_of_the_file() -> None:
-    """26 of its answers are written with an exponent."""
-    path = DATA / "gsm_hard.json"
-    written = [
-        row["answer"] for row in json.loads(path.read_text(), parse_float=str, parse_int=str)
-    ]
-    assert [p.value for p in ProblemFiles([str(path)]).load()] == [
-        Fraction(Decimal(text)) for text in written
-    ]
 
 
 @pytest.mark.parametrize(
@@ -204,57 +230,16 @@ def test_truths_of_gsm_hard_are_those_of_the_file() -> None:
         ),
         ('\ufeff[{"question": "q", "answer": "12"}]', Fraction(12)),
         ('\ufeff{"question": "q", "answer": "12"}\n', Fraction(12)),
+        ('[{"question": "q", "answer": -0}]', Fraction(0)),
+        (
+            '[{"question": "q", "answer": 0.30000000000000000000000000000001}]',
+            Fraction(3 * 10**31 + 1, 10**32),
+        ),
     ],
 )
 def test_numbers_in_json_are_exact(tmp_path: Path, content: str, value: Fraction) -> None:
     (tmp_path / "a.json").write_text(content, encoding="utf-8")
     assert ProblemFiles([str(tmp_path / "a.json")]).load()[0].value == value
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"question": ' * 100_000, "nested too deeply"),
-        (
-            '[{"question": "q", "answer": ' + "9" * 5000 + "}]",
-            "row 1, field 'answer' is '9.*has more than 1000 digits",
-        ),
-        ('[{"question": "q", "answer": 1e99999}]', "row 1, field 'answer'.*more than 1000 digits"),
-        (
-            '[{"question": "q", "answer": "' + "9" * 10**7 + '"}]',
-            "row 1, field 'answer' is '99.*has 10000000 characters",
-        ),
-        ('[{"question": "q", "answer": NaN}]', "row 1, field 'answer'"),
-        ('[{"question": "q", "answer": Infinity}]', "row 1, field 'answer'"),
-        ('[{"question": "q", "answer": true}]', "row 1, field 'answer' is True"),
-        ('[{"question": "q", "answer": null}]', "row 1, field 'answer' is None"),
-        ('[{"question": "q", "answer": ["1"]}]', "row 1, field 'answer'"),
-        ('[{"question": {"a": 1}, "answer": "1"}]', "row 1, field 'question'"),
-        (
-            '[{"question": "half \\ud83d", "answer": "1"}]',
-            r"row 1, field 'question' holds half of a character \(U\+D83D\)",
-        ),
-        (
-            '[{"question": "q", "steps": ["\\ud83d"], "answer": "1"}]',
-            "row 1, field 'steps' holds half of a character",
-        ),
-        (
-            '[{"question": "q", "steps": [1], "answer": "1"}]',
-            "row 1, field 'steps' must be a list of texts",
-        ),
-        ('[{"question": "q", "answer": "' + "x" * 10**7 + '"}]', r"row 1, field 'answer' is 'xxx"),
-        ('[{"question": "q", "answer": "#### 3 or 4"}]', "row 1, field 'answer' is '3 or 4'"),
-    ],
-)
-def test_malformed_files_give_one_short_sentence(
-    tmp_path: Path, content: str, expected: str
-) -> None:
-    (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(DataError, match=f"bad.json.*{expected}") as caught:
-        ProblemFiles([str(tmp_path / "bad.json")]).load()
-    assert len(str(caught.value)) < 500
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Whether problems fit a reasoner, found out before anything runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerFast
+
+from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.tokenization import ANSWER_MARKER, encode_template, encode_text
+from lightning_ltts.errors import DataError
+
+
+class QuestionReader(Protocol):
+    """What is asked of a reasoner here."""
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the reasoner can read."""
+
+    def encode_prompt(self, question: str, source: str = "") -> list[int]:
+        """Token ids of a question's prompt."""
+
+
+def encode_prompts(
+    reasoner: QuestionReader, problems: Sequence[Problem], room: int
+) -> list[list[int]]:
+    """Token ids of the prompts of all problems, each of which leaves room for what follows it.
+
+    Args:
+        reasoner: the model that is to read them.
+        problems: all problems of a run.
+        room: positions needed after a prompt, for thoughts and answer.
+
+    Raises:
+        DataError: a prompt is too long, or a word of it is not in the vocabulary; the message names
+            the row, and how many prompts are too long.
+    """
+    prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
+    too_long = [i for i, ids in enumerate(prompts) if len(ids) + room > reasoner.max_positions]
+    if too_long:
+        first = too_long[0]
+        raise DataError(
+            f"{problems[first].source}: the prompt takes {len(prompts[first])} positions and thoughts "
+            f"and answer {room} more, but the backbone has {reasoner.max_positions} ({len(too_long)} "
+            f"of {len(problems)} problems are too long); leave such rows out, or lower num_thoughts "
+            "or max_answer_tokens"
+        )
+    return prompts
+
+
+@dataclass(frozen=True)
+class LongAnswers:
+    """Right answers that a reasoner cannot write out within its limit.
+
+    Attributes:
+        first: the first problem with such an answer.
+        tokens: tokens that it needs.
+        count: number of such problems.
+        of: number of problems in all.
+        limit: tokens that an answer may have.
+    """
+
+    first: Problem
+    tokens: int
+    count: int
+    of: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first.source}: the right answer takes {self.tokens} tokens, but "
+            f"max_answer_tokens={self.limit} ({self.count} of {self.of} problems can never be "
+            "answered right); raise max_answer_tokens"
+        )
+
+
+def find_long_answers(
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    limit: int,
+    marker: str = ANSWER_MARKER,
+) -> LongAnswers | None:
+    """Problems whose right answers need more tokens than a reasoner may write; None where none do.
+
+    Args:
+        tokenizer: the reasoner's tokenizer.
+        problems: all problems of a run.
+        limit: tokens that an answer may have, its marker included (`max_answer_tokens`).
+        marker: the text that answers follow (`answer_marker`).
+
+    Raises:
+        DataError: a word of an answer is not in the vocabulary.
+    """
+    before = len(encode_template(tokenizer, marker))
+    lengths = [
+        before + len(encode_text(tokenizer, f" {problem.answer}", problem.source))
+        for problem in problems
+    ]
+    too_long = [index for index, length in enumerate(lengths) if length > limit]
+    if not too_long:
+        return None
+    first = too_long[0]
+    return LongAnswers(problems[first], lengths[first], len(too_long), len(problems), limit)

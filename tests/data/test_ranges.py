@@ -1,0 +1,25 @@
+import pytest
+
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.errors import ConfigError
+
+
+def test_whole_numbers_in_range() -> None:
+    for value in (0, 7, 10):
+        require_whole("Thing", "size", value, 0, 10)
+    require_whole("Thing", "size", 10**100, 1)
+
+
+@pytest.mark.parametrize("value", [-1, 11, 1.0, float("nan"), float("inf"), True, "5", None, [5]])
+def test_anything_else(value: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"size=.* of Thing must be a whole number from 0 to 10; see there"
+    ):
+        require_whole("Thing", "size", value, 0, 10, "see there")
+
+
+def test_the_message_is_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_whole("Thing", "size", "9" * 10**7, 0)
+    assert str(caught.value).endswith("9... of Thing must be a whole number of at least 0")
+    assert len(str(caught.value)) < 150
