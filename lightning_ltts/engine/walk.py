@@ -6,7 +6,6 @@ so that a sampler that perturbs passes makes the first thought differ too, while
 perturbs thoughts shares that pass as well.
 """
 
-import inspect
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from lightning_ltts.engine.cost import Cost, CostMeter
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
-from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
+from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler, perturb_thought
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,6 @@ class PrefixWalker:
     def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None):
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
-        # a sampler that has no use for the spread may leave it out of its signature
-        self._gives_spread = "spread" in inspect.signature(self.sampler.perturb).parameters
         self._meter = CostMeter()
 
     def counting(self) -> AbstractContextManager[Cost]:
@@ -191,8 +188,7 @@ class PrefixWalker:
             index = rows.to(hidden.device, non_blocking=True)
             branches, hidden = branches.take(rows, keys), hidden[index]
             token = None if token is None else token[index]
-        clean = self.reasoner.thought_head(hidden)
-        thought = self._perturb(clean, hidden, keys, branches.step)
+        thought, clean = perturb_thought(self.sampler, self.reasoner, hidden, keys, branches.step)
         if token is not None:
             token = token.where(token == self.reasoner.end_id, -1)
             end, ended = self._embed_end(token).to(thought.dtype), (token >= 0)[:, None]
@@ -210,13 +206,6 @@ class PrefixWalker:
         hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
         token = self._best_token(hidden[:, -1])
         return replace(branches, pending=self.reasoner.embed(token), token=token)
-
-    def _perturb(self, clean: Tensor, hidden: Tensor, keys: Tensor, step: int) -> Tensor:
-        """Thoughts (R, d) and the hidden states (R, d) that they come from -> perturbed (R, d)."""
-        if not self._gives_spread:
-            return self.sampler.perturb(clean, keys=keys, step=step)
-        spread = self.reasoner.thought_head.spread(hidden)
-        return self.sampler.perturb(clean, keys=keys, step=step, spread=spread)
 
     def _best_token(self, hidden: Tensor, answer: bool = False) -> Tensor:
         """Hidden states (R, d) -> the likeliest tokens (R,), in an answer no suppressed ones."""

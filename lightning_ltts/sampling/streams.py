@@ -17,3 +17,5 @@ class Stream(IntEnum):
     ANSWER_DROPOUT = 5  # masks of a pass that decodes the answer, by trajectory and position
     HELD_DROPOUT = 6  # masks that a trajectory holds throughout, by trajectory
     TRAINING_STAGE = 7  # which stage of COCONUT's curriculum a batch is trained in, by step
+    TRAINING = 8  # names of trajectories in a reasoner's training, by problem and epoch
+    TRAINING_SHARE = 9  # which batches a reasoner trains on under its sampler, by step
