@@ -34,21 +34,26 @@ class Branches:
     step: int  # thoughts made so far, by the rows that are still thinking
     token: Tensor | None = None  # (R,): the pending token where a row ended its thinking, else -1
     clean: Tensor | None = None  # (R, d): the pending thought as it was before noise
+    hidden: Tensor | None = None  # (R, d): the state that the pending thought was made of
 
-    def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
+    def take(
+        self, rows: Tensor, keys: Tensor | None = None, questions: Tensor | None = None
+    ) -> "Branches":
         """These rows, under new keys where given; a row can be repeated.
 
-        `rows` are on the CPU, or else this waits for the device.
+        `rows` are on the CPU, or else this waits for the device. Where `questions` are given, no
+        other prompts are kept (see `SharedPrefixCache.take`).
         """
         index = rows.to(self.pending.device, non_blocking=True)
         return Branches(
-            self.cache.take(rows),
+            self.cache.take(rows, questions),
             self.pending[index],
             self.keys[index] if keys is None else keys,
             self.positions[index],
             self.step,
             None if self.token is None else self.token[index],
             None if self.clean is None else self.clean[index],
+            None if self.hidden is None else self.hidden[index],
         )
 
     def without_noise(self) -> "Branches":
@@ -78,6 +83,7 @@ class Branches:
             return parts[0][1]
         branches = [part for _, part in parts]
         tokens = [part.token for part in branches if part.token is not None]
+        clean = [part.clean for part in branches if part.clean is not None]
         joined = cls(
             SharedPrefixCache.join([part.cache for part in branches]),
             torch.cat([part.pending for part in branches]),
@@ -85,6 +91,7 @@ class Branches:
             torch.cat([part.positions for part in branches]),
             max(part.step for part in branches),
             torch.cat(tokens) if tokens else None,
+            torch.cat(clean) if len(clean) == len(parts) else None,
         )
         return joined.take(torch.cat([names for names, _ in parts]).argsort())
 
@@ -193,7 +200,28 @@ class PrefixWalker:
             token = token.where(token == self.reasoner.end_id, -1)
             end, ended = self._embed_end(token).to(thought.dtype), (token >= 0)[:, None]
             thought, clean = torch.where(ended, end, thought), torch.where(ended, end, clean)
-        return replace(branches, pending=thought, step=branches.step + 1, token=token, clean=clean)
+        return replace(
+            branches,
+            pending=thought,
+            step=branches.step + 1,
+            token=token,
+            clean=clean,
+            hidden=hidden,
+        )
+
+    @torch.no_grad()
+    def draw_again(self, branches: Branches) -> Branches:
+        """Rows whose pending thought is drawn anew under their names, from the pass that made it.
+
+        Only where the sampler leaves passes alone, since it is not read again; and only of rows
+        that still think.
+        """
+        assert branches.hidden is not None, "rows that have made a thought know its state"
+        assert not self.sampler.perturbs_forward, "another name would have had another pass"
+        thought, clean = perturb_thought(
+            self.sampler, self.reasoner, branches.hidden, branches.keys, branches.step - 1
+        )
+        return replace(branches, pending=thought, clean=clean)
 
     @torch.no_grad()
     def close(self, branches: Branches) -> Branches:

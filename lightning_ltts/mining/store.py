@@ -102,17 +102,36 @@ class StoreWriter:
         save_file(shard_tensors(questions), temporary, metadata={"counts": json.dumps(counts)})
         os.replace(temporary, path)
 
-    def close(self, extra: dict[str, Any]) -> dict[str, Any]:
+    def shards_with(self, enough: int) -> int | None:
+        """How many shards, from the first on and without a gap, hold `enough` kept questions.
+
+        Returns none where there are too few as yet.
+        """
+        kept = 0.0
+        for number in range(self.num_shards):
+            if not self.has(number):
+                return None
+            kept += _read_counts(self.folder / shard_name(number))["kept"]
+            if kept >= enough:
+                return number + 1
+        return None
+
+    def close(self, extra: dict[str, Any], enough: int | None = None) -> dict[str, Any]:
         """Writes the final manifest, with `extra` entries, once all shards are there.
 
-        Call it on one process.
+        Call it on one process. Where so many kept questions are `enough`, the first shards that
+        hold them are the store, and others are removed: which these are depends on the questions
+        alone, and not on how many processes mined them.
 
         Raises:
             StoreError: a shard is damaged.
         """
         shards: dict[str, str] = {}
         totals: dict[str, float] = {}
-        for number in range(self.num_shards):
+        last = self.num_shards if enough is None else self.shards_with(enough) or self.num_shards
+        for number in range(last, self.num_shards):
+            (self.folder / shard_name(number)).unlink(missing_ok=True)
+        for number in range(last):
             path = self.folder / shard_name(number)
             shards[path.name] = sha256_of(path)
             for name, count in _read_counts(path).items():
