@@ -19,8 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_ltts.cli.class_paths import swap_classes
+from lightning_ltts.cli.composed import hydra_files, recorded
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
+from lightning_ltts.cli.run_guard import RunGuard
 from lightning_ltts.errors import ConfigError
 
 # of a configuration that is printed and may be run later, beside the experiment's own
@@ -88,11 +90,11 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     """
     printing = [argument for argument in arguments if argument.startswith("--print_config")]
     flags, overrides = _split_flags([a for a in arguments if a not in printing])
-    options = [*map(_loosen, overrides), f"task={command}"]
-    if printing:
-        options += ["hydra.output_subdir=null"]
-        if not any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides):
-            options += [f"hydra.run.dir={NEW_FOLDER}"]
+    # what Hydra would write is written once the folder is known to take the run
+    options = [*map(_loosen, overrides), f"task={command}", "hydra.output_subdir=null"]
+    named = any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides)
+    if printing and not named:
+        options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
         if not printing:
@@ -173,19 +175,20 @@ def _job(command: str, cfg: DictConfig) -> float | None:
                 "without it"
             )
         tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
-    composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"
-    OmegaConf.save(OmegaConf.create(tree), composed)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    composed, guard = folder / f"{command}.yaml", RunGuard()
+    files = {composed.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
     # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
     sys.argv = [argv[0], command, "--config", str(composed)]
     HydraConfig.instance().cfg = None
     try:
-        with one_line_errors():
-            cli = run_lightning()
+        with one_line_errors(), recorded(folder, files, guard):
+            metrics = run_lightning(guard)
     finally:
         sys.argv, HydraConfig.instance().cfg = argv, hydra_config
         _forget_distributed(environment)
-    value = cli.trainer.callback_metrics.get(composing["optimized_metric"])
+    value = metrics.get(composing["optimized_metric"])
     return None if value is None else float(value)
 
 

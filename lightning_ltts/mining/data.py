@@ -2,6 +2,7 @@
 
 import platform
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
+from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
@@ -22,6 +24,7 @@ from lightning_ltts.mining.tensorboard import log_mining, log_store, log_thought
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.tensorboard import writers
+from lightning_ltts.run_folder import FolderLock
 from lightning_ltts.sampling.samplers import Sampler
 
 
@@ -150,8 +153,13 @@ class MiningData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation questions in their order."""
-        return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
+        """This device's validation questions in their order."""
+        trainer, store = self.trainer, self.stores["val"]
+        assert trainer is not None, "dataloaders are asked for by a Trainer"
+        make_batch = partial(collate, like=store)
+        return evaluation_loader(
+            store, self.batch_size, make_batch, trainer.global_rank, trainer.world_size
+        )
 
     def settings(
         self, split: str, reasoner: LatentReasoner, problems: list[Problem]
@@ -194,13 +202,29 @@ class MiningData(pl.LightningDataModule):
         assert trainer is not None, "checked by the caller"
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
         # by length, so that little is padded; those that may be left out are no longer than others
-        order, enough = list(range(len(problems))), self.informative[split]
-        if enough is None:
+        order = list(range(len(problems)))
+        if self.informative[split] is None:
             order.sort(key=lambda i: len(prompts[i]))
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
         settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
         older = {"sampler": repr(self.sampler)}
         writer = StoreWriter(self.folder / split, settings, len(shards), older)
+        complete = writer.complete  # then it is only read, which several runs can do at once
+        with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
+            self._fill(split, writer, reasoner, problems, prompts, shards)
+
+    def _fill(
+        self,
+        split: str,
+        writer: StoreWriter,
+        reasoner: LatentReasoner,
+        problems: list[Problem],
+        prompts: list[list[int]],
+        shards: list[list[int]],
+    ) -> None:
+        """Mines the shards that are missing, each process its share."""
+        trainer = self.trainer
+        assert trainer is not None, "checked by the caller"
         if trainer.is_global_zero:
             writer.open()
         trainer.strategy.barrier()
@@ -222,7 +246,7 @@ class MiningData(pl.LightningDataModule):
             self._write_shards(split, mine_shard, shards, writer)
             trainer.strategy.barrier()
             if trainer.is_global_zero:
-                writer.close({"versions": _versions()}, enough)
+                writer.close({"versions": _versions()}, self.informative[split])
         trainer.strategy.barrier()
 
     def _write_shards(

@@ -4,11 +4,11 @@
     shard-00000.safetensors   tensors of some questions (see `TENSORS`)
 
 Shards are memory-mapped when read. A shard is written under a temporary name and renamed, so a
-killed run leaves nothing that a later one would trust by mistake.
+killed run leaves nothing that a later one would trust by mistake; a checksum inside of it finds
+bytes that change later.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_ltts.errors import StoreError
-from lightning_ltts.files import check_same_settings, sha256_of, write_json
+from lightning_ltts.files import atomic, check_same_settings, read_json, sha256_of, write_json
+from lightning_ltts.mining.integrity import digest_of, senseless
 from lightning_ltts.mining.questions import MinedQuestions
+from lightning_ltts.run_folder import LOCK
 
 MANIFEST = "manifest.json"
 # what a shard holds; see `MinedQuestions` for what they are
@@ -78,7 +80,7 @@ class StoreWriter:
             check_same_settings(self.folder, theirs, self.settings, self.older)
             return
         found = list(self.folder.iterdir()) if self.folder.exists() else []
-        if any(path.name != MANIFEST and path.suffix != ".tmp" for path in found):
+        if any(path.name not in (MANIFEST, LOCK) and path.suffix != ".tmp" for path in found):
             raise StoreError(
                 f"{self.folder} holds files but no {MANIFEST}; give an empty folder for the store"
             )
@@ -96,11 +98,24 @@ class StoreWriter:
         return (self.folder / shard_name(number)).exists()
 
     def write(self, number: int, questions: MinedQuestions, counts: dict[str, float]) -> None:
-        """Writes one shard at once or not at all; `counts` are summed over shards in the end."""
-        path = self.folder / shard_name(number)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file(shard_tensors(questions), temporary, metadata={"counts": json.dumps(counts)})
-        os.replace(temporary, path)
+        """Writes one shard at once or not at all; `counts` are summed over shards in the end.
+
+        Raises:
+            StoreError: what was mined are no numbers.
+        """
+        path, tensors, about = (
+            self.folder / shard_name(number),
+            shard_tensors(questions),
+            json.dumps(counts),
+        )
+        fault = senseless(tensors)
+        if fault is not None:
+            raise StoreError(
+                f"{path} would hold numbers without sense ({fault}); look at the sampler's options"
+            )
+        metadata = {"counts": about, "sha256": digest_of(tensors, about)}
+        with atomic(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
 
     def shards_with(self, enough: int) -> int | None:
         """How many shards, from the first on and without a gap, hold `enough` kept questions.
@@ -111,7 +126,7 @@ class StoreWriter:
         for number in range(self.num_shards):
             if not self.has(number):
                 return None
-            kept += _read_counts(self.folder / shard_name(number))["kept"]
+            kept += _read_counts(self.folder / shard_name(number), verify=False)["kept"]
             if kept >= enough:
                 return number + 1
         return None
@@ -124,8 +139,10 @@ class StoreWriter:
         alone, and not on how many processes mined them.
 
         Raises:
-            StoreError: a shard is damaged.
+            StoreError: a shard is damaged, or the store's settings have changed meanwhile.
         """
+        theirs = read_manifest(self.folder)["settings"]
+        check_same_settings(self.folder, theirs, self.settings, self.older)
         shards: dict[str, str] = {}
         totals: dict[str, float] = {}
         last = self.num_shards if enough is None else self.shards_with(enough) or self.num_shards
@@ -180,6 +197,12 @@ class TrajectoryStore(Dataset[MinedQuestions]):
                 raise StoreError(
                     f"{path} was written by an older version; delete the store and mine it again"
                 )
+            fault = senseless(shard)
+            if fault is not None:
+                raise StoreError(
+                    f"{path} holds numbers without sense ({fault}); delete the store and mine it "
+                    "again"
+                )
             starts = shard["prompt_lengths"].cumsum(0) - shard["prompt_lengths"]
             self._shards.append(shard)
             self._index += [(number, row, start) for row, start in enumerate(starts.tolist())]
@@ -204,8 +227,17 @@ def shard_tensors(questions: MinedQuestions) -> dict[str, Tensor]:
     return {name: tensors[name].to(dtype).contiguous() for name, dtype in TENSORS.items()}
 
 
-def collate(items: list[MinedQuestions]) -> dict[str, Tensor]:
-    """Items of a store -> one batch, as the tensors of `MinedQuestions.tensors`."""
+def collate(
+    items: list[MinedQuestions], like: Dataset[MinedQuestions] | None = None
+) -> dict[str, Tensor]:
+    """Items of a store -> one batch, as the tensors of `MinedQuestions.tensors`.
+
+    Args:
+        items: of one store.
+        like: what a batch without items, a device's last in a validation, is shaped like.
+    """
+    if not items and like is not None:
+        return {name: tensor[:0] for name, tensor in collate([like[0]]).items()}
     return MinedQuestions.join(items).tensors()
 
 
@@ -225,22 +257,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StoreError(
             f"{folder} is not a trajectory store: it has no {MANIFEST}; mine it first with 'ltts mine'"
         )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise StoreError(
-            f"{path} is damaged ({error.msg}); delete the store and mine it again"
-        ) from None
+    advice = "delete the store and mine it again"
+    manifest = read_json(path, advice, ("settings", "complete"))
+    parts = ("settings", "counts", "shards") if manifest["complete"] else ("settings",)
+    for part in parts:
+        if not isinstance(manifest.get(part), dict):
+            raise StoreError(f"{path} is damaged ('{part}' is missing or no object); {advice}")
     return manifest
 
 
-def _read_counts(path: Path) -> dict[str, float]:
-    """The counts that were written with a shard."""
+def _read_counts(path: Path, verify: bool = True) -> dict[str, float]:
+    """The counts of a shard whose bytes are as they were written.
+
+    Args:
+        path: of the shard.
+        verify: compare all of it with its checksum, not only what the counts are read from.
+
+    Raises:
+        StoreError: they are not.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            counts: dict[str, float] = json.loads(file.metadata()["counts"])
-    except SafetensorError as error:
+            about: dict[str, str] = file.metadata() or {}
+        same = not verify or about["sha256"] == digest_of(load_file(path), about["counts"])
+        counts: dict[str, float] = json.loads(about["counts"]) if same else {}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); delete it and run 'ltts mine' again"
         ) from None
+    if not same:
+        raise StoreError(
+            f"{path} is damaged: it does not match its checksum; delete it and run 'ltts mine' "
+            "again"
+        )
     return counts

@@ -10,17 +10,19 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS, TIMING, read_rows
+from lightning_ltts.analysis.predictions import PREDICTIONS, TIMING, read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
 from lightning_ltts.data.problems import hash_problems
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.files import check_same_settings, write_text
+from lightning_ltts.files import write_text
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.row_files import merge, open_folder, rank_file
 from lightning_ltts.prediction.rows import Prediction, stored_thoughts
 from lightning_ltts.prediction.tensorboard import log_predictions
+from lightning_ltts.run_folder import FolderLock
 
 
 class PredictionWriter(Callback):
@@ -43,10 +45,11 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
-        self._keep: dict[
-            str, int
-        ] = {}  # ids of problems whose thoughts are stored, and their place
+        # ids of problems whose thoughts are stored, and their place
+        self._keep: dict[str, int] = {}
         self._file: TextIO | None = None
+        self._lock = FolderLock(self.folder, active=False)
+        self._settings: dict[str, Any] = {}
         # questions finished by this process, and since when
         self._finished, self._began = 0, time.perf_counter()
 
@@ -55,7 +58,8 @@ class PredictionWriter(Callback):
 
         Raises:
             ConfigError: model or data are of another kind than `ltts predict` has.
-            StoreError: the folder holds predictions made with other settings.
+            StoreError: the folder holds predictions made with other settings, or another process
+                writes there.
         """
         if stage != "predict":
             return
@@ -65,17 +69,22 @@ class PredictionWriter(Callback):
                 "PredictionWriter needs the model LatentSearch and the data PredictionData"
             )
         before: list[str] = []
+        self._lock = FolderLock(self.folder, trainer.is_global_zero)
+        self._lock.acquire()
         if trainer.is_global_zero:
-            self._check_settings(pl_module, data, str(trainer.precision))
-            before = self._predicted_before()
+            self._settings = {
+                **pl_module.settings(),
+                "problems": hash_problems(data.problems),
+                "precision": str(trainer.precision),
+            }
+            before = open_folder(self.folder, self._settings, pl_module.older_settings())
             if before:
-                rank_zero_info(f"{len(set(before))} problems were predicted before and are kept")
+                rank_zero_info(f"{len(before)} problems were predicted before and are kept")
         # this also keeps others from writing before process 0 has read
         data.leave_out(trainer.strategy.broadcast(before))
         first = data.problems[: self.keep_thoughts]
         self._keep = {problem.id: place for place, problem in enumerate(first)}
-        path = self.folder / f"predictions.rank{trainer.global_rank}.jsonl"
-        self._file = path.open("a", encoding="utf-8")
+        self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -105,17 +114,19 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merges the files, prints the table, and logs the curves."""
+        assert isinstance(pl_module, LatentSearch), "checked in setup"
         self._close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
+            order = [problem.id for problem in trainer.datamodule.problems]  # type: ignore[attr-defined]
+            merge(self.folder, self._settings, order, pl_module.older_settings())
             rows = read_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
             summary = json.dumps(self.summary.as_dict(), indent=2)
             write_text(self.folder / "summary.json", summary + "\n")
             print(f"\n{self.summary.table()}\n\n{self.summary.bought()}")
             print(f"predictions: {self.folder / PREDICTIONS}")
-            if self._finished and isinstance(pl_module, LatentSearch):
+            if self._finished:
                 self._write_timing(pl_module, trainer.world_size)
             seconds = time.perf_counter() - self._began
             speed = self._finished / seconds if self._finished else None
@@ -126,27 +137,6 @@ class PredictionWriter(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the file also after an error."""
         self._close()
-
-    def _check_settings(self, module: LatentSearch, data: PredictionData, precision: str) -> None:
-        """Refuses a folder of other predictions; notes the settings in an empty one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        manifest = self.folder / MANIFEST
-        problems = hash_problems(data.problems)
-        settings = {**module.settings(), "problems": problems, "precision": precision}
-        if manifest.exists() and any(path.stat().st_size for path in self._files()):
-            theirs = json.loads(manifest.read_text())
-            check_same_settings(self.folder, theirs, settings, module.older_settings())
-        else:
-            write_text(manifest, json.dumps(settings, indent=2) + "\n")
-
-    def _predicted_before(self) -> list[str]:
-        """Ids of the problems in the folder's files."""
-        ids = []
-        for path in self._files():
-            _drop_torn_line(path)
-            lines = path.read_text(encoding="utf-8").splitlines()
-            ids += [json.loads(line)["id"] for line in lines]
-        return ids
 
     def _write(self, prediction: Prediction) -> None:
         assert self._file is not None, "opened in setup"
@@ -168,28 +158,13 @@ class PredictionWriter(Callback):
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
+        self._lock.release()
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("predictions*.jsonl"))
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the file, and lets other runs into the folder.
 
-    def _merge(self, order: list[str]) -> None:
-        """One file in the order of the problems, instead of one for each process."""
-        files = self._files()
-        lines = {
-            json.loads(line)["id"]: line
-            for path in files
-            for line in path.read_text("utf-8").splitlines()
-        }
-        merged = "".join(lines[name] + "\n" for name in order if name in lines)
-        write_text(self.folder / PREDICTIONS, merged)
-        for path in files:
-            if path.name != PREDICTIONS:
-                path.unlink()
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Removes a last line that a killed run did not finish."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
+        Lightning does not come to `teardown` after an error.
+        """
+        self._close()

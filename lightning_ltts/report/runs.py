@@ -1,6 +1,5 @@
 """A prediction run as a report reads it: rows, pool of samples, summary and what is known about how it was made."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from lightning_ltts.analysis.predictions import (
     sample_pool,
 )
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
+from lightning_ltts.files import read_json
 from lightning_ltts.voting.adaptive import StoppingRule
 from lightning_ltts.voting.selection import Selection
 
@@ -58,17 +58,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
-        settings = {
-            key: first[key]
-            for key in ("sampler", "seed", "temperature", "agreement")
-            if key in first
-        }
+        kept = ("sampler", "seed", "temperature", "agreement")
+        settings: dict[str, Any] = {key: first[key] for key in kept if key in first}
         manifest = self.folder / MANIFEST
-        return {
-            **settings,
-            **(json.loads(manifest.read_text()) if manifest.is_file() else {}),
-            "folder": self.folder.name,
-        }
+        settings |= _read(manifest) if manifest.is_file() else {}
+        return {**settings, "folder": self.folder.name}
 
     def cost(self, *parts: str) -> float | None:
         """Token forwards per question, on average, of parts of the search; None where they were not stored."""
@@ -83,9 +77,15 @@ class Run:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
         timing = self.folder / TIMING
         measured = (
-            json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+            _read(timing, "seconds_per_question")["seconds_per_question"]
+            if timing.is_file()
+            else {}
         )
         return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    return read_json(path, "delete it, or run the same 'ltts predict' again", keys)
 
 
 def load_runs(
