@@ -16,15 +16,16 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.analysis.summary import Line, summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
@@ -74,6 +75,7 @@ ROWS = {
     "hard_negatives": Row((f"{RM}hard_negatives=4",)),
     "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
+    "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
 }
 
 
@@ -305,38 +307,75 @@ def rules(setting: Setting) -> None:
             print(f"| {name} | {rule} | {' | '.join(cells)} |", flush=True)
 
 
-def table(num_samples: int) -> None:
-    """A line per finished row: accuracies at N, and the gains over majority with paired 95 % intervals."""
-    names = [
-        "greedy",
-        "majority",
-        "weighted_vote",
-        "best-of-N",
-        "best-of-8",
-        "best-of-64",
-        "beam",
-        "coverage",
-        "headroom",
-    ]
-    print(f"| setting | row | {' | '.join(names)} |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+def results(num_samples: int) -> list[dict[str, Any]]:
+    """Of every finished row, in plain values: what it reached, and with which selection.
+
+    The selection is the one that does best on the row's validation problems, among those that read
+    the LatentRM's scores; the numbers are those of the test problems.
+    """
+    found = []
     for path in sorted(FOLDER.glob("*/*/search/summary.json")):
-        rows = read_rows(path.parent)
-        whole, summary = summarize(rows), summarize(rows, num_samples=num_samples)
-        lines = {line.method: line for line in summary.lines}
+        row, setting = path.parent.parent, path.parent.parent.parent
+        chosen = summarize(read_rows(row / "chosen"), num_samples=num_samples)
+        test = summarize(read_rows(path.parent), num_samples=num_samples)
+        scored = [method.name for method in chosen.methods if method.scored]
+        on_validation = {line.method: line.accuracy for line in chosen.lines}
+        best = max(scored, key=lambda name: on_validation[name])
+        lines = {line.method: line for line in test.lines}
+        curve = summarize(read_rows(path.parent)).curves["best_of_n"]
+        task, _, seed = setting.name.split("-")
+        found.append(
+            {
+                "task": task,
+                "seed": int(seed),
+                "latent_rm": row.name,
+                "problems": test.num_problems,
+                "num_samples": num_samples,
+                **{
+                    name: lines[name].accuracy
+                    for name in ("greedy", "pass", "majority", "coverage")
+                },
+                "headroom_closed": lines[best].headroom,
+                "best_selection": _measured(lines[best]),
+                "selections": [_measured(lines[name]) for name in scored],
+                "best_of_n": {str(n): accuracy for n, accuracy in curve.items()},
+            }
+        )
+    return found
 
-        def gained(name: str, lines: dict = lines) -> str:
-            line = lines[name]
-            low, high = line.gain_interval
-            return f"{100 * line.accuracy:.1f} ({100 * line.gain:+.1f}, {100 * low:+.1f} .. {100 * high:+.1f})"
 
-        best = whole.curves["best_of_n"]
-        cells = [
-            path.parts[-4], path.parts[-3], f"{100 * lines['greedy'].accuracy:.1f}", f"{100 * lines['majority'].accuracy:.1f}",
-            gained("weighted_vote"), gained("best_of_n"), f"{100 * best[8]:.1f}", f"{100 * best[64]:.1f}", gained("beam"),
-            f"{100 * lines['coverage'].accuracy:.1f}", f"{100 * lines['weighted_vote'].headroom:.0f} %",
-        ]  # fmt: skip
-        print("| " + " | ".join(cells) + " |")
+def _measured(line: Line) -> dict[str, Any]:
+    """A method's accuracy, and its differences to greedy decoding and to majority voting."""
+    assert line.against_greedy is not None
+    assert line.over_compared is not None
+    return {
+        "name": line.method,
+        "accuracy": line.accuracy,
+        "against_greedy": asdict(line.against_greedy),
+        "against_majority": asdict(line.over_compared),
+    }
+
+
+def table(num_samples: int) -> None:
+    """A line per finished row, in percent and points with paired 95 % intervals; also as JSON."""
+    found = results(num_samples)
+    Path("docs/results.json").write_text(json.dumps({"settings": found}, indent=1) + "\n")
+    print(
+        "| task, seed | LatentRM | greedy | one sample | majority | coverage | chosen on validation "
+        "| against greedy | against majority | headroom |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for one in found:
+        best = one["best_selection"]
+        shares = [f"{100 * one[name]:.1f}" for name in ("greedy", "pass", "majority", "coverage")]
+        gains = [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in best[name].values()))
+            for name in ("against_greedy", "against_majority")
+        ]
+        headroom = f"{100 * one['headroom_closed']:.0f} %"
+        cells = [f"{one['task']}, {one['seed']}", one["latent_rm"], *shares]
+        cells += [f"{best['name']} {100 * best['accuracy']:.1f}", *gains]
+        print(f"| {' | '.join([*cells, headroom])} |")
 
 
 WHOLE = {"samplers": samplers, "outliers": outliers, "beams": beams, "rules": rules}

@@ -66,7 +66,8 @@ def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
     assert list(made) == ["CoconutModule", "LatentRMModule", "LatentSearch"]
     reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
-    assert reasoner.curriculum.total_epochs == 8
+    assert reasoner.curriculum.total_epochs == 40
+    assert reasoner.sampler.settings() == made["LatentRMModule"][1].sampler.settings()
     expect_one_sampler(made)
 
 
@@ -81,13 +82,12 @@ def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
     """All rows share the reasoner; a search differs from that of other rows by its sampler alone."""
     own_sampler = bool(study.ROWS[row].sampler)
     keep("reasoner", "reasoner.done")
-    keep(row, *([] if own_sampler else [f"{row}/search/summary.json"]))
+    searched = [f"{row}/{folder}/summary.json" for folder in ("chosen", "search")]
+    keep(row, *([] if own_sampler else searched))
     study.run(row, SETTING)
     rm, mining = made["LatentRMModule"]
     assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)
-    assert (rm.latent_rm.reference_mark is None) == (
-        row.startswith(("paper", "answer", "probe", "random"))
-    )
+    assert (rm.latent_rm.reference_mark is None) == (row.startswith(("paper", "answer")))
     assert ("LatentSearch" in made) == own_sampler
     if own_sampler:
         expect_one_sampler(made)
@@ -97,25 +97,36 @@ def test_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / study.FOLDER / "easy-small-0" / "default" / "search"
-    folder.mkdir(parents=True)
-    rows = []
-    for q in range(6):
-        samples = [{"answer": str(i % 2), "scores": [float(i), 0.0]} for i in range(64)]
-        beam = {"budget": 32, "beams": samples[:16]}
-        rows.append(
-            {
-                "id": f"q{q}",
-                "answer": "1",
-                "greedy": {"answer": "1"},
-                "samples": samples,
-                "beam": beam,
-            }
+    folder = tmp_path / study.FOLDER / "easy-small-0" / "default"
+
+    def write(name: str, right_at: int, greedy: str) -> None:
+        """Six problems whose only right sample is number `right_at`, and scores that rise."""
+        rows = []
+        for q in range(6):
+            samples = [
+                {"answer": str(int(i == right_at)), "scores": [float(i), 0.0]} for i in range(64)
+            ]
+            beam = {"budget": 32, "beams": samples[:16]}
+            rows.append({"id": f"q{q}", "answer": "1", "greedy": {"answer": greedy}})
+            rows[-1] |= {"samples": samples, "beam": beam}
+        (folder / name).mkdir(parents=True)
+        (folder / name / "predictions.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
         )
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "summary.json").touch()
+        (folder / name / "summary.json").touch()
+
+    # of 32 samples the last has the highest score: best-of-N is right on validation, the beam on test
+    write("chosen", right_at=31, greedy="0")
+    write("search", right_at=15, greedy="0")
+    (tmp_path / "docs").mkdir()
     study.table(32)
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(
-        "| easy-small-0 | default | 100.0 | 0.0 | 100.0 (+100.0, +100.0 .. +100.0)"
-    )
+    assert line.startswith("| easy, 0 | default | 0.0 |")
+    (one,) = json.loads((tmp_path / "docs/results.json").read_text())["settings"]
+    assert (one["task"], one["seed"], one["latent_rm"]) == ("easy", 0, "default")
+    assert (one["greedy"], one["majority"], one["coverage"]) == (0, 0, 1)
+    # chosen on validation, and reported as it is on test
+    assert one["best_selection"]["name"] == "best_of_n"
+    assert one["best_selection"]["accuracy"] == 0
+    beam = next(given for given in one["selections"] if given["name"] == "beam")
+    assert beam["against_greedy"] == {"gain": 1, "low": 1, "high": 1}
