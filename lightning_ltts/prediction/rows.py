@@ -21,6 +21,12 @@ from lightning_ltts.voting.votes import vote_numbers
 
 LENS_SAMPLES = 3  # trajectories besides the greedy one whose thoughts are decoded
 LENS_TOKENS = 5  # tokens of each thought
+# names that a tree search must not have: they are other entries of a row, or parts of the search
+TAKEN = (
+    *("id", "question", "answer", "sampler", "seed", "steps", "prompt_tokens", "greedy"),
+    *("samples", "choices", "cost", "temperature", "agreement", "fitted"),
+    *("prompt", "sampling", "scoring"),
+)
 
 
 @dataclass(frozen=True)
