@@ -14,7 +14,14 @@ from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
-from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote, selections
+from lightning_ltts.voting.selection import (
+    BestOfN,
+    Majority,
+    Selection,
+    WeightedVote,
+    fitted_in,
+    selections,
+)
 from lightning_ltts.voting.votes import mixed_questions
 
 GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
@@ -202,7 +209,7 @@ def selections_for(
 ) -> list[Selection]:
     """The selections that stored samples allow, with parameters fitted on validation where none are given."""
     given = {} if temperature is None else {WeightedVote.parameter: temperature}
-    return selections({**rows[0], **given}, scored=pool.scores is not None)
+    return selections({**fitted_in(rows[0]), **given}, scored=pool.scores is not None)
 
 
 def _curves(

@@ -87,7 +87,7 @@ class LatentSearch(pl.LightningModule):
         self.beam = beam
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
-        fitted = None if self.latent_rm is None else self.latent_rm.spec
+        fitted = {} if self.latent_rm is None else self.latent_rm.spec.fitted
         self.make_rows = RowMaker(self.reasoner, fitted, beam, sampler, seed)
         # part of the search -> wall clock on this device
         self.seconds: defaultdict[str, float] = defaultdict(float)

@@ -20,7 +20,7 @@ from lightning_ltts.analysis.predictions import (
 )
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.voting.adaptive import StoppingRule
-from lightning_ltts.voting.selection import Selection
+from lightning_ltts.voting.selection import Selection, fitted_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
-        settings = {
-            key: first[key]
-            for key in ("sampler", "seed", "temperature", "agreement")
-            if key in first
-        }
+        settings = {key: first[key] for key in ("sampler", "seed") if key in first}
         manifest = self.folder / MANIFEST
         return {
             **settings,
+            **fitted_in(first),
             **(json.loads(manifest.read_text()) if manifest.is_file() else {}),
             "folder": self.folder.name,
         }

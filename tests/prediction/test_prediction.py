@@ -16,7 +16,8 @@ from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.writer import PredictionWriter
