@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lightning_ltts.errors import CheckpointError, OtherSettingsError, StoreError
+from lightning_ltts.errors import CheckpointError, ConfigError, OtherSettingsError, StoreError
 
 # a name beside the target that nothing else would have: `.NAME.PROCESS-RANDOM.tmp`
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
@@ -105,13 +105,13 @@ def settings_of(thing: object) -> dict[str, Any]:
     to be kept as an attribute of the same name.
 
     Raises:
-        TypeError: an option is not kept, or is no plain value.
+        ConfigError: an option is not kept, or is no plain value.
     """
     name = type(thing).__name__
     settings: dict[str, Any] = {"class": name}
     for option in inspect.signature(type(thing)).parameters:
         if not hasattr(thing, option):
-            raise TypeError(
+            raise ConfigError(
                 f"{name} has no attribute '{option}', the option of its constructor; keep it as "
                 f"self.{option}, because results made with other options are told apart by it"
             )
@@ -119,7 +119,10 @@ def settings_of(thing: object) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = json.loads(json.dumps(settings))
     except TypeError as error:
-        raise TypeError(f"an option of {name} is no plain value: {error}") from None
+        raise ConfigError(
+            f"an option of {name} is no plain value ({error}); keep numbers, texts and lists of them "
+            "under the options' names"
+        ) from None
     return plain
 
 

@@ -46,6 +46,7 @@ SMALLER = {
         "trainer.max_epochs=1",
         "model.init_args.start.backbone.n_embd=16",
     ],
+    "ltts fit experiment=demo/reasoner": ["trainer.max_epochs=1"],
     "ltts predict": ["model.init_args.num_samples=4"],
 }
 

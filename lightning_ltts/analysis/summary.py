@@ -14,11 +14,18 @@ from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
-from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote, selections
+from lightning_ltts.voting.selection import (
+    BestOfN,
+    Majority,
+    Selection,
+    WeightedVote,
+    fitted_in,
+    selections,
+)
 from lightning_ltts.voting.votes import mixed_questions
 
 GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
-BEAM, BEAM_VOTE = "beam", "beam_vote"
+SAMPLING, SCORING = "sampling", "scoring"  # parts of the search, as costs and timings name them
 _NAME_WIDTH = 19  # of the table, so that all columns fit into 100
 
 
@@ -26,11 +33,12 @@ _NAME_WIDTH = 19  # of the table, so that all columns fit into 100
 class Method:
     """What answered the questions, with how many samples or candidates, and how well."""
 
-    name: str  # greedy, pass, coverage, beam, or a selection's
+    name: str  # greedy, pass, coverage, a selection's or a search's, or a search's with _vote
     n: int | None  # samples per question; None where there is one trajectory without noise
     values: Tensor = field(repr=False)  # (Q,) float64: accuracy on each question
     chooses: bool = True  # whether it gives one answer a question, which pass@1 and coverage do not
     scored: bool = False  # whether it reads the LatentRM's scores
+    parts: tuple[str, ...] = (SAMPLING,)  # of the search that it needs beside the prompt
 
     @property
     def title(self) -> str:
@@ -96,9 +104,7 @@ class Summary:
     by_rank: list[
         float
     ]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
-    survival: list[
-        float
-    ]  # per step of the beam search, see `_survival`; empty where it was not traced
+    survival: dict[str, list[float]]  # tree search that was traced -> per step, see `_survival`
     methods: list[Method] = field(repr=False)  # what the lines sum up, question by question
     curve_values: dict[str, dict[int, Tensor]] = field(
         repr=False
@@ -142,11 +148,10 @@ class Summary:
             if line.samples_used is not None:
                 row += f"n={line.samples_used:.4g}"
             rows.append(row.rstrip())
-        if self.survival:
-            shares = ", ".join(f"{share:.1%}" for share in self.survival)
+        for name, steps in self.survival.items():
+            shares = ", ".join(f"{share:.1%}" for share in steps)
             rows += wrap(
-                f"questions whose right branches survive each step of the beam search: {shares}",
-                100,
+                f"questions whose right branches survive each step of {name}: {shares}", 100
             )
         paired = "differences are paired, in points, with 95 % intervals; n: samples on average"
         return "\n".join([f"{self.num_problems} problems; {paired}", *rows])
@@ -181,7 +186,7 @@ def summarize(
     stopping: StoppingRule | None = None,
     num_samples: int | None = None,
 ) -> Summary:
-    """Sums up prediction rows: greedy, pass@1, coverage, every selection and the beams.
+    """Sums up prediction rows: greedy, pass@1, coverage, every selection and every tree search.
 
     Coverage (the oracle) and pass@1 are the unbiased pass@k; a selection at N below the number of samples is averaged over
     disjoint blocks, in several orders of the samples.
@@ -208,16 +213,14 @@ def summarize(
         pool, chosen_by, [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
     )
     adaptive = Adaptive(Majority(), stopping or BetaStopping())
-    methods = [
-        Method(GREEDY, None, torch.tensor([_right(row, row["greedy"]) for row in rows]).double())
-    ]
+    greedy = torch.tensor([_right(row, row["greedy"]) for row in rows]).double()
+    methods = [Method(GREEDY, None, greedy, parts=(GREEDY,))]
     methods += [Method(PASS, 1, curves[COVERAGE][1], chooses=False)]
     methods += [Method(COVERAGE, size, curves[COVERAGE][size], chooses=False)] if size > 1 else []
-    methods += [
-        Method(s.name, size, curves[s.name][size], scored=s.needs_scores) for s in chosen_by
-    ]
+    methods += [_selected(s, size, curves[s.name][size]) for s in chosen_by]
     methods += [Method(adaptive.name, size, _accuracy(adaptive, pool))]
-    methods += _beam_methods(rows, chosen_by, rule) if BEAM in rows[0] else []
+    for name in searches_of(rows):
+        methods += _search_methods(name, rows, chosen_by, rule)
 
     # comparisons on the same questions
     compared = next((method for method in methods if method.name == against), None)
@@ -238,7 +241,8 @@ def summarize(
         name: {k: float(value.mean()) for k, value in curve.items()}
         for name, curve in curves.items()
     }
-    return Summary(len(rows), against, lines, means, by_rank, _survival(rows), methods, curves)
+    traced = {name: steps for name in searches_of(rows) if (steps := _survival(name, rows))}
+    return Summary(len(rows), against, lines, means, by_rank, traced, methods, curves)
 
 
 def selections_for(
@@ -246,7 +250,7 @@ def selections_for(
 ) -> list[Selection]:
     """The selections that stored samples allow, with parameters fitted on validation where none are given."""
     given = {} if temperature is None else {WeightedVote.parameter: temperature}
-    return selections({**rows[0], **given}, scored=pool.scores is not None)
+    return selections({**fitted_in(rows[0]), **given}, scored=pool.scores is not None)
 
 
 def _curves(
@@ -273,17 +277,33 @@ def _accuracy(
     return accuracy.per_question()
 
 
-def _beam_methods(
-    rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str
-) -> list[Method]:
-    """The best final beam, and a weighted vote over the final beams."""
-    budget = rows[0][BEAM]["budget"]
-    pool = sample_pool([{**row, "samples": row[BEAM]["beams"]} for row in rows], rule)
-    assert pool.scores is not None, "beams are always scored"
-    vote = next((s for s in chosen_by if isinstance(s, WeightedVote)), WeightedVote())
-    chosen: list[tuple[str, Selection]] = [(BEAM, BestOfN()), (BEAM_VOTE, vote)]
+def _selected(selection: Selection, size: int, values: Tensor) -> Method:
+    """A selection among all samples; one that reads scores also needs the time they take."""
+    parts = (SAMPLING, SCORING) if selection.needs_scores else (SAMPLING,)
+    return Method(selection.name, size, values, scored=selection.needs_scores, parts=parts)
+
+
+def searches_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the tree searches in the rows: the keys under which a budget and its beams are."""
     return [
-        Method(name, budget, _accuracy(selection, pool), scored=True) for name, selection in chosen
+        name
+        for name, part in rows[0].items()
+        if isinstance(part, dict) and {"budget", "beams"} <= part.keys()
+    ]
+
+
+def _search_methods(
+    search: str, rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str
+) -> list[Method]:
+    """The best trajectory that a tree search ended with, and a weighted vote over all of them."""
+    budget = rows[0][search]["budget"]
+    pool = sample_pool([{**row, "samples": row[search]["beams"]} for row in rows], rule)
+    assert pool.scores is not None, "the trajectories of a tree search are always scored"
+    vote = next((s for s in chosen_by if isinstance(s, WeightedVote)), WeightedVote())
+    chosen: list[tuple[str, Selection]] = [(search, BestOfN()), (f"{search}_vote", vote)]
+    return [
+        Method(name, budget, _accuracy(selection, pool), scored=True, parts=(search,))
+        for name, selection in chosen
     ]
 
 
@@ -319,9 +339,12 @@ def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
     return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
 
 
-def _survival(rows: list[dict[str, Any]]) -> list[float]:
-    """At each step of the beam search, among questions with candidates that lead to the right answer, those that keep one."""
-    steps = [row[BEAM]["survival"] for row in rows if "survival" in row.get(BEAM, {})]
+def _survival(search: str, rows: list[dict[str, Any]]) -> list[float]:
+    """At each step of a tree search, among questions with candidates that lead to the right answer, those that keep one.
+
+    It is empty where the search was not traced.
+    """
+    steps = [row[search]["survival"] for row in rows if "survival" in row.get(search, {})]
     shares = []
     for pruned in zip(*steps, strict=True):
         had = [question for question in pruned if question["right"]]

@@ -1,9 +1,17 @@
-"""A class given on the command line does not inherit options that belong to the one before."""
+"""What the classes that a configuration names accept.
 
+A class given on the command line does not inherit options that belong to the one before, and an
+option that is refused is told with the class it was given to.
+"""
+
+import re
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
@@ -35,6 +43,43 @@ def swap_classes(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             rank_zero_info(
                 f"{'.'.join(place)}: left out {', '.join(dropped)} of the class replaced"
             )
+
+
+def name_the_class(message: str) -> str:
+    """A parser's message on an option that is not accepted, with the class and what it accepts.
+
+    The class is looked for in the configuration files of the command line; a message on anything
+    else, or on an option that stands in none of them, stays as it is.
+    """
+    found = re.fullmatch(r"Option '(\w+)' is not accepted", message.strip())
+    for tree in _given_files() if found else ():
+        for class_path, init_args in _classes(tree):
+            accepted = _options(class_path) if found and found[1] in init_args else None
+            if found and accepted is not None and found[1] not in accepted:
+                options = ", ".join(sorted(accepted)) or "none"
+                return f"option '{found[1]}' is not accepted by {class_path}; its options are {options}"
+    return message
+
+
+def _given_files() -> Iterator[Any]:
+    """The configurations that the command line names."""
+    for argument in sys.argv[1:]:
+        path = Path(argument.split("=", 1)[-1])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            yield yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _classes(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every class that a configuration names, with the options that it gives it."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("class_path"), str):
+            options = tree.get("init_args")
+            yield tree["class_path"], options if isinstance(options, dict) else {}
+        for value in tree.values():
+            yield from _classes(value)
+    elif isinstance(tree, list):
+        for item in tree:
+            yield from _classes(item)
 
 
 def _given_keys(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:

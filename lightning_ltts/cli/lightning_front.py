@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_ltts.analysis.predictions import PREDICTIONS
+from lightning_ltts.cli.class_paths import name_the_class
 from lightning_ltts.cli.messages import fail, tidy_parser
 from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint
 from lightning_ltts.cli.run_guard import FinishedError, RunGuard
@@ -67,7 +68,7 @@ class _Parser(LightningArgumentParser):
     """Says what is wrong in one line, without the usage text of several hundred options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(tidy_parser(message))
+        fail(name_the_class(tidy_parser(message)))
 
 
 class LTTSCLI(LightningCLI):

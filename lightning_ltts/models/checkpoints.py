@@ -18,7 +18,8 @@ from lightning_ltts.errors import CheckpointError, LTTSError
 from lightning_ltts.models.adapters import merge_lora
 from lightning_ltts.models.families import Family, family_of
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.published import Published, change_spec, read_published
 from lightning_ltts.models.weights import (
     State,
@@ -226,7 +227,7 @@ def _spec(
 ) -> ReasonerSpec | LatentRMSpec:
     try:
         if entry["kind"] == "latent_rm":
-            return LatentRMSpec(**entry["spec"])
+            return LatentRMSpec.of(entry["spec"])
         return change_spec(ReasonerSpec(**entry["spec"]), changes)
     except (TypeError, KeyError) as error:
         raise CheckpointError(

@@ -74,6 +74,10 @@ class ReasonerSpec:
     suppressed_tokens: list[str] = field(default_factory=list)
     thought_head: dict[str, Any] = field(default_factory=dict)
 
+    def identity(self) -> dict[str, Any]:
+        """What a fingerprint is made of."""
+        return asdict(self)
+
 
 class SpecChanges(TypedDict, total=False):
     """Fields of `ReasonerSpec` that can be set otherwise when a reasoner is loaded."""
@@ -346,7 +350,7 @@ def align_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
 def fingerprint(model: nn.Module) -> str:
     """A hash of specification and weights: models that share it give the same trajectories."""
     spec: Any = model.spec
-    digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(spec.identity(), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

@@ -18,26 +18,10 @@ from lightning_ltts.models.latent_lm import (
     make_config,
     position_ids,
 )
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
 from lightning_ltts.models.thought_heads import CodiHead
 from lightning_ltts.models.trajectories import Trajectories
-
-
-@dataclass(frozen=True)
-class LatentRMSpec:
-    """All that fixes a LatentRM except its weights; plain values, stored in every checkpoint."""
-
-    backbone: dict[str, Any]  # Hugging Face configuration, with its model_type
-    thought_size: int  # d of the reasoner whose thoughts it reads
-    reasoner: str | None = None  # fingerprint of that reasoner
-    temperature: float = 1.0  # of the weighted vote, fitted on validation
-    agreement: float = 0.0  # weight of the vote in best-of-N with agreement, fitted likewise
-    thought_head: dict[str, Any] | None = None  # options of a CODI head before the score
-    reference: bool = False  # whether it reads the greedy trajectory before those it is to score
-    reads_answer: bool = False  # whether a score is read after the decoded answer, too
-    noise_free: bool = False  # whether it also reads every thought as it was before noise
-    end_id: int = 0  # the token between thoughts and answer, where answers are read
-    pad_id: int = 0  # fills up answers
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from lightning_ltts.models.formats import (
 )
 from lightning_ltts.models.gguf import find_gguf, read_gguf
 from lightning_ltts.models.latent_lm import ReasonerSpec, canonical
-from lightning_ltts.models.latent_rm import LatentRMSpec
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.thought_heads import CodiHead, required_options, thought_head_of
 from lightning_ltts.models.weights import State, read_tensors, reason_of
 

@@ -194,7 +194,11 @@ def thought_head_of(method: str) -> type[ThoughtHead]:
         ConfigError: no class has this method.
     """
     if method not in THOUGHT_HEADS:
-        raise ConfigError(f"method '{method}' is not known; use one of {', '.join(THOUGHT_HEADS)}")
+        raise ConfigError(
+            f"method '{method}' is not known; use one of {', '.join(THOUGHT_HEADS)}; a method of "
+            "your own is known once its module is imported: put its head into "
+            "lightning_ltts/models/thought_heads.py"
+        )
     return THOUGHT_HEADS[method]
 
 

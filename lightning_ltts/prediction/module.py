@@ -16,7 +16,7 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
-from lightning_ltts.prediction.rows import Outcome, Prediction, RowMaker
+from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.beam import BeamSearch
@@ -64,6 +64,11 @@ class LatentSearch(pl.LightningModule):
             raise ConfigError(
                 "guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null"
             )
+        if beam is not None and beam.name in TAKEN:
+            raise ConfigError(
+                f"the tree search {type(beam).__name__} is called '{beam.name}', which is already "
+                "the name of something else in a prediction; give it another name"
+            )
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
         if self.reasoner.spec.num_thoughts == 0:
             raise ConfigError(
@@ -82,7 +87,7 @@ class LatentSearch(pl.LightningModule):
         self.beam = beam
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
-        fitted = None if self.latent_rm is None else self.latent_rm.spec
+        fitted = {} if self.latent_rm is None else self.latent_rm.spec.fitted
         self.make_rows = RowMaker(self.reasoner, fitted, beam, sampler, seed)
         # part of the search -> wall clock on this device
         self.seconds: defaultdict[str, float] = defaultdict(float)

@@ -12,7 +12,7 @@ from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRMSpec, Scores
+from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Pruning, Search, SearchResult
@@ -21,6 +21,12 @@ from lightning_ltts.voting.votes import vote_numbers
 
 LENS_SAMPLES = 3  # trajectories besides the greedy one whose thoughts are decoded
 LENS_TOKENS = 5  # tokens of each thought
+# names that a tree search must not have: they are other entries of a row, or parts of the search
+TAKEN = (
+    *("id", "question", "answer", "sampler", "seed", "steps", "prompt_tokens", "greedy"),
+    *("samples", "choices", "cost", "temperature", "agreement", "fitted"),
+    *("prompt", "sampling", "scoring"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class RowMaker:
     """Turns outcomes into predictions."""
 
     reasoner: LatentReasoner
-    fitted: LatentRMSpec | None  # the LatentRM's, whose temperature and agreement are used
+    fitted: dict[str, float]  # parameters of selections, as fitted with the LatentRM
     search: Search | None
     sampler: Sampler
     seed: int
@@ -76,9 +82,6 @@ class RowMaker:
         samples = sample_rows(self.reasoner, outcome.samples.answer_ids, outcome.scores, counts)
         choices = self._choices(samples, outcome.scores)
         searched = self._searched(problems, outcome.found)
-        fitted: dict[str, float] = {}
-        if self.fitted is not None:
-            fitted = {"temperature": self.fitted.temperature, "agreement": self.fitted.agreement}
         predictions = []
         for i, problem in enumerate(problems):
             row = {
@@ -92,7 +95,7 @@ class RowMaker:
                 "greedy": {"answer": format_answer(greedy[i])},
                 "samples": samples[i],
                 **searched[i],
-                **fitted,
+                **({"fitted": self.fitted} if self.fitted else {}),
                 "choices": {name: int(chosen[i]) for name, chosen in choices.items()},
                 "cost": _share(outcome.costs, len(problems)),
             }
@@ -108,8 +111,7 @@ class RowMaker:
         answers = [[sample["answer"] for sample in question] for question in samples]
         votes = torch.tensor([vote_numbers(question) for question in answers])
         totals = torch.zeros(votes.shape) if scores is None else scores.trajectory.float().cpu()
-        fitted = {} if self.fitted is None else vars(self.fitted)
-        chosen_by = selections(fitted, scored=scores is not None)
+        chosen_by = selections(self.fitted, scored=scores is not None)
         return {selection.name: selection.choose(votes, totals) for selection in chosen_by}
 
     def _searched(

@@ -7,19 +7,9 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import BEAM, BEAM_VOTE, COVERAGE, GREEDY, Method
+from lightning_ltts.analysis.summary import COVERAGE, GREEDY, SAMPLING, Method
 from lightning_ltts.report.drawing import Titled, curve, level, new_figure
 from lightning_ltts.report.runs import Run
-from lightning_ltts.voting.selection import Majority
-
-# parts of the search that a method needs beside the prompt; those with scores need sampling and scoring
-_SECONDS = {
-    GREEDY: ("greedy",),
-    Majority.name: ("sampling",),
-    COVERAGE: ("sampling",),
-    BEAM: ("beam",),
-    BEAM_VOTE: ("beam",),
-}
 
 
 def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
@@ -104,16 +94,16 @@ def _pass_at_k(runs: Sequence[Run]) -> go.Figure:
 def _by_token_forwards(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("token forwards per question", "accuracy", log=True)
     for run in runs:
-        prompt, sampling = run.cost("prompt"), run.cost("sampling")
+        prompt, sampling = run.cost("prompt"), run.cost(SAMPLING)
         if prompt is None or sampling is None:
             continue
         for name, by_n in run.summary.curve_values.items():
             points = {prompt + sampling * n / run.num_samples: values for n, values in by_n.items()}
             figure.add_trace(curve(run, name, points, runs))
-        for name, part in ((GREEDY, "greedy"), (BEAM, "beam"), (BEAM_VOTE, "beam")):
-            method, cost = run.summary.method(name), run.cost(part)
-            if method is not None and cost is not None:
-                figure.add_trace(curve(run, name, {prompt + cost: method.values}, runs))
+        for method in (m for m in run.summary.methods if SAMPLING not in m.parts):
+            cost = run.cost(*method.parts)
+            if cost is not None:
+                figure.add_trace(curve(run, method.name, {prompt + cost: method.values}, runs))
     return figure
 
 
@@ -121,7 +111,7 @@ def _by_seconds(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("seconds per question", "accuracy")
     for run in runs:
         for method in _shown(run):
-            seconds = run.seconds("prompt", *_SECONDS.get(method.name, ("sampling", "scoring")))
+            seconds = run.seconds("prompt", *method.parts)
             if seconds is not None:
                 figure.add_trace(curve(run, method.name, {seconds: method.values}, runs))
     return figure

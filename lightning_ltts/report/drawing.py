@@ -6,29 +6,27 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import BEAM, BEAM_VOTE, COVERAGE, GREEDY
+from lightning_ltts.analysis.summary import COVERAGE, GREEDY
 from lightning_ltts.report.runs import Run
+from lightning_ltts.voting import selection
 from lightning_ltts.voting.bootstrap import bootstrap_interval
-from lightning_ltts.voting.selection import SELECTIONS, Majority
 
 Titled = tuple[str, str, go.Figure]  # title, one sentence that explains it, figure
 RIGHT, WRONG = "#2ca02c", "#d62728"
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _PALETTE = [*qualitative.D3, *qualitative.Dark24]
-# the order in which methods take colours; one that is not among them comes after all
-_ORDER = [s.name for s in SELECTIONS] + [
-    BEAM,
-    BEAM_VOTE,
-    f"adaptive_{Majority.name}",
-    COVERAGE,
-    GREEDY,
-]
 
 
 def color_of(method: str, runs: Sequence[Run]) -> str:
-    """The colour of a method, the same in every figure of a report."""
-    others = [m.name for run in runs for m in run.summary.methods if m.name not in _ORDER]
-    order = [*_ORDER, *dict.fromkeys(others), method]
+    """The colour of a method, the same in every figure of a report.
+
+    Those that every run has come first, so that they look alike in all reports; tree searches
+    follow in the order of the runs.
+    """
+    known = [kind.name for kind in selection.SELECTIONS]
+    known += [f"adaptive_{selection.Majority.name}", COVERAGE, GREEDY]
+    others = [m.name for run in runs for m in run.summary.methods if m.name not in known]
+    order = [*known, *dict.fromkeys(others), method]
     return str(_PALETTE[order.index(method) % len(_PALETTE)])
 
 

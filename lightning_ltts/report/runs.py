@@ -20,7 +20,7 @@ from lightning_ltts.analysis.predictions import (
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.files import read_json
 from lightning_ltts.voting.adaptive import StoppingRule
-from lightning_ltts.voting.selection import Selection
+from lightning_ltts.voting.selection import Selection, fitted_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,9 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
-        kept = ("sampler", "seed", "temperature", "agreement")
-        settings: dict[str, Any] = {key: first[key] for key in kept if key in first}
+        settings: dict[str, Any] = {key: first[key] for key in ("sampler", "seed") if key in first}
         manifest = self.folder / MANIFEST
+        settings |= fitted_in(first)
         settings |= _read(manifest) if manifest.is_file() else {}
         return {**settings, "folder": self.folder.name}
 

@@ -6,7 +6,6 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import BEAM
 from lightning_ltts.report.drawing import (
     RIGHT,
     WRONG,
@@ -56,14 +55,12 @@ def score_figures(runs: Sequence[Run]) -> list[Titled]:
 
 
 def survival_figure(runs: Sequence[Run]) -> list[Titled]:
-    """How long right branches live in guided beam search; nothing where it was not traced."""
-    figure = new_figure("step of the beam search", "questions that keep a right branch", dtick=1)
+    """How long right branches live in a tree search; nothing where none was traced."""
+    figure = new_figure("step of the tree search", "questions that keep a right branch", dtick=1)
     for run in runs:
-        shares = run.summary.survival
-        if shares:
-            figure.add_trace(
-                line(run, "survival", range(1, len(shares) + 1), shares, runs, color_of(BEAM, runs))
-            )
+        for name, shares in run.summary.survival.items():
+            steps = range(1, len(shares) + 1)
+            figure.add_trace(line(run, name, steps, shares, runs, color_of(name, runs)))
     about = "Among questions with candidates that lead to the right answer, the share that keeps one at each pruning."
     return [("Survival of right branches", about, figure)] if figure.data else []
 

@@ -205,10 +205,17 @@ class MCDropout(Sampler):
         sites: list[Site] = []
         for site in self.sites:
             sites += ["attention_output", "mlp_output"] if site == "residual" else [site]
-        modules = model.modules_at(sites)
+        family = model.family.model_type
+        places = [(site, module) for site in sites for module in model.modules_at([site])]
         handles = [
-            module.register_forward_hook(partial(self._drop, keys=fold(pass_keys, number)))
-            for number, module in enumerate(modules)
+            module.register_forward_hook(
+                partial(
+                    self._drop,
+                    keys=fold(pass_keys, number),
+                    where=f"site '{site}' of the {family} family",
+                )
+            )
+            for number, (site, module) in enumerate(places)
         ]
         try:
             yield
@@ -216,11 +223,22 @@ class MCDropout(Sampler):
             for handle in handles:
                 handle.remove()
 
-    def _drop(self, module: nn.Module, inputs: object, output: Tensor, *, keys: Tensor) -> Tensor:
+    def _drop(
+        self, module: nn.Module, inputs: object, output: Tensor, *, keys: Tensor, where: str
+    ) -> Tensor:
         """(R, L, d) -> (R, L, d) with a mask for each position.
 
         Positions are counted from the last, so that left padding is harmless.
+
+        Raises:
+            ConfigError: the output has another shape, as it can in a family that was added.
         """
+        if not isinstance(output, Tensor) or output.dim() != 3:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ConfigError(
+                f"the output of {where} is {shape}, but MCDropout needs (rows, positions, d); name "
+                "another module for this site in the family's entry, or leave the site out of sites"
+            )
         rows, length, width = output.shape
         if self.lifetime == "per_trajectory":
             held = keep_mask(keys, width, self.p)[:, None]

@@ -36,7 +36,7 @@ class Search(ABC):
     Every option of the constructor is kept as an attribute of the same name.
     """
 
-    name: str  # of its part of the predictions, costs and timings
+    name: str  # of its part of the predictions, costs, timings, and of its line in every table
 
     @property
     @abstractmethod

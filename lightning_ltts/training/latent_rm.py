@@ -13,8 +13,9 @@ from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, Scores
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
 from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.voting import selection
 from lightning_ltts.voting.per_question import SelectedAccuracy
-from lightning_ltts.voting.selection import SELECTIONS, Majority
+from lightning_ltts.voting.selection import Majority, fitted_in
 
 
 class LatentRMModule(pl.LightningModule):
@@ -80,13 +81,13 @@ class LatentRMModule(pl.LightningModule):
         self.recall = MeanMetric(nan_strategy="ignore")
         # one metric for each selection, or for each candidate of the parameter that is fitted on validation
         self.selected = torch.nn.ModuleList(
-            [SelectedAccuracy(s) for kind in SELECTIONS for s in kind.variants()]
+            [SelectedAccuracy(s) for kind in selection.SELECTIONS for s in kind.variants()]
         )
         self.fitted: dict[str, float] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the LatentRM's description and which reasoner it belongs to; the fitted temperature is part of it."""
-        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, **self.fitted)
+        """Writes the LatentRM's description, with its reasoner and the fitted parameters."""
+        checkpoint[ENTRY] = describe("latent_rm", self.latent_rm, fitted=dict(self.fitted))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another kind or reasoner.
@@ -101,6 +102,7 @@ class LatentRMModule(pl.LightningModule):
             raise CheckpointError(
                 "the checkpoint given as ckpt_path was trained for another reasoner than this run's"
             )
+        self.fitted = fitted_in(entry["spec"])  # until the next validation fits them again
         keep_given_rates(self, checkpoint)
 
     def on_fit_start(self) -> None:
@@ -165,7 +167,7 @@ class LatentRMModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs and resets the metrics, and fits the parameters of those selections that have one."""
         values: dict[str, Any] = {}
-        for kind in SELECTIONS:
+        for kind in selection.SELECTIONS:
             reached = [
                 float(metric.compute())
                 for metric in self._selection_metrics()

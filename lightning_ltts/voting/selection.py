@@ -6,7 +6,8 @@ question gave the same answer, and -1 where a sample gave none, which never vote
 the index of a sample, or -1 where no sample has an answer.
 
 A new selection is one class here and its entry in `SELECTIONS`; predictions, tables, figures and
-the metrics of LatentRM training find it there.
+the metrics of LatentRM training find it there. So do the values of parameters that are fitted with
+a LatentRM: its checkpoint and its predictions hold them under `fitted`, by the parameter's name.
 """
 
 import math
@@ -23,7 +24,7 @@ from lightning_ltts.errors import ConfigError
 class Selection(ABC):
     """A rule that chooses one sample per question."""
 
-    name: str
+    name: str  # in tables and figures
     needs_scores: ClassVar[bool] = True
     parameter: ClassVar[str | None] = None  # what it is called where fitted values are stored
     candidates: ClassVar[tuple[float, ...]] = ()  # what its parameter is fitted from, on validation
@@ -127,6 +128,8 @@ class AgreeingBestOfN(BestOfN):
         return super().choose(votes, scores.double() + self.weight * share.log())
 
 
+# what stood in every description and row before there was `fitted`, with the value where nothing was
+UNFITTED = {"temperature": 1.0, "agreement": 0.0}
 # the list of selections, in the order of tables and figures
 SELECTIONS: tuple[type[Selection], ...] = (Majority, WeightedVote, BestOfN, AgreeingBestOfN)
 
@@ -139,6 +142,15 @@ def selections(fitted: Mapping[str, Any], scored: bool) -> list[Selection]:
         scored: whether trajectories have scores.
     """
     return [kind.fitted(fitted) for kind in SELECTIONS if scored or not kind.needs_scores]
+
+
+def fitted_in(stored: Mapping[str, Any]) -> dict[str, float]:
+    """The fitted parameters that a LatentRM's description or a row of predictions holds.
+
+    Those that were written before there was `fitted` hold the parameters of `UNFITTED` one by one.
+    """
+    early = {name: stored[name] for name in UNFITTED if name in stored}
+    return {**early, **stored.get("fitted", {})}
 
 
 def _heaviest(votes: Tensor, weights: Tensor) -> Tensor:

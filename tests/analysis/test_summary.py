@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import Gain, summarize
+from lightning_ltts.analysis.summary import Gain, searches_of, summarize
 from lightning_ltts.errors import DataError
 
 
@@ -71,7 +71,7 @@ def test_table_fits_100_columns() -> None:
         replace(line, **widest, headroom=line.headroom if line.samples_used is None else None)
         for line in lines
     ]
-    table = replace(summary, lines=lines, survival=[1.0] * 40).table()
+    table = replace(summary, lines=lines, survival={"beam": [1.0] * 40}).table()
     assert max(map(len, table.splitlines())) <= 100
     assert "n=1024" in table
     assert "-1250%" in table
@@ -161,6 +161,26 @@ def test_without_scores_and_with_beams() -> None:
     beams = [r | {"beam": {"budget": 8, "beams": r["samples"]}} for r in ROWS]
     assert summarize(beams)["beam@8"] == summarize(ROWS)["best_of_n@4"]
     assert summarize(beams)["beam_vote@8"] == summarize(ROWS)["weighted_vote@4"]
+
+
+def test_every_search_in_the_rows() -> None:
+    """Whatever it is called: a search is what has a budget and beams."""
+    traced = [{"right": 2, "kept": 1}, {"right": 0, "kept": 0}]
+    rows = [
+        r
+        | {"halving": {"budget": 8, "beams": r["samples"], "survival": traced}}
+        | {"cost": {"halving": {"token_forwards": 1.0}}}
+        | {"sorted": {"budget": 2, "beams": r["samples"][:1]}}
+        for r in ROWS
+    ]
+    summary = summarize(rows, against="halving_vote")
+    assert searches_of(rows) == ["halving", "sorted"]
+    names = [line.name for line in summary.lines]
+    assert names[-4:] == ["halving@8", "halving_vote@8", "sorted@2", "sorted_vote@2"]
+    assert summary["halving@8"] == summarize(ROWS)["best_of_n@4"]
+    assert summary.survival == {"halving": [1.0, 0.0]}
+    assert "survive each step of halving: 100.0%, 0.0%" in summary.table()
+    assert searches_of(ROWS) == []
 
 
 def test_one_sample() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_ltts import cli
-from lightning_ltts.cli.class_paths import swap_classes
+from lightning_ltts.cli.class_paths import name_the_class, swap_classes
 
 FILES = "lightning_ltts.data.problems.ProblemFiles"
 WORDS = "lightning_ltts.data.word_problems.WordProblems"
@@ -67,3 +67,18 @@ def test_source_model_and_logger(tmp_path: Path, monkeypatch, capsys) -> None:
     assert model["lr"] == 3e-3  # both classes have it
     assert model["start"]["backbone"]["n_embd"] == 64
     assert config["trainer"]["logger"]["init_args"]["save_dir"].endswith("tensorboard")
+
+
+def test_a_refused_option_is_told_with_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["experiment=demo/latent_rm", "name=try", "sampler.init_args.widht=2"]
+    monkeypatch.setattr(sys, "argv", ["ltts", "mine", *options])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = "option 'widht' is not accepted by lightning_ltts.sampling.GaussianNoise; its options "
+    assert f"error: {said}are relative_std, std\n" in capsys.readouterr().err
+    # one that stands in no file stays as the parser says it, and so does any other message
+    for message in ("Option 'nope' is not accepted", "something else"):
+        assert name_the_class(message) == message

@@ -12,7 +12,8 @@ from lightning_ltts.errors import CheckpointError
 from lightning_ltts.models.checkpoints import FOLDER_ENTRY, PROVENANCE
 from lightning_ltts.models.folders import import_model, save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_reasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 from tests.models.helpers import QUESTIONS, make_base
@@ -84,7 +85,7 @@ def test_latent_rm_with_head_and_projection(tmp_path: Path) -> None:
     spec = LatentRMSpec(
         {**BACKBONES["llama"], "vocab_size": 50},
         24,
-        temperature=2.0,
+        fitted={"temperature": 2.0},
         thought_head={"hidden_size": 10},
     )
     rm = LatentRM(spec)

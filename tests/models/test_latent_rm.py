@@ -6,7 +6,8 @@ from torch.nn.functional import pad
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
 from tests.conftest import BACKBONES

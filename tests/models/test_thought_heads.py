@@ -145,5 +145,7 @@ def test_heads_without_a_learned_spread_have_none() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'nope' is not known; use one of coconut, codi, colar$"):
+    with pytest.raises(
+        ConfigError, match=r"one of coconut, codi, colar; a method of your own is known"
+    ):
         thought_head_of("nope")

@@ -16,7 +16,8 @@ from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import LatentRM, LatentRMSpec
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.writer import PredictionWriter
@@ -134,7 +135,7 @@ def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path
         sum(k) / max(sum(h), 1)
         for k, h in zip(zip(*kept, strict=True), zip(*had, strict=True), strict=True)
     ]
-    assert json.loads((tmp_path / "0.5/summary.json").read_text())["survival"] == expected
+    assert json.loads((tmp_path / "0.5/summary.json").read_text())["survival"] == {"beam": expected}
 
 
 @pytest.mark.slow
@@ -269,6 +270,8 @@ def test_options_that_make_no_sense(
         predict(checkpoints, tmp_path, token_budget=0)
     with pytest.raises(ConfigError, match="needs a LatentRM"):
         predict(checkpoints, tmp_path, latent_rm=None)
+    with pytest.raises(ConfigError, match="Sampling is called 'sampling', which is already"):
+        predict(checkpoints, tmp_path, beam=type("Sampling", (BeamSearch,), {"name": "sampling"})())
     other = save_latent_rm(
         LatentRM(LatentRMSpec(gpt2.spec.backbone, thought_size=8)), tmp_path / "other.ckpt"
     )

@@ -12,8 +12,12 @@ def write(
     kind: str = "mixed",
     text: bool = False,
     torn: bool = False,
+    search: str | None = None,
 ) -> Path:
-    """A prediction file; `kind` says whether samples are right, wrong or both."""
+    """A prediction file; `kind` says whether samples are right, wrong or both.
+
+    A tree search, where one is named, ended with the first two samples.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for q in range(questions):
@@ -27,7 +31,7 @@ def write(
             made.append(sample)
         costs = {
             part: {"token_forwards": 10.0, "tree_nodes": 10.0}
-            for part in ("prompt", "greedy", "sampling")
+            for part in ("prompt", "greedy", "sampling", *([search] if search else []))
         }
         row = {
             "id": f"q-{q}",
@@ -36,10 +40,14 @@ def write(
             "sampler": "GaussianNoise(std=0.6)",
             "seed": 0,
         }
+        if search:
+            survival = [{"right": 2, "kept": 1}]
+            row[search] = {"budget": 2, "beams": made[:2], "survival": survival}
         lines.append(
             json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs})
         )
     seconds = {"prompt": 0.1, "greedy": 0.1, "sampling": 1.0, "scoring": 0.5}
+    seconds |= {search: 2.0} if search else {}
     (folder / "predictions.timing.json").write_text(json.dumps({"seconds_per_question": seconds}))
     (folder / "predictions.jsonl").write_text(
         "\n".join(lines) + ("\n" if not torn else '\n{"id": "q-9", "ans')

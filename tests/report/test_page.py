@@ -96,6 +96,29 @@ def test_seconds_and_token_forwards_by_hand(
     assert (budget["majority"], budget["greedy"]) == ([12.5, 15, 20], [20])
 
 
+def test_a_search_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """It is in the table, the page's table of questions, and every figure, with its own colour."""
+    folder = write(tmp_path / "run", search="halving")
+    assert ltts(monkeypatch, folder, "-o", tmp_path / "r.html") == 0
+    assert "halving@2" in capsys.readouterr().out
+    (table,) = embedded(tmp_path / "r.html", "question-data")
+    titles = [method["title"] for method in table["methods"]]
+    assert titles[-2:] == ["halving@2", "halving_vote@2"]
+    figures = embedded(tmp_path / "r.html", "figure-data")
+    traces = {
+        figure["layout"]["xaxis"]["title"]["text"]: {t.get("name"): t for t in figure["data"]}
+        for figure in figures
+    }
+    assert traces["seconds per question"]["halving"]["x"] == [2.1]
+    assert traces["token forwards per question"]["halving_vote"]["x"] == [20]
+    assert traces["step of the tree search"]["halving"]["y"] == [1]
+    clock = traces["seconds per question"]
+    colours = [trace["line"]["color"] for trace in clock.values()]
+    assert len(set(colours)) == len(colours) == len(clock)
+
+
 def test_difficulty_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four samples, questions 0 and 3 have two right, the others three: parts of up to 50 and 75 %, coverage 1 in both."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0

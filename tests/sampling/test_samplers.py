@@ -3,7 +3,7 @@ import torch
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout
+from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 
 
 def test_noise_has_the_asked_size() -> None:
@@ -58,6 +58,35 @@ def test_dropout_leaves_nothing_behind(gpt2: LatentReasoner) -> None:
         raise RuntimeError
     assert torch.equal(run(gpt2, MCDropout(0.5), keys, phase="prompt"), before)
     assert not gpt2.training
+
+
+def test_a_site_whose_output_has_another_shape(gpt2: LatentReasoner) -> None:
+    """As OPT has after its second matrix: (rows x positions, d)."""
+    module, sampler = gpt2.modules_at(["mlp_output"])[0], MCDropout(0.5)
+    flat = torch.ones(3, module.weight.shape[0])
+    with (
+        pytest.raises(ConfigError, match=r"site 'mlp_output' of the gpt2 family is \(3, 32\)"),
+        sampler.active(gpt2, keys=torch.arange(3), step=0, phase="thought"),
+    ):
+        module(flat)
+
+
+def test_options_that_are_not_kept() -> None:
+    """They tell results apart, so that a sampler without them is refused."""
+
+    class Wide(Sampler):
+        def __init__(self, width: object):
+            self.kept = width
+
+    class Plain(Sampler):
+        def __init__(self, width: object):
+            self.width = width
+
+    with pytest.raises(ConfigError, match=r"Wide has no attribute 'width'.*keep it as self.width"):
+        Wide(0.5).settings()
+    with pytest.raises(ConfigError, match="an option of Plain is no plain value"):
+        Plain(object()).settings()
+    assert Plain(0.5).settings() == {"class": "Plain", "width": 0.5}
 
 
 def test_phases_and_sites(gpt2: LatentReasoner) -> None:
