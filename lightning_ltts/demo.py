@@ -26,8 +26,9 @@ ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1"]
 
 
 def main(overrides: list[str]) -> None:
-    """Runs every stage anew in `logs/demo`; `overrides` go to all stages but the report."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    """Runs every stage anew in its folder of `logs/demo`; `overrides` go to all stages but the report."""
+    for name in ("reasoner", "latent_rm", "search"):  # what else is there is the user's
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
     seconds: dict[str, float] = {}
     for stage, command in COMMANDS.items():
         arguments = [*shlex.split(command), *([*ON_CPU, *overrides] if stage != "report" else [])]

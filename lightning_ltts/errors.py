@@ -23,6 +23,14 @@ class StoreError(LTTSError):
     """A trajectory store or prediction file that does not belong to this run."""
 
 
+class OtherSettingsError(StoreError):
+    """A folder that holds results of other settings; nothing in it was changed."""
+
+
+class InUseError(StoreError):
+    """A folder that another process is writing; nothing in it was changed."""
+
+
 class TrainingError(LTTSError):
     """A training that cannot come to anything, found out early."""
 

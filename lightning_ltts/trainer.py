@@ -6,11 +6,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.trainer import call
 
+from lightning_ltts.checkpoint_io import WholeCheckpoints
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData, MiningOnly
 from lightning_ltts.monitoring.progress import QuestionBar
+from lightning_ltts.stopping import SignalConnector, Stopping
 
 
 class SearchLoop(_PredictionLoop):
@@ -66,7 +69,11 @@ class SearchLoop(_PredictionLoop):
 
 
 class Trainer(pl.Trainer):
+<<<<<<< main
     """A Lightning Trainer that packs questions in prediction, counts them in its bar, and mines.
+=======
+    """A Lightning Trainer that packs questions when the module asks for it, and writes checkpoints at once or not at all.
+>>>>>>> theirs
 
     Args:
         callbacks: as Lightning's; a progress bar among them is used instead of `QuestionBar`.
@@ -89,6 +96,14 @@ class Trainer(pl.Trainer):
             callbacks.append(QuestionBar())
         super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
+        if (
+            type(self.strategy.checkpoint_io) is TorchCheckpointIO
+        ):  # neither the user's own nor a strategy's
+            self.strategy.checkpoint_io = WholeCheckpoints()
+        self._signal_connector = SignalConnector(self)
+        if Stopping.current is not None:
+            Stopping.current.children = lambda: getattr(self.strategy.launcher, "procs", [])
+            Stopping.current.distributed = self.world_size > 1
 
     def mine(
         self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None

@@ -10,6 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "lightning_ltts"
 LAYERS = [
     "errors",
     "files",
+    "run_folder",
+    "checkpoint_io",
+    "stopping",
     "old_names",
     "monitoring",
     "data",

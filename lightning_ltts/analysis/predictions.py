@@ -35,14 +35,14 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a prediction file; a last line cut off by a kill is left out.
 
     Raises:
-        DataError: it is missing, empty, or a line that is not the last cannot be read.
+        DataError: it is missing, empty, holds a problem twice, or a line that is not the last cannot be read.
     """
     path = Path(path)
     if path.is_dir():
         path = path / PREDICTIONS
     if not path.is_file():
         raise DataError(f"prediction file {path} does not exist; make it with 'ltts predict'")
-    rows, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows, seen, lines = [], set(), path.read_text(encoding="utf-8").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
@@ -59,6 +59,11 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
             raise DataError(
                 f"prediction file {path}, line {number} is not a prediction: it lacks id, answer or samples"
             )
+        if rows[-1]["id"] in seen:  # it would count twice
+            raise DataError(
+                f"prediction file {path}, line {number} is a second row of problem '{rows[-1]['id']}'; remove one"
+            )
+        seen.add(rows[-1]["id"])
     if not rows:
         raise DataError(f"prediction file {path} holds no predictions")
     return rows

@@ -9,6 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lightning_ltts.files import atomic
+
 FOLDER = "thoughts"  # beside the prediction file, one file per question
 
 
@@ -32,13 +34,12 @@ def write_thoughts(folder: Path, number: int, thoughts: StoredThoughts) -> None:
         "counts": thoughts.counts,
         "deterministic": thoughts.deterministic.half(),
     }
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-        temporary,
-        {"id": thoughts.id, "lens": json.dumps(thoughts.lens)},
-    )
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        save_file(
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            temporary,
+            {"id": thoughts.id, "lens": json.dumps(thoughts.lens)},
+        )
 
 
 def read_thoughts(folder: Path) -> list[StoredThoughts]:

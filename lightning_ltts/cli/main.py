@@ -11,13 +11,21 @@ which is also what Lightning starts again in the other processes of a distribute
 """
 
 import os
+import shlex
 import sys
 
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
+<<<<<<< main
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
 from lightning_ltts.cli.messages import fail, one_line_errors, refuse_undecodable
+=======
+from lightning_ltts.cli.lightning_front import run_lightning
+from lightning_ltts.cli.messages import fail, one_line_errors
+from lightning_ltts.cli.run_guard import OVERWRITE
+>>>>>>> theirs
 from lightning_ltts.cli.verbs import import_or_export, report
 from lightning_ltts.monitoring.terminal import QUIET, terminal
+from lightning_ltts.stopping import Stopping
 
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)
        ltts COMMAND --config FILE [--KEY VALUE ...]        (LightningCLI)
@@ -32,12 +40,22 @@ commands:
 experiments:
 {experiments}
 
+<<<<<<< main
   ltts COMMAND --help                          every option of a command
   ltts COMMAND --model.help CLASS              every option of a model (likewise --data.help)
   ltts COMMAND experiment=NAME --print_config  the composed configuration, without running it
   ltts COMMAND --config-dir DIR experiment=X   finds DIR/experiment/X.yaml too
   ltts COMMAND ... --quiet                     errors and the result alone: no bars, no warnings
   ltts predict ... --json                      the summary as one line on stdout; likewise report
+=======
+  ltts COMMAND --help                         every option of a command
+  ltts COMMAND --model.help CLASS             every option of a model (likewise --data.help)
+  ltts COMMAND experiment=NAME --print_config the composed configuration, without running it
+  ltts COMMAND --config-dir DIR experiment=mine   finds DIR/experiment/mine.yaml too
+  ltts fit ... --overwrite                    starts anew in a folder that holds a training
+  ltts COMMAND ... --quiet                    errors and the result alone: no bars, no information, no warnings
+  ltts predict ... --json                     the summary as one line on stdout, all else on stderr; likewise report
+>>>>>>> theirs
 """
 
 
@@ -59,7 +77,7 @@ def main() -> None:
     if command in ("-h", "--help"):
         print(USAGE.format(experiments=_list_experiments()))
         return
-    with one_line_errors():
+    with Stopping(shlex.join(["ltts", command, *arguments])), one_line_errors():
         if command == "report":
             report(arguments)
         elif command in ("import", "export"):
@@ -72,11 +90,16 @@ def main() -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    """A command of LightningCLI, after taking out what is not for it: `--quiet` and `--json`."""
+    """A command of LightningCLI, after taking out what is not for it: `--quiet`, `--json` and `--overwrite`."""
     quiet, as_json = "--quiet" in arguments or QUIET in os.environ, "--json" in arguments
     if as_json and command != "predict":
         fail(f"'ltts {command}' has no --json; it is for 'ltts predict' and 'ltts report'")
-    arguments = [argument for argument in arguments if argument not in ("--quiet", "--json")]
+    if "--overwrite" in arguments and command != "fit":
+        fail(f"'ltts {command}' has no --overwrite; it is for 'ltts fit'")
+    overwrite = {OVERWRITE: "1"} if "--overwrite" in arguments else {}
+    arguments = [
+        argument for argument in arguments if argument not in ("--quiet", "--json", "--overwrite")
+    ]
     by_hydra = wants_hydra(arguments)
     if quiet and not {"--help", "-h"} & set(arguments):
         arguments.append(
@@ -86,6 +109,7 @@ def _run(command: str, arguments: list[str]) -> None:
         )
     argv = sys.argv
     with terminal(quiet, as_json):
+        os.environ |= overwrite
         try:
             if by_hydra:
                 run_hydra(command, arguments)
@@ -97,6 +121,8 @@ def _run(command: str, arguments: list[str]) -> None:
             raise
         finally:
             sys.argv = argv
+            for name in overwrite:
+                os.environ.pop(name, None)
 
 
 if __name__ == "__main__":

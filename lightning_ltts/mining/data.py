@@ -2,6 +2,7 @@
 
 import platform
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
+from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
@@ -22,6 +24,7 @@ from lightning_ltts.mining.tensorboard import log_mining, log_store, log_thought
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.tensorboard import writers
+from lightning_ltts.run_folder import FolderLock
 from lightning_ltts.sampling.samplers import Sampler
 
 
@@ -143,9 +146,20 @@ class MiningData(pl.LightningDataModule):
             store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate
         )
 
+<<<<<<< main
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation questions in their order."""
         return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
+=======
+    def val_dataloader(self) -> DataLoader:
+        """This device's validation questions in their order."""
+        trainer, store = self.trainer, self.stores["val"]
+        assert trainer is not None, "dataloaders are asked for by a Trainer"
+        make_batch = partial(collate, like=store)
+        return evaluation_loader(
+            store, self.batch_size, make_batch, trainer.global_rank, trainer.world_size
+        )
+>>>>>>> theirs
 
     def settings(
         self, split: str, reasoner: LatentReasoner, problems: list[Problem]
@@ -189,9 +203,29 @@ class MiningData(pl.LightningDataModule):
         # by length, so that little is padded
         order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
+<<<<<<< main
         settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
         older = {"sampler": repr(self.sampler)}
         writer = StoreWriter(self.folder / split, settings, len(shards), older)
+=======
+        writer = StoreWriter(self.folder / split, settings, len(shards))
+        complete = writer.complete  # then it is only read, which several runs can do at once
+        with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
+            self._fill(split, writer, reasoner, problems, prompts, shards)
+
+    def _fill(
+        self,
+        split: str,
+        writer: StoreWriter,
+        reasoner: LatentReasoner,
+        problems: list[Problem],
+        prompts: list[list[int]],
+        shards: list[list[int]],
+    ) -> None:
+        """Mines the shards that are missing, each process its share."""
+        trainer = self.trainer
+        assert trainer is not None, "checked by the caller"
+>>>>>>> theirs
         if trainer.is_global_zero:
             writer.open()
         trainer.strategy.barrier()

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lightning_ltts.errors import CheckpointError
+from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
@@ -33,12 +34,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """A PyTorch file as a dictionary of plain values and tensors, by restricted unpickling.
 
     Raises:
-        CheckpointError: missing, cut off, or holding anything else than plain values and tensors.
+        CheckpointError: missing, cut off, damaged, or holding anything else than plain values and tensors.
     """
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {path} does not exist; train it first or give another path"
         )
+    check_checkpoint(path)
     try:
         with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
             # not memory-mapped: training overwrites checkpoints in place, and a mapped file must

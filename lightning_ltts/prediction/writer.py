@@ -10,17 +10,22 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS, TIMING, read_rows
+from lightning_ltts.analysis.predictions import PREDICTIONS, TIMING, read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
 from lightning_ltts.data.problems import hash_problems
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.files import check_same_settings, write_text
+from lightning_ltts.files import write_text
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
+<<<<<<< main
 from lightning_ltts.prediction.rows import Prediction, stored_thoughts
+=======
+from lightning_ltts.prediction.row_files import merge, open_folder, rank_file
+>>>>>>> theirs
 from lightning_ltts.prediction.tensorboard import log_predictions
+from lightning_ltts.run_folder import FolderLock
 
 
 class PredictionWriter(Callback):
@@ -43,19 +48,31 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
+<<<<<<< main
         self._keep: dict[
             str, int
         ] = {}  # ids of problems whose thoughts are stored, and their place
         self._file: TextIO | None = None
         # questions finished by this process, and since when
         self._finished, self._began = 0, time.perf_counter()
+=======
+        self._lock = FolderLock(self.folder, active=False)
+        self._made, self._began = (
+            0,
+            time.perf_counter(),
+        )  # questions finished by this process, and since when
+>>>>>>> theirs
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds out what has been predicted before, and has the DataModule leave that out.
 
         Raises:
+<<<<<<< main
             ConfigError: model or data are of another kind than `ltts predict` has.
             StoreError: the folder holds predictions made with other settings.
+=======
+            StoreError: the folder holds predictions made with other settings, or another process writes there.
+>>>>>>> theirs
         """
         if stage != "predict":
             return
@@ -64,6 +81,7 @@ class PredictionWriter(Callback):
             raise ConfigError(
                 "PredictionWriter needs the model LatentSearch and the data PredictionData"
             )
+<<<<<<< main
         before: list[str] = []
         if trainer.is_global_zero:
             self._check_settings(pl_module, data, str(trainer.precision))
@@ -76,6 +94,29 @@ class PredictionWriter(Callback):
         self._keep = {problem.id: place for place, problem in enumerate(first)}
         path = self.folder / f"predictions.rank{trainer.global_rank}.jsonl"
         self._file = path.open("a", encoding="utf-8")
+=======
+        done: list[str] = []
+        self._lock = FolderLock(self.folder, trainer.is_global_zero)
+        self._lock.acquire()
+        if trainer.is_global_zero:
+            self._settings = {
+                **pl_module.settings(),
+                "problems": hash_problems(data.problems or data.source.load()),
+                "precision": str(trainer.precision),
+            }
+            done = open_folder(self.folder, self._settings)
+            if done:
+                rank_zero_info(f"{len(done)} problems were predicted before and are kept")
+        self._numbers = {
+            p.id: n
+            for n, p in enumerate((data.problems or data.source.load())[: self.keep_thoughts])
+        }
+        pl_module.keep_thoughts = set(self._numbers)
+        data.done = set(
+            trainer.strategy.broadcast(done)
+        )  # also keeps others from writing before this is read
+        self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
+>>>>>>> theirs
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -108,7 +149,8 @@ class PredictionWriter(Callback):
         self._close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            self._merge([problem.id for problem in trainer.datamodule.problems])  # type: ignore[attr-defined]
+            order = [problem.id for problem in trainer.datamodule.problems]  # type: ignore[attr-defined]
+            merge(self.folder, self._settings, order)
             rows = read_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
             summary = json.dumps(self.summary.as_dict(), indent=2)
@@ -167,7 +209,9 @@ class PredictionWriter(Callback):
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
+        self._lock.release()
 
+<<<<<<< main
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("predictions*.jsonl"))
 
@@ -192,3 +236,10 @@ def _drop_torn_line(path: Path) -> None:
     whole = text[: text.rfind(b"\n") + 1]
     if whole != text:
         path.write_bytes(whole)
+=======
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the file, and lets other runs into the folder; Lightning does not come to `teardown` then."""
+        self.teardown(trainer, pl_module, "predict")
+>>>>>>> theirs

@@ -1,6 +1,5 @@
 """A prediction run as a report reads it: rows, pool of samples, summary and what is known about how it was made."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from lightning_ltts.analysis.predictions import (
     sample_pool,
 )
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
+from lightning_ltts.files import read_json
 from lightning_ltts.voting.adaptive import StoppingRule
 from lightning_ltts.voting.selection import Selection
 
@@ -66,7 +66,7 @@ class Run:
         manifest = self.folder / MANIFEST
         return {
             **settings,
-            **(json.loads(manifest.read_text()) if manifest.is_file() else {}),
+            **(_read(manifest) if manifest.is_file() else {}),
             "folder": self.folder.name,
         }
 
@@ -83,9 +83,15 @@ class Run:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
         timing = self.folder / TIMING
         measured = (
-            json.loads(timing.read_text())["seconds_per_question"] if timing.is_file() else {}
+            _read(timing, "seconds_per_question")["seconds_per_question"]
+            if timing.is_file()
+            else {}
         )
         return sum(measured[part] for part in parts) if set(parts) <= measured.keys() else None
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    return read_json(path, "delete it, or run the same 'ltts predict' again", keys)
 
 
 def load_runs(

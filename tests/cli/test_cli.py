@@ -58,10 +58,9 @@ def test_fit_by_hydra_then_by_the_composed_file(
     composed = yaml.safe_load((run / "fit.yaml").read_text())
     assert composed["trainer"]["max_epochs"] == 1
     assert "sampler" not in composed  # served composing only
-    assert (
-        ltts(monkeypatch, "fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2")
-        == 0
-    )
+    longer = ["fit", "--config", str(run / "fit.yaml"), "--trainer.max_epochs", "2"]
+    assert ltts(monkeypatch, *longer) == 2  # the folder holds another run
+    assert ltts(monkeypatch, *longer, "--overwrite") == 0
     epochs = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"]
     assert epochs == 1  # two epochs, counted from 0
     checkpoint = f"ckpt_path={run / 'checkpoints/best.ckpt'}"

@@ -1,0 +1,58 @@
+"""What a shard must be: its bytes as they were written, and numbers that mean something."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def digest_of(tensors: Mapping[str, Tensor], counts: str) -> str:
+    """The SHA-256 of a shard's tensors with their names, types and shapes, and of its counts.
+
+    It is stored inside the shard, so that changed bytes are found before the store is complete and
+    its manifest holds checksums of whole files.
+    """
+    digest = hashlib.sha256(counts.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def senseless(tensors: Mapping[str, Tensor]) -> str | None:
+    """What about a shard's numbers cannot be, in words; None where all is well.
+
+    Args:
+        tensors: the fields of a `Shard` by name.
+    """
+    questions, samples, steps = (
+        tensors["labels"].shape[:3] if tensors["labels"].ndim == 3 else (-1, -1, -1)
+    )
+    lengths = tensors["prompt_lengths"]
+    checks = {
+        "labels are not (questions, samples, steps)": questions >= 0,
+        "the numbers of questions differ": all(
+            tensor.ndim > 0 and len(tensor) == questions
+            for name, tensor in tensors.items()
+            if name != "prompt_ids"
+        ),
+        "prompt lengths do not add up": bool((lengths > 0).all())
+        and int(lengths.sum()) == len(tensors["prompt_ids"]),
+        "question numbers are negative": bool((tensors["question_index"] >= 0).all()),
+        "the shapes of thoughts do not fit the labels": tensors["thoughts"].shape[:3]
+        == (questions, samples, steps),
+        "thought counts are out of range": _between(tensors["thought_counts"], 0, steps)
+        and _between(tensors["reference_counts"], 0, tensors["reference"].shape[1]),
+        "votes are out of range": _between(tensors["votes"], -1, samples - 1),
+        "labels are no shares": _between(tensors["labels"], 0, 1),  # false for NaN too
+        "thoughts are not numbers": all(
+            bool(tensors[name].isfinite().all()) for name in ("thoughts", "clean", "reference")
+        ),
+    }
+    return next((fault for fault, fine in checks.items() if not fine), None)
+
+
+def _between(tensor: Tensor, low: int, high: int) -> bool:
+    return bool(((tensor >= low) & (tensor <= high)).all())

@@ -1,0 +1,158 @@
+"""SIGTERM and Ctrl-C: a command stops at once, says what goes on from there, and exits not 0."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+AGAIN = 2.0  # seconds until the signal is raised once more
+GRACE = 6.0  # seconds until the process ends in any case
+
+
+class Stopped(BaseException):
+    """A signal that ends the command, raised in the main thread wherever that is."""
+
+
+class Stopping:
+    """A command that stops at once on SIGTERM and Ctrl-C: exit code 143 or 130 and one sentence.
+
+    A second signal, a second later or more, ends the process without any tidying up. So does a
+    main thread that does not come back within six seconds, from waiting for another process say.
+
+    Args:
+        command: as it was given; what is said on stderr names it.
+    """
+
+    current: "Stopping | None" = None  # the command that this process runs
+
+    def __init__(self, command: str):
+        self.command = command
+        # what is said after `stopped by ...; `; whoever knows what is kept sets it
+        self.sentence: Callable[[], str] = lambda: f"to start again: {command}"
+        self.received: int | None = None
+        # the other processes of a distributed run, and whether there are any; set by the Trainer
+        self.children: Callable[[], list[Any]] = list
+        self.distributed = False
+        self._since, self._again = 0.0, False
+        self._before: dict[signal.Signals, Any] = {}
+        self._told = threading.Lock()
+
+    def __enter__(self) -> "Stopping":
+        if threading.current_thread() is not threading.main_thread() or os.name == "nt":
+            return self
+        Stopping.current = self
+        # a signal that was ignored from the start (nohup, a job in the background) stays so
+        wanted = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {
+            number: signal.signal(number, self._raise) or signal.SIG_DFL for number in wanted
+        }
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reading,), daemon=True, name="signals").start()
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._before:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        Stopping.current = None
+        os.close(self._writing)
+        if self.received is not None and error is not None:
+            self._pass_on(self.received)
+            self._tell(self.received)
+            if self.distributed:  # Python's own end waits for threads that wait for each other
+                sys.stdout.flush()
+                os._exit(128 + self.received)
+            # whatever the signal became on its way, as an error of the other processes' end
+            raise SystemExit(128 + self.received) from None
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received, self._since = number, time.monotonic()
+        elif self._again:
+            self._again = False
+        elif time.monotonic() - self._since > 1:
+            os._exit(128 + number)
+        else:  # the same signal once more, from whoever started this process and from the terminal
+            return
+        raise Stopped
+
+    def _watch(self, reading: int) -> None:
+        """Waits for a signal beside the main thread, which sees none while it waits for others."""
+        with os.fdopen(reading, "rb", buffering=0) as pipe:
+            number = 0
+            while number not in self._before:
+                arrived = pipe.read(1)
+                if not arrived:
+                    return
+                number = arrived[0]
+            self._pass_on(number)
+            time.sleep(AGAIN)
+            if Stopping.current is self:  # what was raised got lost, in a destructor for instance
+                self._again = True
+                os.kill(os.getpid(), number)
+            time.sleep(GRACE - AGAIN)
+            if Stopping.current is self:
+                self._tell(number)
+                os._exit(128 + number)
+
+    def _pass_on(self, number: int) -> None:
+        """Sends the signal to the other processes.
+
+        Lightning no longer watches them then; it would end this process when it finds them gone.
+        """
+        watched = self.children()
+        processes = list(watched)
+        watched.clear()
+        for process in processes:
+            with suppress(OSError):
+                os.kill(process.pid, number)
+
+    def _tell(self, number: int) -> None:
+        if os.environ.get("LOCAL_RANK", "0") != "0" or not self._told.acquire(blocking=False):
+            return
+        print(
+            f"stopped by {NAMES[signal.Signals(number)]}; {self.sentence()}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _end_with_parent() -> None:
+    """Ends this process, one of a distributed run, when the one that started it is gone."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+class SignalConnector(_SignalConnector):
+    """Leaves SIGTERM to the command, where one is running.
+
+    Lightning's own handler ends a training with exit code 0, and is not heard in other loops.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """As Lightning's, without SIGTERM."""
+        super().register_signal_handlers()
+        if Stopping.current is not None and threading.current_thread() is threading.main_thread():
+            before: Any = self._original_handlers[signal.SIGTERM]
+            signal.signal(signal.SIGTERM, before)
