@@ -26,7 +26,7 @@ ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1"]
 
 
 def main(overrides: list[str]) -> None:
-    """Runs every stage anew in its folder of `logs/demo`; `overrides` go to all stages but the report."""
+    """Runs every stage anew in its folder of `logs/demo`; `overrides` go to all but the report."""
     for name in ("reasoner", "latent_rm", "search"):  # what else is there is the user's
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     seconds: dict[str, float] = {}

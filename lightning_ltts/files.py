@@ -98,7 +98,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-<<<<<<< main
 def settings_of(thing: object) -> dict[str, Any]:
     """The class name of an object and every option of its constructor, as plain JSON values.
 
@@ -122,7 +121,8 @@ def settings_of(thing: object) -> dict[str, Any]:
     except TypeError as error:
         raise TypeError(f"an option of {name} is no plain value: {error}") from None
     return plain
-=======
+
+
 def check_checkpoint(path: Path) -> None:
     """Compares what a PyTorch file holds with the CRC-32 of every entry; 0.1 seconds for 100 MB.
 
@@ -160,33 +160,23 @@ def check_checkpoint(path: Path) -> None:
             f"checkpoint {path} is damaged: '{damaged}' does not match its checksum; use another, "
             "or train again"
         )
->>>>>>> theirs
 
 
 def check_same_settings(
     folder: Path,
     theirs: dict[str, Any],
     ours: dict[str, Any],
-<<<<<<< main
     older: dict[str, Any] | None = None,
-=======
     advice: str = "give another folder, or delete this one to make it anew",
->>>>>>> theirs
 ) -> None:
     """Refuses to mix results made with different settings.
 
     Args:
-<<<<<<< main
-        folder: the results.
+        folder: where the results are.
         theirs: the settings that they were made with.
         ours: the settings of this run.
         older: by name of a setting, the form in which an earlier version wrote the same value.
-=======
-        folder: where the results are.
-        theirs: what they were made with.
-        ours: what this run has.
         advice: what to do about a difference.
->>>>>>> theirs
 
     Raises:
         OtherSettingsError: naming the first setting that differs.
@@ -196,13 +186,7 @@ def check_same_settings(
         if name in older and theirs.get(name) == older[name]:
             continue
         if theirs.get(name) != ours.get(name):
-<<<<<<< main
-            raise StoreError(
-                f"{folder} was made with {name}={theirs.get(name)!r}, but this run has "
-                f"{ours.get(name)!r}; give another folder, or delete this one to make it anew"
-=======
             raise OtherSettingsError(
                 f"{folder} was made with {name}={theirs.get(name)!r}, but this run has "
                 f"{ours.get(name)!r}; {advice}"
->>>>>>> theirs
             )

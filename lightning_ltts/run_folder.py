@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_warn
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_ltts.errors import ConfigError, InUseError, StoreError
 from lightning_ltts.files import (
@@ -35,9 +36,8 @@ FIT_MANIFEST = "fit.manifest.json"
 LAST = "last.ckpt"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
-_held: dict[
-    Path, tuple[int, int]
-] = {}  # folder -> file descriptor, how often this process took the lock
+# folder -> file descriptor, how often this process took the lock
+_held: dict[Path, tuple[int, int]] = {}
 
 
 def is_first_process() -> bool:
@@ -221,7 +221,7 @@ class FitFolder:
                 "with --overwrite"
             )
         manifest = self._read()
-        check_same_settings(self.folder, manifest["settings"], self.settings, self._advice)
+        check_same_settings(self.folder, manifest["settings"], self.settings, advice=self._advice)
         if manifest["finished"] is not None:
             return Outcome(finished=manifest["finished"])
         return Outcome(go_on_from=self.last if self.last.exists() else None)

@@ -69,11 +69,9 @@ class SearchLoop(_PredictionLoop):
 
 
 class Trainer(pl.Trainer):
-<<<<<<< main
     """A Lightning Trainer that packs questions in prediction, counts them in its bar, and mines.
-=======
-    """A Lightning Trainer that packs questions when the module asks for it, and writes checkpoints at once or not at all.
->>>>>>> theirs
+
+    It writes checkpoints at once or not at all, and leaves signals to the command.
 
     Args:
         callbacks: as Lightning's; a progress bar among them is used instead of `QuestionBar`.
@@ -96,9 +94,8 @@ class Trainer(pl.Trainer):
             callbacks.append(QuestionBar())
         super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
-        if (
-            type(self.strategy.checkpoint_io) is TorchCheckpointIO
-        ):  # neither the user's own nor a strategy's
+        # neither the user's own nor a strategy's
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = WholeCheckpoints()
         self._signal_connector = SignalConnector(self)
         if Stopping.current is not None:

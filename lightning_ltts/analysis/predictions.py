@@ -35,7 +35,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a prediction file; a last line cut off by a kill is left out.
 
     Raises:
-        DataError: it is missing, empty, holds a problem twice, or a line that is not the last cannot be read.
+        DataError: it is missing, empty, holds a problem twice, or a line that is not the last
+            cannot be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,7 +62,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
             )
         if rows[-1]["id"] in seen:  # it would count twice
             raise DataError(
-                f"prediction file {path}, line {number} is a second row of problem '{rows[-1]['id']}'; remove one"
+                f"prediction file {path}, line {number} is a second row of problem "
+                f"'{rows[-1]['id']}'; remove one"
             )
         seen.add(rows[-1]["id"])
     if not rows:

@@ -18,17 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-<<<<<<< main
 from lightning_ltts.cli.class_paths import swap_classes
+from lightning_ltts.cli.composed import hydra_files, recorded
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
-from lightning_ltts.errors import ConfigError
-=======
-from lightning_ltts.cli.composed import hydra_files, recorded
-from lightning_ltts.cli.lightning_front import run_lightning
-from lightning_ltts.cli.messages import one_line_errors
 from lightning_ltts.cli.run_guard import RunGuard
->>>>>>> theirs
+from lightning_ltts.errors import ConfigError
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -44,50 +39,12 @@ def config_folder() -> Path:
 # -- the command line
 
 
-<<<<<<< main
 @cache
 def _hydra_flags() -> dict[str, bool]:
     """Hydra's own flags, and whether each takes a value; `--help` is LightningCLI's here."""
     actions = get_args_parser()._option_string_actions
     flags = {flag: action.nargs is None for flag, action in actions.items()}
     return {flag: takes for flag, takes in flags.items() if flag not in ("-h", "--help")}
-=======
-def _hydra_job(cfg: DictConfig) -> float | None:
-    with one_line_errors():
-        task, tree, rest = split_config(cfg)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    composed = folder / f"{task}.yaml"
-    guard = RunGuard()
-    files = {composed.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
-    # the processes of a distributed run start sys.argv again: they must not compose, or sweep, a second time
-    argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], task, "--config", str(composed), *(rest["extra_argv"] or [])]
-    HydraConfig.instance().cfg = None
-    try:
-        with one_line_errors(), recorded(folder, files, guard):
-            metrics = run_lightning(guard)
-    finally:
-        sys.argv, HydraConfig.instance().cfg = argv, hydra_config
-        _forget_distributed(environment)
-    value = metrics.get(rest["optimized_metric"])
-    return None if value is None else float(value)
-
-
-def _forget_distributed(environment: set[str]) -> None:
-    """Lets the next job of a sweep start its own process group in this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    for name in (
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "NODE_RANK",
-        "LOCAL_RANK",
-        "WORLD_SIZE",
-        "PL_GLOBAL_SEED",
-    ):
-        if name not in environment:
-            os.environ.pop(name, None)
->>>>>>> theirs
 
 
 def wants_hydra(arguments: list[str]) -> bool:
@@ -133,11 +90,11 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     """
     printing = [argument for argument in arguments if argument.startswith("--print_config")]
     flags, overrides = _split_flags([a for a in arguments if a not in printing])
-    options = [*map(_loosen, overrides), f"task={command}"]
-    if printing:
-        options += ["hydra.output_subdir=null"]
-        if not any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides):
-            options += [f"hydra.run.dir={NEW_FOLDER}"]
+    # what Hydra would write is written once the folder is known to take the run
+    options = [*map(_loosen, overrides), f"task={command}", "hydra.output_subdir=null"]
+    named = any(option.startswith(("name=", "hydra.run.dir=")) for option in overrides)
+    if printing and not named:
+        options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
         if not printing:
@@ -146,19 +103,7 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         return None
 
     argv = sys.argv
-<<<<<<< main
     sys.argv = [argv[0], *flags, *options]  # Hydra's argparse wants its overrides in one run
-=======
-    # Hydra's argparse wants its overrides in one run
-    sys.argv = [
-        argv[0],
-        *flags,
-        *map(_loosen, overrides),
-        f"task={command}",
-        "hydra.output_subdir=null",
-        *extra,
-    ]
->>>>>>> theirs
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here, to be told in one line
     GlobalHydra.instance().clear()
     try:
@@ -230,19 +175,20 @@ def _job(command: str, cfg: DictConfig) -> float | None:
                 "without it"
             )
         tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
-    composed = Path(HydraConfig.get().runtime.output_dir) / f"{command}.yaml"
-    OmegaConf.save(OmegaConf.create(tree), composed)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    composed, guard = folder / f"{command}.yaml", RunGuard()
+    files = {composed.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
     # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
     sys.argv = [argv[0], command, "--config", str(composed)]
     HydraConfig.instance().cfg = None
     try:
-        with one_line_errors():
-            cli = run_lightning()
+        with one_line_errors(), recorded(folder, files, guard):
+            metrics = run_lightning(guard)
     finally:
         sys.argv, HydraConfig.instance().cfg = argv, hydra_config
         _forget_distributed(environment)
-    value = cli.trainer.callback_metrics.get(composing["optimized_metric"])
+    value = metrics.get(composing["optimized_metric"])
     return None if value is None else float(value)
 
 

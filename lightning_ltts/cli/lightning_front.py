@@ -2,11 +2,8 @@
 
 import inspect
 import json
-<<<<<<< main
 import os
-=======
 from collections.abc import Mapping
->>>>>>> theirs
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, NoReturn
@@ -18,14 +15,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_ltts.analysis.predictions import PREDICTIONS
 from lightning_ltts.cli.messages import fail, tidy_parser
-<<<<<<< main
 from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint
+from lightning_ltts.cli.run_guard import FinishedError, RunGuard
 from lightning_ltts.cli.run_record import RunRecord, best_metric, shown_path
 from lightning_ltts.errors import ConfigError
-=======
-from lightning_ltts.cli.run_guard import FinishedError, RunGuard
-from lightning_ltts.cli.run_record import RunRecord
->>>>>>> theirs
 from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.monitoring.terminal import JSON_STREAM
 from lightning_ltts.prediction.writer import PredictionWriter
@@ -78,10 +71,7 @@ class _Parser(LightningArgumentParser):
 
 
 class LTTSCLI(LightningCLI):
-<<<<<<< main
-    """LightningCLI with `mine` and one-line errors; what is given wins over a checkpoint's."""
-=======
-    """LightningCLI with `mine`, one-line errors, and the given configuration above what a checkpoint stored.
+    """LightningCLI with `mine` and one-line errors; what is given wins over a checkpoint's.
 
     Args:
         guard: keeps the run apart from others in its folder.
@@ -90,7 +80,6 @@ class LTTSCLI(LightningCLI):
     def __init__(self, *args: Any, guard: RunGuard, **kwargs: Any):
         self.guard = guard
         super().__init__(*args, **kwargs)
->>>>>>> theirs
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser whose errors are one line."""
@@ -106,14 +95,22 @@ class LTTSCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "mine": {"model", "datamodule"}}
 
     def before_instantiate_classes(self) -> None:
-<<<<<<< main
-        """Fails early when model or data cannot do the command, or the checkpoint is wrong."""
+        """Fails early on a wrong model, data or checkpoint, and looks into the run's folder."""
         config = self.config[self.subcommand]
         if self.subcommand in NEEDS:
             _check_classes(self.subcommand, config)
+        found = self.guard.check(str(self.subcommand), config.as_dict())
+        if found is not None:
+            config["ckpt_path"] = found
         given = config.get("ckpt_path")
         if given and given not in KEYWORDS:
             read_pickle(Path(given))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lets the guard know when the run begins."""
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks += self.guard.callbacks()  # type: ignore[attr-defined]
+        return trainer  # type: ignore[return-value]
 
     def after_instantiate_classes(self) -> None:
         """Finds the checkpoint that `ckpt_path=best`, `last` or `hpc` means."""
@@ -123,39 +120,11 @@ class LTTSCLI(LightningCLI):
             self.config_init[self.subcommand]["ckpt_path"] = found
 
     def after_fit(self) -> None:
-        """Says where the result is, and how good."""
-        trainer = self.trainer
-        callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        best = next((c for c in callbacks if c.best_model_path), None)
-=======
-        """Finds a wrong checkpoint path, and what is in the run's folder, before anything is made."""
-        config = self.config[self.subcommand]
-        found = self.guard.check(str(self.subcommand), config.as_dict())
-        if found is not None:
-            config["ckpt_path"] = found
-        given = config.get("ckpt_path")
-        if given and given not in ("best", "last", "hpc", "registry"):
-            read_pickle(Path(given))
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Lets the guard know when the run begins."""
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks += self.guard.callbacks()  # type: ignore[attr-defined]
-        return trainer  # type: ignore[return-value]
-
-    def after_fit(self) -> None:
-        """Notes that the run is finished, and says where the result is."""
+        """Notes that the run is finished, and says where the result is, and how good."""
         trainer = self.trainer
         self.guard.finish(trainer)
-        best = next(
-            (
-                c
-                for c in trainer.checkpoint_callbacks
-                if isinstance(c, ModelCheckpoint) and c.best_model_path
-            ),
-            None,
-        )
->>>>>>> theirs
+        callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((c for c in callbacks if c.best_model_path), None)
         if best is None or not trainer.is_global_zero:
             return
         done = f"after {trainer.current_epoch} epochs and {trainer.global_step} steps"
@@ -194,29 +163,18 @@ def command_keys(*commands: str) -> set[str]:
     return keys
 
 
-<<<<<<< main
-def run_lightning() -> LTTSCLI:
-    """Parses sys.argv and runs the command."""
-    # Lightning takes this one variable for Slurm, and fails for want of the others
-    if "SLURM_NTASKS" in os.environ and "SLURM_JOB_ID" not in os.environ:
-        del os.environ["SLURM_NTASKS"]
-    return LTTSCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        trainer_class=Trainer,
-        save_config_callback=RunRecord,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-    )
-=======
 def run_lightning(guard: RunGuard | None = None) -> Mapping[str, Any]:
     """Parses sys.argv and runs the command.
+
+    Args:
+        guard: of the run's folder, where the caller wants to know what it found.
 
     Returns:
         The metrics that it ended with.
     """
+    # Lightning takes this one variable for Slurm, and fails for want of the others
+    if "SLURM_NTASKS" in os.environ and "SLURM_JOB_ID" not in os.environ:
+        del os.environ["SLURM_NTASKS"]
     with guard or RunGuard() as guard:
         try:
             cli = LTTSCLI(
@@ -233,4 +191,3 @@ def run_lightning(guard: RunGuard | None = None) -> Mapping[str, Any]:
         except FinishedError as finished:
             return finished.metrics
         return cli.trainer.callback_metrics
->>>>>>> theirs

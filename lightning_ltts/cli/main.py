@@ -15,14 +15,9 @@ import shlex
 import sys
 
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
-<<<<<<< main
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
 from lightning_ltts.cli.messages import fail, one_line_errors, refuse_undecodable
-=======
-from lightning_ltts.cli.lightning_front import run_lightning
-from lightning_ltts.cli.messages import fail, one_line_errors
 from lightning_ltts.cli.run_guard import OVERWRITE
->>>>>>> theirs
 from lightning_ltts.cli.verbs import import_or_export, report
 from lightning_ltts.monitoring.terminal import QUIET, terminal
 from lightning_ltts.stopping import Stopping
@@ -40,22 +35,13 @@ commands:
 experiments:
 {experiments}
 
-<<<<<<< main
   ltts COMMAND --help                          every option of a command
   ltts COMMAND --model.help CLASS              every option of a model (likewise --data.help)
   ltts COMMAND experiment=NAME --print_config  the composed configuration, without running it
   ltts COMMAND --config-dir DIR experiment=X   finds DIR/experiment/X.yaml too
+  ltts fit ... --overwrite                     starts anew in a folder that holds a training
   ltts COMMAND ... --quiet                     errors and the result alone: no bars, no warnings
   ltts predict ... --json                      the summary as one line on stdout; likewise report
-=======
-  ltts COMMAND --help                         every option of a command
-  ltts COMMAND --model.help CLASS             every option of a model (likewise --data.help)
-  ltts COMMAND experiment=NAME --print_config the composed configuration, without running it
-  ltts COMMAND --config-dir DIR experiment=mine   finds DIR/experiment/mine.yaml too
-  ltts fit ... --overwrite                    starts anew in a folder that holds a training
-  ltts COMMAND ... --quiet                    errors and the result alone: no bars, no information, no warnings
-  ltts predict ... --json                     the summary as one line on stdout, all else on stderr; likewise report
->>>>>>> theirs
 """
 
 
@@ -90,7 +76,7 @@ def main() -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    """A command of LightningCLI, after taking out what is not for it: `--quiet`, `--json` and `--overwrite`."""
+    """A command of LightningCLI, after taking out `--quiet`, `--json` and `--overwrite`."""
     quiet, as_json = "--quiet" in arguments or QUIET in os.environ, "--json" in arguments
     if as_json and command != "predict":
         fail(f"'ltts {command}' has no --json; it is for 'ltts predict' and 'ltts report'")

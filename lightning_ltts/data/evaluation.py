@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 def even_batches(items: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
-    """The batches of one device: indices of its share, without repeats, in as many batches as the others have.
+    """The batches of one device: indices of its share, without repeats, as many as of the others.
 
     Devices gather weights and buffers together in every step, so that all must make equally many.
     Where the items do not go round, some of a device's last batches are shorter, or empty.
@@ -43,7 +43,7 @@ def evaluation_loader(
     collate: Callable[[list[Any]], Any],
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader:
+) -> DataLoader[Any]:
     """A loader of this device's share in the order of the items.
 
     Lightning's own would give some devices an item twice, so that all have equally many, and
@@ -56,7 +56,10 @@ def evaluation_loader(
         rank: of the device.
         world_size: the number of devices.
     """
-    batches = _Batches(items, even_batches(len(items), batch_size, rank, world_size))  # type: ignore[arg-type]
+    total = len(items)  # type: ignore[arg-type]  # a Dataset need not have a length
+    batches = _Batches(items, even_batches(total, batch_size, rank, world_size))
     # the share is final: this sampler keeps Lightning from dividing it once more
-    sampler: DistributedSampler = DistributedSampler(batches, num_replicas=1, rank=0, shuffle=False)
+    sampler: DistributedSampler[Any] = DistributedSampler(
+        batches, num_replicas=1, rank=0, shuffle=False
+    )
     return DataLoader(batches, batch_size=None, sampler=sampler, collate_fn=collate)

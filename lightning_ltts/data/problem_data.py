@@ -1,14 +1,13 @@
 """DataModule that serves problems to train, validate and test a reasoner."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-<<<<<<< main
-from lightning_ltts.data.overlap import SeenProblems
-=======
 from lightning_ltts.data.evaluation import evaluation_loader
->>>>>>> theirs
+from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.ranges import MAX_SEED, require_whole
 from lightning_ltts.errors import ConfigError, DataError
@@ -121,28 +120,15 @@ class ProblemData(pl.LightningDataModule):
             collate_fn=list,
         )
 
-<<<<<<< main
-    def val_dataloader(self) -> DataLoader[Problem]:
-        """Validation problems in their order."""
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> DataLoader[Problem]:
-        """Test problems in their order."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, name: str) -> DataLoader[Problem]:
-        return DataLoader(self.problems[name], batch_size=self.eval_batch_size, collate_fn=list)  # type: ignore[arg-type]
-=======
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """This device's validation problems in their order."""
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """This device's test problems in their order."""
         return self._eval_loader("test")
 
-    def _eval_loader(self, name: str) -> DataLoader:
+    def _eval_loader(self, name: str) -> DataLoader[Any]:
         trainer = self.trainer
         place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         return evaluation_loader(self.problems[name], self.eval_batch_size, list, *place)
->>>>>>> theirs

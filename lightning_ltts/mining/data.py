@@ -146,12 +146,7 @@ class MiningData(pl.LightningDataModule):
             store, self.batch_size, sampler=sampler, drop_last=True, collate_fn=collate
         )
 
-<<<<<<< main
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation questions in their order."""
-        return DataLoader(self.stores["val"], self.batch_size, collate_fn=collate)
-=======
-    def val_dataloader(self) -> DataLoader:
         """This device's validation questions in their order."""
         trainer, store = self.trainer, self.stores["val"]
         assert trainer is not None, "dataloaders are asked for by a Trainer"
@@ -159,7 +154,6 @@ class MiningData(pl.LightningDataModule):
         return evaluation_loader(
             store, self.batch_size, make_batch, trainer.global_rank, trainer.world_size
         )
->>>>>>> theirs
 
     def settings(
         self, split: str, reasoner: LatentReasoner, problems: list[Problem]
@@ -203,12 +197,9 @@ class MiningData(pl.LightningDataModule):
         # by length, so that little is padded
         order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
-<<<<<<< main
         settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
         older = {"sampler": repr(self.sampler)}
         writer = StoreWriter(self.folder / split, settings, len(shards), older)
-=======
-        writer = StoreWriter(self.folder / split, settings, len(shards))
         complete = writer.complete  # then it is only read, which several runs can do at once
         with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
             self._fill(split, writer, reasoner, problems, prompts, shards)
@@ -225,7 +216,6 @@ class MiningData(pl.LightningDataModule):
         """Mines the shards that are missing, each process its share."""
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
->>>>>>> theirs
         if trainer.is_global_zero:
             writer.open()
         trainer.strategy.barrier()

@@ -17,7 +17,7 @@ def digest_of(tensors: Mapping[str, Tensor], counts: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -25,7 +25,7 @@ def senseless(tensors: Mapping[str, Tensor]) -> str | None:
     """What about a shard's numbers cannot be, in words; None where all is well.
 
     Args:
-        tensors: the fields of a `Shard` by name.
+        tensors: what a shard holds, by name.
     """
     questions, samples, steps = (
         tensors["labels"].shape[:3] if tensors["labels"].ndim == 3 else (-1, -1, -1)

@@ -3,21 +3,12 @@
     manifest.json             settings, counts, per-shard checksums; `complete` once all is there
     shard-00000.safetensors   tensors of some questions (see `TENSORS`)
 
-<<<<<<< main
 Shards are memory-mapped when read. A shard is written under a temporary name and renamed, so a
-killed run leaves nothing that a later one would trust by mistake.
+killed run leaves nothing that a later one would trust by mistake; a checksum inside of it finds
+bytes that change later.
 """
 
 import json
-import os
-=======
-Shards are memory-mapped when read. A shard is written under a temporary name and renamed, so a killed run leaves nothing
-that a later one would trust by mistake; a checksum inside of it finds bytes that change later.
-"""
-
-import json
-from dataclasses import dataclass, fields
->>>>>>> theirs
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +19,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_ltts.errors import StoreError
-<<<<<<< main
-from lightning_ltts.files import check_same_settings, sha256_of, write_json
-from lightning_ltts.mining.questions import MinedQuestions
-=======
 from lightning_ltts.files import atomic, check_same_settings, read_json, sha256_of, write_json
 from lightning_ltts.mining.integrity import digest_of, senseless
-from lightning_ltts.models.latent_lm import left_pad
+from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.run_folder import LOCK
->>>>>>> theirs
 
 MANIFEST = "manifest.json"
 # what a shard holds; see `MinedQuestions` for what they are
@@ -93,14 +79,8 @@ class StoreWriter:
             theirs = read_manifest(self.folder)["settings"]
             check_same_settings(self.folder, theirs, self.settings, self.older)
             return
-<<<<<<< main
         found = list(self.folder.iterdir()) if self.folder.exists() else []
-        if any(path.name != MANIFEST and path.suffix != ".tmp" for path in found):
-=======
-        if self.folder.exists() and any(
-            x.name not in (MANIFEST, LOCK) and x.suffix != ".tmp" for x in self.folder.iterdir()
-        ):
->>>>>>> theirs
+        if any(path.name not in (MANIFEST, LOCK) and path.suffix != ".tmp" for path in found):
             raise StoreError(
                 f"{self.folder} holds files but no {MANIFEST}; give an empty folder for the store"
             )
@@ -117,13 +97,25 @@ class StoreWriter:
         """Whether a shard is there in full."""
         return (self.folder / shard_name(number)).exists()
 
-<<<<<<< main
     def write(self, number: int, questions: MinedQuestions, counts: dict[str, float]) -> None:
-        """Writes one shard at once or not at all; `counts` are summed over shards in the end."""
-        path = self.folder / shard_name(number)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file(shard_tensors(questions), temporary, metadata={"counts": json.dumps(counts)})
-        os.replace(temporary, path)
+        """Writes one shard at once or not at all; `counts` are summed over shards in the end.
+
+        Raises:
+            StoreError: what was mined are no numbers.
+        """
+        path, tensors, about = (
+            self.folder / shard_name(number),
+            shard_tensors(questions),
+            json.dumps(counts),
+        )
+        fault = senseless(tensors)
+        if fault is not None:
+            raise StoreError(
+                f"{path} would hold numbers without sense ({fault}); look at the sampler's options"
+            )
+        metadata = {"counts": about, "sha256": digest_of(tensors, about)}
+        with atomic(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
 
     def close(self, extra: dict[str, Any]) -> dict[str, Any]:
         """Writes the final manifest, with `extra` entries, once all shards are there.
@@ -131,36 +123,10 @@ class StoreWriter:
         Call it on one process.
 
         Raises:
-            StoreError: a shard is damaged.
-        """
-=======
-    def write(self, number: int, shard: Shard, counts: dict[str, float]) -> None:
-        """Writes one shard at once or not at all; `counts` are summed over shards into the manifest.
-
-        Raises:
-            StoreError: what was mined are no numbers.
-        """
-        path = self.folder / shard_name(number)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(shard).items()}
-        fault = senseless(tensors)
-        if fault is not None:
-            raise StoreError(
-                f"{path} would hold numbers without sense ({fault}); look at the sampler's options"
-            )
-        about = json.dumps(counts)
-        with atomic(path) as temporary:
-            save_file(
-                tensors, temporary, metadata={"counts": about, "sha256": digest_of(tensors, about)}
-            )
-
-    def close(self, extra: dict[str, Any]) -> dict[str, Any]:
-        """Writes the final manifest, with `extra` entries, once all shards are there. For one process.
-
-        Raises:
             StoreError: a shard is damaged, or the store's settings have changed meanwhile.
         """
-        check_same_settings(self.folder, read_manifest(self.folder)["settings"], self.settings)
->>>>>>> theirs
+        theirs = read_manifest(self.folder)["settings"]
+        check_same_settings(self.folder, theirs, self.settings, self.older)
         shards: dict[str, str] = {}
         totals: dict[str, float] = {}
         for number in range(self.num_shards):
@@ -212,10 +178,11 @@ class TrajectoryStore(Dataset[MinedQuestions]):
                 raise StoreError(
                     f"{path} was written by an older version; delete the store and mine it again"
                 )
-            fault = senseless({field.name: shard[field.name] for field in fields(Shard)})
+            fault = senseless(shard)
             if fault is not None:
                 raise StoreError(
-                    f"{path} holds numbers without sense ({fault}); delete the store and mine it again"
+                    f"{path} holds numbers without sense ({fault}); delete the store and mine it "
+                    "again"
                 )
             starts = shard["prompt_lengths"].cumsum(0) - shard["prompt_lengths"]
             self._shards.append(shard)
@@ -241,8 +208,17 @@ def shard_tensors(questions: MinedQuestions) -> dict[str, Tensor]:
     return {name: tensors[name].to(dtype).contiguous() for name, dtype in TENSORS.items()}
 
 
-def collate(items: list[MinedQuestions]) -> dict[str, Tensor]:
-    """Items of a store -> one batch, as the tensors of `MinedQuestions.tensors`."""
+def collate(
+    items: list[MinedQuestions], like: Dataset[MinedQuestions] | None = None
+) -> dict[str, Tensor]:
+    """Items of a store -> one batch, as the tensors of `MinedQuestions.tensors`.
+
+    Args:
+        items: of one store.
+        like: what a batch without items, a device's last in a validation, is shaped like.
+    """
+    if not items and like is not None:
+        return {name: tensor[:0] for name, tensor in collate([like[0]]).items()}
     return MinedQuestions.join(items).tensors()
 
 
@@ -272,15 +248,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_counts(path: Path) -> dict[str, float]:
-<<<<<<< main
-    """The counts that were written with a shard."""
-=======
     """The counts of a shard whose bytes are as they were written.
 
     Raises:
         StoreError: they are not.
     """
->>>>>>> theirs
     try:
         with safe_open(path, framework="pt") as file:
             about: dict[str, str] = file.metadata() or {}
@@ -293,42 +265,7 @@ def _read_counts(path: Path) -> dict[str, float]:
         ) from None
     if not same:
         raise StoreError(
-            f"{path} is damaged: it does not match its checksum; delete it and run 'ltts mine' again"
+            f"{path} is damaged: it does not match its checksum; delete it and run 'ltts mine' "
+            "again"
         )
     return counts
-<<<<<<< main
-=======
-
-
-class RMBatch(TypedDict):
-    """What LatentRM training reads."""
-
-    input_ids: Tensor  # (Q, L), left padded
-    attention_mask: Tensor  # (Q, L)
-    thoughts: Tensor  # (Q, N, T, d)
-    clean: Tensor  # (Q, N, T, d), or without any where the store does not keep them
-    thought_counts: Tensor  # (Q, N)
-    labels: Tensor  # (Q, N, T)
-    votes: Tensor  # (Q, N)
-    answers: Tensor  # (Q, N, A)
-    reference: Tensor  # (Q, T, d)
-    reference_counts: Tensor  # (Q,)
-    reference_answers: Tensor  # (Q, A)
-
-
-def collate(examples: list[Example], like: Dataset[Example] | None = None) -> RMBatch:
-    """Examples -> one batch; prompts are padded on the left with 0, which the mask hides.
-
-    Args:
-        examples: of one store.
-        like: what a batch without examples, a device's last in a validation, is shaped like.
-    """
-    if not examples and like is not None:
-        return RMBatch(**{name: tensor[:0] for name, tensor in collate([like[0]]).items()})  # type: ignore[typeddict-item]
-    ids, mask = left_pad([example.prompt for example in examples], pad_id=0)
-    stacked = {
-        field.name: torch.stack([getattr(example, field.name) for example in examples])
-        for field in fields(Example)[1:]
-    }
-    return RMBatch(input_ids=ids, attention_mask=mask, **stacked)  # type: ignore[typeddict-item]
->>>>>>> theirs

@@ -34,7 +34,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """A PyTorch file as a dictionary of plain values and tensors, by restricted unpickling.
 
     Raises:
-        CheckpointError: missing, cut off, damaged, or holding anything else than plain values and tensors.
+        CheckpointError: missing, cut off, damaged, or holding anything else than plain values and
+            tensors.
     """
     if not path.is_file():
         raise CheckpointError(

@@ -25,22 +25,25 @@ def row_files(folder: Path) -> list[Path]:
     return [path for path in (folder / PREDICTIONS, *sorted(parts)) if path.is_file()]
 
 
-def open_folder(folder: Path, settings: dict[str, Any]) -> list[str]:
+def open_folder(
+    folder: Path, settings: dict[str, Any], older: dict[str, Any] | None = None
+) -> list[str]:
     """Makes a folder ready for a run, and finds out which problems were predicted before.
 
     Args:
         folder: of the run; for one process, which holds its lock.
         settings: all that determines the predictions.
+        older: forms in which an earlier version wrote some of them.
 
     Returns:
         The ids of the problems whose rows are there.
 
     Raises:
-        StoreError: the folder holds predictions made with other settings or by nobody knows whom, or
-            what it holds is damaged.
+        StoreError: the folder holds predictions made with other settings or by nobody knows whom,
+            or what it holds is damaged.
     """
     if any(path.stat().st_size for path in row_files(folder)):
-        check_manifest(folder, settings)
+        check_manifest(folder, settings, older)
     else:
         write_json(folder / MANIFEST, settings)
     for path in row_files(folder):
@@ -48,7 +51,9 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> list[str]:
     return list(_rows_of(row_files(folder)))
 
 
-def check_manifest(folder: Path, settings: dict[str, Any]) -> None:
+def check_manifest(
+    folder: Path, settings: dict[str, Any], older: dict[str, Any] | None = None
+) -> None:
     """Compares a run's settings with those of the rows in its folder.
 
     Raises:
@@ -57,21 +62,28 @@ def check_manifest(folder: Path, settings: dict[str, Any]) -> None:
     manifest = folder / MANIFEST
     if not manifest.exists():
         raise StoreError(f"{folder} holds predictions but no {MANIFEST}; {_ADVICE}")
-    check_same_settings(folder, read_json(manifest, _ADVICE), json.loads(json.dumps(settings)))
+    ours = json.loads(json.dumps(settings))
+    check_same_settings(folder, read_json(manifest, _ADVICE), ours, older)
 
 
-def merge(folder: Path, settings: dict[str, Any], order: Iterable[str]) -> None:
+def merge(
+    folder: Path,
+    settings: dict[str, Any],
+    order: Iterable[str],
+    older: dict[str, Any] | None = None,
+) -> None:
     """All rows into one file, in the order of the problems; the processes' files go.
 
     Args:
         folder: of the run.
         settings: of the run; the rows must still be of these.
         order: the ids of all problems.
+        older: forms in which an earlier version wrote some of the settings.
 
     Raises:
         StoreError: something in the folder was changed meanwhile.
     """
-    check_manifest(folder, settings)
+    check_manifest(folder, settings, older)
     files = row_files(folder)
     rows = _rows_of(files)
     write_text(folder / PREDICTIONS, "".join(rows[name] + "\n" for name in order if name in rows))

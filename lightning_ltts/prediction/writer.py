@@ -19,11 +19,8 @@ from lightning_ltts.files import write_text
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
-<<<<<<< main
-from lightning_ltts.prediction.rows import Prediction, stored_thoughts
-=======
 from lightning_ltts.prediction.row_files import merge, open_folder, rank_file
->>>>>>> theirs
+from lightning_ltts.prediction.rows import Prediction, stored_thoughts
 from lightning_ltts.prediction.tensorboard import log_predictions
 from lightning_ltts.run_folder import FolderLock
 
@@ -48,31 +45,21 @@ class PredictionWriter(Callback):
         self.folder = Path(folder)
         self.temperature = temperature
         self.summary: Summary | None = None
-<<<<<<< main
-        self._keep: dict[
-            str, int
-        ] = {}  # ids of problems whose thoughts are stored, and their place
+        # ids of problems whose thoughts are stored, and their place
+        self._keep: dict[str, int] = {}
         self._file: TextIO | None = None
+        self._lock = FolderLock(self.folder, active=False)
+        self._settings: dict[str, Any] = {}
         # questions finished by this process, and since when
         self._finished, self._began = 0, time.perf_counter()
-=======
-        self._lock = FolderLock(self.folder, active=False)
-        self._made, self._began = (
-            0,
-            time.perf_counter(),
-        )  # questions finished by this process, and since when
->>>>>>> theirs
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds out what has been predicted before, and has the DataModule leave that out.
 
         Raises:
-<<<<<<< main
             ConfigError: model or data are of another kind than `ltts predict` has.
-            StoreError: the folder holds predictions made with other settings.
-=======
-            StoreError: the folder holds predictions made with other settings, or another process writes there.
->>>>>>> theirs
+            StoreError: the folder holds predictions made with other settings, or another process
+                writes there.
         """
         if stage != "predict":
             return
@@ -81,42 +68,23 @@ class PredictionWriter(Callback):
             raise ConfigError(
                 "PredictionWriter needs the model LatentSearch and the data PredictionData"
             )
-<<<<<<< main
         before: list[str] = []
-        if trainer.is_global_zero:
-            self._check_settings(pl_module, data, str(trainer.precision))
-            before = self._predicted_before()
-            if before:
-                rank_zero_info(f"{len(set(before))} problems were predicted before and are kept")
-        # this also keeps others from writing before process 0 has read
-        data.leave_out(trainer.strategy.broadcast(before))
-        first = data.problems[: self.keep_thoughts]
-        self._keep = {problem.id: place for place, problem in enumerate(first)}
-        path = self.folder / f"predictions.rank{trainer.global_rank}.jsonl"
-        self._file = path.open("a", encoding="utf-8")
-=======
-        done: list[str] = []
         self._lock = FolderLock(self.folder, trainer.is_global_zero)
         self._lock.acquire()
         if trainer.is_global_zero:
             self._settings = {
                 **pl_module.settings(),
-                "problems": hash_problems(data.problems or data.source.load()),
+                "problems": hash_problems(data.problems),
                 "precision": str(trainer.precision),
             }
-            done = open_folder(self.folder, self._settings)
-            if done:
-                rank_zero_info(f"{len(done)} problems were predicted before and are kept")
-        self._numbers = {
-            p.id: n
-            for n, p in enumerate((data.problems or data.source.load())[: self.keep_thoughts])
-        }
-        pl_module.keep_thoughts = set(self._numbers)
-        data.done = set(
-            trainer.strategy.broadcast(done)
-        )  # also keeps others from writing before this is read
+            before = open_folder(self.folder, self._settings, pl_module.older_settings())
+            if before:
+                rank_zero_info(f"{len(before)} problems were predicted before and are kept")
+        # this also keeps others from writing before process 0 has read
+        data.leave_out(trainer.strategy.broadcast(before))
+        first = data.problems[: self.keep_thoughts]
+        self._keep = {problem.id: place for place, problem in enumerate(first)}
         self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
->>>>>>> theirs
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -146,17 +114,18 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merges the files, prints the table, and logs the curves."""
+        assert isinstance(pl_module, LatentSearch), "checked in setup"
         self._close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             order = [problem.id for problem in trainer.datamodule.problems]  # type: ignore[attr-defined]
-            merge(self.folder, self._settings, order)
+            merge(self.folder, self._settings, order, pl_module.older_settings())
             rows = read_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
             summary = json.dumps(self.summary.as_dict(), indent=2)
             write_text(self.folder / "summary.json", summary + "\n")
             print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
-            if self._finished and isinstance(pl_module, LatentSearch):
+            if self._finished:
                 self._write_timing(pl_module, trainer.world_size)
             seconds = time.perf_counter() - self._began
             speed = self._finished / seconds if self._finished else None
@@ -167,27 +136,6 @@ class PredictionWriter(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the file also after an error."""
         self._close()
-
-    def _check_settings(self, module: LatentSearch, data: PredictionData, precision: str) -> None:
-        """Refuses a folder of other predictions; notes the settings in an empty one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        manifest = self.folder / MANIFEST
-        problems = hash_problems(data.problems)
-        settings = {**module.settings(), "problems": problems, "precision": precision}
-        if manifest.exists() and any(path.stat().st_size for path in self._files()):
-            theirs = json.loads(manifest.read_text())
-            check_same_settings(self.folder, theirs, settings, module.older_settings())
-        else:
-            write_text(manifest, json.dumps(settings, indent=2) + "\n")
-
-    def _predicted_before(self) -> list[str]:
-        """Ids of the problems in the folder's files."""
-        ids = []
-        for path in self._files():
-            _drop_torn_line(path)
-            lines = path.read_text(encoding="utf-8").splitlines()
-            ids += [json.loads(line)["id"] for line in lines]
-        return ids
 
     def _write(self, prediction: Prediction) -> None:
         assert self._file is not None, "opened in setup"
@@ -211,35 +159,11 @@ class PredictionWriter(Callback):
             self._file.close()
         self._lock.release()
 
-<<<<<<< main
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("predictions*.jsonl"))
-
-    def _merge(self, order: list[str]) -> None:
-        """One file in the order of the problems, instead of one for each process."""
-        files = self._files()
-        lines = {
-            json.loads(line)["id"]: line
-            for path in files
-            for line in path.read_text("utf-8").splitlines()
-        }
-        merged = "".join(lines[name] + "\n" for name in order if name in lines)
-        write_text(self.folder / PREDICTIONS, merged)
-        for path in files:
-            if path.name != PREDICTIONS:
-                path.unlink()
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Removes a last line that a killed run did not finish."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-=======
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Closes the file, and lets other runs into the folder; Lightning does not come to `teardown` then."""
-        self.teardown(trainer, pl_module, "predict")
->>>>>>> theirs
+        """Closes the file, and lets other runs into the folder.
+
+        Lightning does not come to `teardown` after an error.
+        """
+        self._close()

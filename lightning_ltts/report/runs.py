@@ -58,17 +58,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Sampler, seed, fitted parameters, and the manifest that `ltts predict` left beside the file."""
         first = self.rows[0]
-        settings = {
-            key: first[key]
-            for key in ("sampler", "seed", "temperature", "agreement")
-            if key in first
-        }
+        kept = ("sampler", "seed", "temperature", "agreement")
+        settings: dict[str, Any] = {key: first[key] for key in kept if key in first}
         manifest = self.folder / MANIFEST
-        return {
-            **settings,
-            **(_read(manifest) if manifest.is_file() else {}),
-            "folder": self.folder.name,
-        }
+        settings |= _read(manifest) if manifest.is_file() else {}
+        return {**settings, "folder": self.folder.name}
 
     def cost(self, *parts: str) -> float | None:
         """Token forwards per question, on average, of parts of the search; None where they were not stored."""

@@ -154,24 +154,13 @@ class LatentRMModule(pl.LightningModule):
 
     def validation_step(self, batch: MinedQuestions, batch_idx: int) -> None:
         """Recall@1 among mixed questions, and what each selection gets among all."""
-<<<<<<< main
-        scores = self.judge(batch).trajectory.float()
         correct = batch.correct.float()
+        # a device that has no question left takes part in the last step without one
+        scores = self.judge(batch).trajectory.float() if len(batch) else correct
         best = correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
         self.recall.update(best, batch.mixed.float())
         for metric in self._selection_metrics():
             metric.update(batch.votes, correct, scores)
-=======
-        correct = batch["labels"][..., -1]
-        # a device that has no question left takes part in the last step without one
-        scores = self._judge(batch).trajectory.float() if len(correct) else correct
-        mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
-        self.recall.update(
-            correct.gather(1, scores.argmax(1, keepdim=True)).squeeze(1), mixed.float()
-        )
-        for metric in (*self.selected.values(), *self.weighted, *self.agreeing):
-            metric.update(batch["votes"], correct, scores)
->>>>>>> theirs
 
     def on_validation_epoch_end(self) -> None:
         """Logs and resets the metrics, and fits the parameters of those selections that have one."""

@@ -183,17 +183,13 @@ class ReasonerModule(pl.LightningModule):
         self.accuracy.reset()
 
     def greedy_correct(self, problems: list[Problem]) -> Tensor:
-<<<<<<< main
-        """For B problems, (B,) 1 where the greedy answer is right, else 0."""
-=======
-        """(len(problems),) 1 where the greedy answer is right, else 0; there may be none."""
->>>>>>> theirs
+        """For B problems, (B,) 1 where the greedy answer is right, else 0; B may be 0."""
         encoded = [self.encode(problem) for problem in problems]
-        longest_answer = max(map(self.longest_text, encoded))
         was_training = self.reasoner.training
         with gathered(self):  # also without any problem: devices gather together
             if not problems:
                 return torch.zeros(0, device=self.device)
+            longest_answer = max(map(self.longest_text, encoded))
             rollouts = RolloutEngine(self.reasoner).rollout(
                 *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
                 num_thoughts=self.num_thoughts,

@@ -192,7 +192,7 @@ def json_paths(value: Any, folder: str) -> Any:
 
 
 def assert_same(one: Any, two: Any, name: str) -> None:
-    """Equal; scores and thoughts of predictions to rounding, as they depend on which problems share a pass."""
+    """Equal; scores and thoughts of predictions to rounding: problems that share a pass change them."""
     if isinstance(one, dict):
         assert one.keys() == two.keys(), name
         for key in one:

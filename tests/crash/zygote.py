@@ -14,15 +14,24 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+# what the commands import
+HEAVY = (
+    "lightning.pytorch.cli",
+    "torch.utils.tensorboard",
+    "transformers.models.gpt2.modeling_gpt2",
+    "lightning_ltts.cli.main",
+    "lightning_ltts.report.page",
+)
 # where a kill could tear something apart
 CALLS = ("replace", "rename", "fsync", "unlink", "remove")
 
 
 def dies_at(number: int, after: bool) -> list[str]:
-    """Counts the calls that change names or wait for the disk; dies by SIGKILL at one of them (0: at none)."""
+    """Counts the calls that change names or wait for the disk; dies at one of them (0: at none)."""
     seen: list[str] = []
 
     def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,12 +80,8 @@ def run(job: dict[str, Any]) -> None:
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    import lightning.pytorch.cli
-    import torch.utils.tensorboard
-    import transformers.models.gpt2.modeling_gpt2  # noqa: F401
-
-    import lightning_ltts.cli.main
-    import lightning_ltts.report.page  # noqa: F401
+    for module in HEAVY:
+        import_module(module)
 
     for line in sys.stdin:
         job = json.loads(line)
