@@ -76,7 +76,7 @@ def test_damaged_json_is_one_sentence(tmp_path: Path, content: bytes) -> None:
 def test_settings_that_differ_are_named(tmp_path: Path) -> None:
     check_same_settings(tmp_path, {"a": 1, "b": None}, {"a": 1})
     with pytest.raises(OtherSettingsError, match="made with b=2, but this run has 3; try that"):
-        check_same_settings(tmp_path, {"a": 1, "b": 2}, {"a": 1, "b": 3}, "try that")
+        check_same_settings(tmp_path, {"a": 1, "b": 2}, {"a": 1, "b": 3}, advice="try that")
 
 
 def test_no_changed_byte_of_a_checkpoint_changes_what_is_read(tmp_path: Path) -> None:

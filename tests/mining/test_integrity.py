@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,9 @@ from lightning_ltts.mining.store import (
     TrajectoryStore,
     read_manifest,
     shard_name,
+    shard_tensors,
 )
-from tests.mining.test_store import fill, make_shard
+from tests.mining.test_store import fill, make_questions
 
 
 def with_value(tensor: torch.Tensor, value: float) -> torch.Tensor:
@@ -42,15 +42,19 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("field", "value", "fault"), FAULTS)
-def test_numbers_without_sense(tmp_path: Path, field: str, value: float, fault: str) -> None:
-    shard = make_shard(0)
-    assert senseless(vars(shard)) is None
-    wrong = replace(shard, **{field: with_value(vars(shard)[field], value)})
-    assert senseless(vars(wrong)) == fault
+def test_numbers_without_sense(field: str, value: float, fault: str) -> None:
+    shard = shard_tensors(make_questions(0))
+    assert senseless(shard) is None
+    assert senseless({**shard, field: with_value(shard[field], value)}) == fault
+
+
+def test_numbers_without_sense_are_not_written(tmp_path: Path) -> None:
+    questions = make_questions(0)
+    questions.trajectories.thoughts[0, 0, 0, 0] = math.nan
     writer = StoreWriter(tmp_path, {}, 1)
     writer.open()
-    with pytest.raises(StoreError, match=f"would hold numbers without sense \\({fault}\\)"):
-        writer.write(0, wrong, {})
+    with pytest.raises(StoreError, match=r"would hold numbers without sense \(thoughts are not"):
+        writer.write(0, questions, {})
     assert not writer.has(0)
 
 
@@ -64,7 +68,7 @@ def test_numbers_without_sense(tmp_path: Path, field: str, value: float, fault: 
     ],
 )
 def test_shapes_without_sense(field: str, tensor: torch.Tensor, fault: str) -> None:
-    assert fault in str(senseless(vars(replace(make_shard(0), **{field: tensor}))))
+    assert fault in str(senseless({**shard_tensors(make_questions(0)), field: tensor}))
 
 
 def test_a_store_with_such_numbers_is_refused_although_its_checksums_agree(tmp_path: Path) -> None:
