@@ -1,7 +1,7 @@
 """What the extra compute bought: accuracies with intervals, and curves over N, from prediction rows alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from textwrap import wrap
 from typing import Any
 
@@ -19,7 +19,7 @@ from lightning_ltts.voting.votes import mixed_questions
 
 GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
 BEAM, BEAM_VOTE = "beam", "beam_vote"
-_NAME_WIDTH = 24  # of the table, so that all columns fit into 100
+_NAME_WIDTH = 19  # of the table, so that all columns fit into 100
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A paired difference of two accuracies on the same questions, with its 95 % interval."""
+
+    gain: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, differences: Tensor) -> "Gain":
+        """The mean of differences (Q,), one of each question."""
+        return cls(float(differences.mean()), *bootstrap_interval(differences))
+
+    def __str__(self) -> str:
+        gain, low, high = (f"{100 * x:+.1f}" for x in (self.gain, self.low, self.high))
+        return f"{gain:>5} ({low}..{high})"
+
+
+@dataclass(frozen=True)
 class Line:
     """One line of the table: a method's accuracy, and its paired difference to another's on the same questions."""
 
@@ -49,6 +67,7 @@ class Line:
     gain: float | None = None  # over the method it is compared with
     gain_interval: tuple[float, float] | None = None
     p_value: float | None = None  # of McNemar's exact test against that method
+    against_greedy: Gain | None = None  # paired, too; None for greedy decoding itself
     headroom: float | None = None  # share of the way from majority to the oracle
     headroom_interval: tuple[float, float] | None = None
     samples_used: float | None = None  # on average, where that is not the same for all questions
@@ -57,6 +76,13 @@ class Line:
     def name(self) -> str:
         """The method with its N, such as `majority@32`."""
         return self.method if self.n is None else f"{self.method}@{self.n}"
+
+    @property
+    def over_compared(self) -> "Gain | None":
+        """The difference to the method that this is compared with."""
+        if self.gain is None or self.gain_interval is None:
+            return None
+        return Gain(self.gain, *self.gain_interval)
 
 
 @dataclass(frozen=True)
@@ -88,7 +114,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         lines = {
-            line.name: {name: value for name, value in vars(line).items() if value is not None}
+            line.name: {name: value for name, value in asdict(line).items() if value is not None}
             for line in self.lines
         }
         fixed = {"num_problems": self.num_problems, "against": self.against}
@@ -103,29 +129,44 @@ class Summary:
     def table(self) -> str:
         """A text table, at most 100 columns wide."""
         width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
-        rows = [
-            f"{'':{width}}  accuracy  95 % interval  {f'against {_cut(self.against, 15)}, paired':25} McNemar  headroom"
-        ]
+        both = self.against != GREEDY
+        heads = ["against greedy", *([f"against {_cut(self.against, 13)}"] if both else [])]
+        columns = "".join(f"{head:23}" for head in heads)
+        rows = [f"{'':{width}}  accuracy  95 % interval  {columns}headroom"]
         for line in self.lines:
-            interval = f"{line.interval[0]:.1%} .. {line.interval[1]:.1%}"
-            row = f"{_cut(line.name, width):{width}}   {line.accuracy:6.1%}  {interval:15}"
-            if line.gain is not None and line.gain_interval is not None:
-                gain, low, high = (f"{100 * x:+.1f}" for x in (line.gain, *line.gain_interval))
-                row += f"{f'{gain:>5} ({low} .. {high})':26}"
-                row += "" if line.p_value is None else f"{f'p={line.p_value:.1g}':9}"
-                row += "" if line.headroom is None else f"{line.headroom:6.0%}"
-            rows.append(
-                row.rstrip()
-                if line.samples_used is None
-                else f"{row}{line.samples_used:.1f} samples"
-            )
+            interval = f"{line.interval[0]:.1%}..{line.interval[1]:.1%}"
+            row = f"{_cut(line.name, width):{width}}   {line.accuracy:6.1%}  {interval:14} "
+            gains = [line.against_greedy, *([line.over_compared] if both else [])]
+            row += "".join(f"{'' if gain is None else str(gain):23}" for gain in gains)
+            row += "" if line.headroom is None else f"{line.headroom:6.0%}"
+            if line.samples_used is not None:
+                row += f"n={line.samples_used:.4g}"
+            rows.append(row.rstrip())
         if self.survival:
             shares = ", ".join(f"{share:.1%}" for share in self.survival)
             rows += wrap(
                 f"questions whose right branches survive each step of the beam search: {shares}",
                 100,
             )
-        return "\n".join([f"{self.num_problems} problems", *rows])
+        paired = "differences are paired, in points, with 95 % intervals; n: samples on average"
+        return "\n".join([f"{self.num_problems} problems; {paired}", *rows])
+
+    def bought(self) -> str:
+        """One sentence on what the extra compute bought over greedy decoding, whatever that is.
+
+        It is about the weighted vote, or majority voting where nothing is scored, and not about the
+        selection that happens to do best on these problems.
+        """
+        names = (WeightedVote.name, Majority.name)
+        line = next(line for name in names for line in self.lines if line.method == name)
+        gain = line.against_greedy
+        assert gain is not None, "a vote is compared with greedy decoding"
+        verdict = "above" if gain.low > 0 else "below" if gain.high < 0 else "level with"
+        return (
+            f"What the extra compute bought: {line.name} is {verdict} greedy decoding, by "
+            f"{100 * gain.gain:+.1f} points (95 % interval {100 * gain.low:+.1f} to "
+            f"{100 * gain.high:+.1f}) on {self.num_problems} problems."
+        )
 
 
 def _cut(name: str, width: int) -> str:
@@ -184,7 +225,7 @@ def summarize(
         known = ", ".join(method.name for method in methods)
         raise DataError(f"there is no method '{against}' to compare with; there are {known}")
     majority, oracle = curves[Majority.name][size], curves[COVERAGE][size]
-    lines = [_line(method, compared, majority, oracle) for method in methods]
+    lines = [_line(method, compared, methods[0], majority, oracle) for method in methods]
     used = float(adaptive.samples_used(pool.votes).double().mean())
     lines = [
         replace(line, samples_used=used) if line.method == adaptive.name else line for line in lines
@@ -246,10 +287,14 @@ def _beam_methods(
     ]
 
 
-def _line(method: Method, compared: Method, majority: Tensor, oracle: Tensor) -> Line:
-    """A method's accuracy, its difference to the one it is compared with, and the headroom it closes."""
+def _line(
+    method: Method, compared: Method, greedy: Method, majority: Tensor, oracle: Tensor
+) -> Line:
+    """A method's accuracy, its differences to two others, and the headroom it closes."""
     values = method.values
     line = Line(method.name, method.n, float(values.mean()), bootstrap_interval(values))
+    if method.chooses and method.name != greedy.name:
+        line = replace(line, against_greedy=Gain.of(values - greedy.values))
     if method.chooses and method.name != compared.name:
         gain = values - compared.values
         p_value = mcnemar(values, compared.values)

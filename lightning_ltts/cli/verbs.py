@@ -48,7 +48,11 @@ def report(arguments: list[str]) -> None:
             )
     for path, run in zip(paths, runs, strict=True):
         as_json = {"file": path, **run.summary.as_dict()} if options.json else None
-        print(json.dumps(as_json) if as_json else f"{path}: {run.summary.table()}\n")
+        print(
+            json.dumps(as_json)
+            if as_json
+            else f"{path}: {run.summary.table()}\n{run.summary.bought()}\n"
+        )
     if options.output or options.png or options.csv:
         _write_pages(runs, options)
 

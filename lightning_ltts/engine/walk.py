@@ -6,7 +6,6 @@ so that a sampler that perturbs passes makes the first thought differ too, while
 perturbs thoughts shares that pass as well.
 """
 
-import inspect
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from lightning_ltts.engine.cost import Cost, CostMeter
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
-from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler
+from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler, perturb_thought
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,26 @@ class Branches:
     step: int  # thoughts made so far, by the rows that are still thinking
     token: Tensor | None = None  # (R,): the pending token where a row ended its thinking, else -1
     clean: Tensor | None = None  # (R, d): the pending thought as it was before noise
+    hidden: Tensor | None = None  # (R, d): the state that the pending thought was made of
 
-    def take(self, rows: Tensor, keys: Tensor | None = None) -> "Branches":
+    def take(
+        self, rows: Tensor, keys: Tensor | None = None, questions: Tensor | None = None
+    ) -> "Branches":
         """These rows, under new keys where given; a row can be repeated.
 
-        `rows` are on the CPU, or else this waits for the device.
+        `rows` are on the CPU, or else this waits for the device. Where `questions` are given, no
+        other prompts are kept (see `SharedPrefixCache.take`).
         """
         index = rows.to(self.pending.device, non_blocking=True)
         return Branches(
-            self.cache.take(rows),
+            self.cache.take(rows, questions),
             self.pending[index],
             self.keys[index] if keys is None else keys,
             self.positions[index],
             self.step,
             None if self.token is None else self.token[index],
             None if self.clean is None else self.clean[index],
+            None if self.hidden is None else self.hidden[index],
         )
 
     def without_noise(self) -> "Branches":
@@ -79,6 +83,7 @@ class Branches:
             return parts[0][1]
         branches = [part for _, part in parts]
         tokens = [part.token for part in branches if part.token is not None]
+        clean = [part.clean for part in branches if part.clean is not None]
         joined = cls(
             SharedPrefixCache.join([part.cache for part in branches]),
             torch.cat([part.pending for part in branches]),
@@ -86,6 +91,7 @@ class Branches:
             torch.cat([part.positions for part in branches]),
             max(part.step for part in branches),
             torch.cat(tokens) if tokens else None,
+            torch.cat(clean) if len(clean) == len(parts) else None,
         )
         return joined.take(torch.cat([names for names, _ in parts]).argsort())
 
@@ -101,8 +107,6 @@ class PrefixWalker:
     def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None):
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
-        # a sampler that has no use for the spread may leave it out of its signature
-        self._gives_spread = "spread" in inspect.signature(self.sampler.perturb).parameters
         self._meter = CostMeter()
 
     def counting(self) -> AbstractContextManager[Cost]:
@@ -191,13 +195,33 @@ class PrefixWalker:
             index = rows.to(hidden.device, non_blocking=True)
             branches, hidden = branches.take(rows, keys), hidden[index]
             token = None if token is None else token[index]
-        clean = self.reasoner.thought_head(hidden)
-        thought = self._perturb(clean, hidden, keys, branches.step)
+        thought, clean = perturb_thought(self.sampler, self.reasoner, hidden, keys, branches.step)
         if token is not None:
             token = token.where(token == self.reasoner.end_id, -1)
             end, ended = self._embed_end(token).to(thought.dtype), (token >= 0)[:, None]
             thought, clean = torch.where(ended, end, thought), torch.where(ended, end, clean)
-        return replace(branches, pending=thought, step=branches.step + 1, token=token, clean=clean)
+        return replace(
+            branches,
+            pending=thought,
+            step=branches.step + 1,
+            token=token,
+            clean=clean,
+            hidden=hidden,
+        )
+
+    @torch.no_grad()
+    def draw_again(self, branches: Branches) -> Branches:
+        """Rows whose pending thought is drawn anew under their names, from the pass that made it.
+
+        Only where the sampler leaves passes alone, since it is not read again; and only of rows
+        that still think.
+        """
+        assert branches.hidden is not None, "rows that have made a thought know its state"
+        assert not self.sampler.perturbs_forward, "another name would have had another pass"
+        thought, clean = perturb_thought(
+            self.sampler, self.reasoner, branches.hidden, branches.keys, branches.step - 1
+        )
+        return replace(branches, pending=thought, clean=clean)
 
     @torch.no_grad()
     def close(self, branches: Branches) -> Branches:
@@ -210,13 +234,6 @@ class PrefixWalker:
         hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
         token = self._best_token(hidden[:, -1])
         return replace(branches, pending=self.reasoner.embed(token), token=token)
-
-    def _perturb(self, clean: Tensor, hidden: Tensor, keys: Tensor, step: int) -> Tensor:
-        """Thoughts (R, d) and the hidden states (R, d) that they come from -> perturbed (R, d)."""
-        if not self._gives_spread:
-            return self.sampler.perturb(clean, keys=keys, step=step)
-        spread = self.reasoner.thought_head.spread(hidden)
-        return self.sampler.perturb(clean, keys=keys, step=step, spread=spread)
 
     def _best_token(self, hidden: Tensor, answer: bool = False) -> Tensor:
         """Hidden states (R, d) -> the likeliest tokens (R,), in an answer no suppressed ones."""

@@ -52,6 +52,9 @@ class MiningData(pl.LightningDataModule):
         shard_size: questions per shard.
         batch_size: questions per device and training step.
         keep_uninformative: keep training questions whose trajectories are all right or all wrong.
+        informative: mine training questions, in the order of the source, until so many have both
+            right and wrong trajectories; the size of the source is the limit. By default all are
+            mined.
         keep_clean: also store thoughts as they were before noise, for a LatentRM with
             `noise_free`; twice the size.
 
@@ -76,9 +79,11 @@ class MiningData(pl.LightningDataModule):
         batch_size: int = 64,
         keep_uninformative: bool = False,
         keep_clean: bool = False,
+        informative: int | None = None,
     ):
         super().__init__()
         positive = {
+            "informative": 1 if informative is None else informative,
             "num_samples": num_samples,
             "val_num_samples": val_num_samples,
             "token_budget": 1 if token_budget is None else token_budget,
@@ -102,6 +107,7 @@ class MiningData(pl.LightningDataModule):
         self.rollouts = {"train": num_rollouts, "val": 0}
         self.keep_all = {"train": keep_uninformative, "val": True}
         self.keep_clean = keep_clean
+        self.informative = {"train": informative, "val": None}
         self.seed = seed
         self.token_budget = token_budget
         self.compile = compile
@@ -159,7 +165,8 @@ class MiningData(pl.LightningDataModule):
         self, split: str, reasoner: LatentReasoner, problems: list[Problem]
     ) -> dict[str, Any]:
         """All that determines a store, except the precision."""
-        return {
+        enough = self.informative[split]
+        return ({} if enough is None else {"informative": enough}) | {
             "reasoner": fingerprint(reasoner),
             "sampler": self.sampler.settings(),
             "problems": hash_problems(problems),
@@ -194,8 +201,10 @@ class MiningData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
-        # by length, so that little is padded
-        order = sorted(range(len(problems)), key=lambda i: len(prompts[i]))
+        # by length, so that little is padded; those that may be left out are no longer than others
+        order = list(range(len(problems)))
+        if self.informative[split] is None:
+            order.sort(key=lambda i: len(prompts[i]))
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
         settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
         older = {"sampler": repr(self.sampler)}
@@ -237,7 +246,7 @@ class MiningData(pl.LightningDataModule):
             self._write_shards(split, mine_shard, shards, writer)
             trainer.strategy.barrier()
             if trainer.is_global_zero:
-                writer.close({"versions": _versions()})
+                writer.close({"versions": _versions()}, self.informative[split])
         trainer.strategy.barrier()
 
     def _write_shards(
@@ -255,13 +264,16 @@ class MiningData(pl.LightningDataModule):
             disable=trainer.global_rank > 0 or trainer.progress_bar_callback is None,
         )
         so_far: dict[str, float] = {}
+        enough = self.informative[split]
         with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
             written: list[Future[None]] = []
             for number in missing:
-                with trainer.precision_plugin.predict_step_context():
-                    questions, counts = mine_shard(shards[number], bar)
                 if written:
                     written[-1].result()  # an error of the last write, a full disk say, ends here
+                if enough is not None and writer.shards_with(enough) is not None:
+                    break
+                with trainer.precision_plugin.predict_step_context():
+                    questions, counts = mine_shard(shards[number], bar)
                 written.append(pool.submit(writer.write, number, questions, counts))
                 so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
                 for board in writers(trainer.loggers) if trainer.is_global_zero else ():
@@ -304,9 +316,16 @@ def _store_line(split: str, store: TrajectoryStore) -> str:
     """What `describe` says of a store."""
     counts: dict[str, Any] = store.manifest["counts"]
     right, label = counts["right"] / counts["trajectories"], counts["label_sum"]
+    asked = store.manifest["settings"].get("informative")
+    if asked is None:
+        enough = ""
+    elif counts["kept"] >= asked:
+        enough = f", of {asked} asked for"
+    else:
+        enough = f", fewer than the {asked} asked for: no problems are left, give more of them"
     return (
         f"{split} store {store.folder}: {counts['questions']} questions, {counts['mixed']} with "
-        f"both right and wrong trajectories, {counts['kept']} kept; {right:.1%} of trajectories "
+        f"both right and wrong trajectories, {counts['kept']} kept{enough}; {right:.1%} of trajectories "
         f"right, mean label {label / max(counts['labels'], 1):.2f}; "
         f"{counts['questions'] / counts['seconds']:.0f} questions/s per device, "
         f"token-forward ratio {counts['token_forwards'] / counts['tree_nodes']:.3f}"

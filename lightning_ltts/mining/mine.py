@@ -1,5 +1,7 @@
 """Mining a batch of questions: trajectories with thought labels (arXiv 2510.07745, section 4)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.keyed_random import fold
 from lightning_ltts.sampling.streams import Stream
-from lightning_ltts.voting.votes import vote_numbers
+from lightning_ltts.voting.votes import mixed_questions, vote_numbers
 
 
 @torch.no_grad()
@@ -23,6 +25,7 @@ def mine(
     keys: Tensor,
     truths: list[Answer],
     rollouts: int,
+    informative_only: bool = False,
 ) -> MinedQuestions:
     """Samples trajectories and labels every prefix h_1..h_t by `rollouts` completions of it.
 
@@ -37,20 +40,30 @@ def mine(
         keys: (Q, N) int64 names of the trajectories.
         truths: Q right answers.
         rollouts: M, completions per prefix.
+        informative_only: complete the trajectories of questions with both right and wrong ones
+            alone, which is where the labels of a contrast are needed. Their labels are the same.
 
     Returns the questions on the CPU, numbered 0..Q-1.
     """
     questions, samples = keys.shape
     # The greedy trajectory comes first, because it can share the pass of the first thought.
     branches, greedy = _first_thoughts(engine, input_ids, attention_mask, keys)
-    # Trajectories and completions grow together: at any time all have as many thoughts.
     tree = PrefixTree(engine, branches, rollouts)
-    tree.grow()
-    answers = tree.answers()
-    # A label is a share of right answers, so answers are read before labels can be counted.
-    right = _right(engine, answers, [truths[i // samples] for i in tree.owner.tolist()])
-    labels = tree.labels(right)
-    own = answers[: keys.numel()]
+    # The trajectories are finished first: whether completions are worth their price depends on them.
+    own = tree.grow()
+    right = _right(engine, own, [truths[i // samples] for i in range(keys.numel())])
+    chosen = torch.ones(questions, dtype=torch.bool)
+    if informative_only:
+        chosen = mixed_questions(right.view(questions, samples))
+    # Completions of as many questions as fit are made together; at any time all have as many thoughts.
+    lengths = attention_mask.sum(1).tolist()
+    labels = right[:, None].repeat(1, tree.steps)
+    for pack in _packs(engine, chosen, lengths, samples, rollouts, tree.steps):
+        completions = tree.complete(pack)
+        if not len(completions.owner):  # all ended their thinking with their first thought
+            continue
+        owners = [truths[i // samples] for i in completions.owner.tolist()]
+        completions.write_labels(labels, _right(engine, completions.answers, owners))
     texts = read_answers(engine.reasoner, own)
     votes = [vote_numbers(texts[q * samples : (q + 1) * samples]) for q in range(questions)]
     return MinedQuestions(
@@ -62,6 +75,23 @@ def mine(
         greedy.on_cpu(),
         torch.arange(questions),
     )
+
+
+def _packs(
+    engine: RolloutEngine,
+    chosen: Tensor,
+    lengths: list[int],
+    samples: int,
+    rollouts: int,
+    steps: int,
+) -> list[Tensor]:
+    """The chosen questions (Q,) whose completions are made together, ascending, by index."""
+    which = chosen.nonzero().squeeze(-1)
+    if not rollouts or not len(which):
+        return []
+    rows = samples * rollouts * (steps - 1)
+    packs = engine.packs([lengths[i] for i in which.tolist()], max(rows, 1))
+    return [which[torch.tensor(pack).sort().values] for pack in packs]
 
 
 def _first_thoughts(
@@ -84,123 +114,163 @@ def _first_thoughts(
     return branches, engine.greedy(greedy_rows)
 
 
+@dataclass(frozen=True)
+class Completions:
+    """R rows that complete prefixes of trajectories, and where those that did not fit ended."""
+
+    owner: Tensor  # (R,): the trajectory that each completes
+    prefix: Tensor  # (R,): thoughts of its prefix
+    answers: Tensor  # (R, A), on the CPU
+
+    def write_labels(self, labels: Tensor, right: Tensor) -> None:
+        """Writes, into labels (Q * N, T), the share of each prefix's completions that are right.
+
+        `right` (R,) says which completions are. The label of a prefix without any stays as it is.
+        """
+        place = self.owner * labels.shape[1] + self.prefix - 1
+        number = torch.zeros(labels.numel()).index_add(0, place, torch.ones_like(right))
+        share = torch.zeros(labels.numel()).index_add(0, place, right) / number.clamp(min=1)
+        has = number > 0
+        labels.view(-1)[has] = share[has]
+
+
 class PrefixTree:
     """Trajectories, and the completions of their prefixes, as rows that step together.
 
-    Row i < Q * N is a trajectory; the rows after those are completions, in the order in which they
-    forked.
-
     Args:
         engine: reasoner and sampler.
-        branches: the trajectories with their first thought.
+        branches: the trajectories, N of each question, with their first thought.
         rollouts: M, completions per prefix.
     """
 
     def __init__(self, engine: RolloutEngine, branches: Branches, rollouts: int):
         self.engine, self.rollouts = engine, rollouts
         self.steps = engine.reasoner.spec.num_thoughts
-        self.trajectories = len(branches.keys)
-        self.record = ThoughtRecord(self.trajectories, self.steps, branches.pending)
-        self.owner = torch.arange(self.trajectories)  # of each row, the trajectory it completes
-        self.prefix = torch.zeros_like(self.owner)  # of each row, the thoughts of its prefix
-        self._branches, self._live = branches, self.owner  # rows that still think, and their names
-        self._ready: list[tuple[Tensor, Branches]] = []  # rows that wait to be answered
-        self._answered: list[tuple[Tensor, Tensor]] = []  # names of rows, and their answers
+        self.record = ThoughtRecord(len(branches.keys), self.steps, branches.pending)
+        self._first = branches
+        self._kept: list[tuple[Tensor, Branches]] = []  # names, rows with a pending thought
 
-    def grow(self) -> None:
-        """Goes on until every row has all its thoughts and its answer."""
-        for step in range(1, self.steps + 1):
-            self._live, self._branches, ended = self._branches.set_aside_ended(self._live)
-            if ended is not None:
-                names, _ = ended
-                self.record.end(names[names < self.trajectories], step - 1)
-                self._ready.append(ended)
-            if not len(self._live):
-                break
-            own = (self._live < self.trajectories).nonzero().squeeze(-1)
-            self._note_thoughts(own, step)
-            if step == self.steps:
-                self._ready.append((self._live, self.engine.close(self._branches)))
-                break
-            self._fork(own, step)
-            self._make_room()
-        names = torch.cat([names for names, _ in self._ready]).sort().values
-        self._answered.append((names, self.engine.answer(Branches.join(self._ready))))
+    def grow(self) -> Tensor:
+        """Goes on until every trajectory has all its thoughts; returns the answers (Q * N, A).
 
-    def answers(self) -> Tensor:
-        """Answers of all rows (R, A), on the CPU; padding alone where a completion was dropped."""
-        ids = torch.cat([ids for _, ids in self._answered]).cpu()
-        answers = ids.new_full((len(self.owner), ids.shape[1]), self.engine.reasoner.pad_id)
-        answers[torch.cat([names for names, _ in self._answered])] = ids
-        return answers
-
-    def labels(self, right: Tensor) -> Tensor:
-        """Which rows are right (R,), 1 or 0 -> labels (Q * N, T).
-
-        The label of a prefix is the share of its completions that are right; where there are none,
-        it is whether the trajectory itself is right.
+        Where completions are to come, the rows are kept to fork from: as they were before each
+        thought was read, or after it where the sampler lets all forks share that pass.
         """
-        # completions that ended with their trajectory were dropped, and count for nothing
-        names = torch.cat([names for names, _ in self._answered])
-        answered = torch.zeros_like(right).index_fill(0, names, 1.0)
-        place = (self.owner * self.steps + self.prefix - 1)[self.trajectories :]
+        shared = not self.engine.sampler.perturbs_forward
+        branches, live = self._first, torch.arange(len(self._first.keys))
+        ready: list[tuple[Tensor, Branches]] = []
+        for step in range(1, self.steps + 1):
+            live, branches, ended = branches.set_aside_ended(live)
+            if ended is not None:
+                self.record.end(ended[0], step - 1)
+                ready.append(ended)
+            if not len(live):
+                break
+            self.record.add(live, step - 1, branches.pending, branches.clean)
+            if step == self.steps:
+                ready.append((live, self.engine.close(branches)))
+            else:
+                every = torch.arange(len(live))
+                before = branches.take(every) if self.rollouts and not shared else None
+                branches = self.engine.step(branches, branches.keys)
+                if self.rollouts:
+                    self._kept.append((live, before or branches.take(every)))
+        return self.engine.answer(Branches.join(ready)).cpu()
 
-        def per_prefix(values: Tensor) -> Tensor:
-            sums = values.new_zeros(self.trajectories * self.steps)
-            sums = sums.index_add(0, place, values[self.trajectories :])
-            return sums.view(-1, self.steps)
+    def complete(self, questions: Tensor) -> Completions:
+        """The completions of all prefixes of the trajectories of some questions, ascending.
 
-        number = per_prefix(answered)
-        share = per_prefix(right * answered) / number.clamp(min=1)
-        return share.where(number > 0, right[: self.trajectories, None])
+        A trajectory that ends its thinking by itself is not completed from its last thought on: its
+        own answer is the label.
+        """
+        samples = len(self._first.keys) // self._first.cache.num_questions
+        chosen = torch.zeros(len(self._first.keys) // samples, dtype=torch.bool)
+        chosen[questions] = True
+        rows = _Rows(self.engine, self.steps)
+        for step, (names, kept) in enumerate(self._kept, start=1):
+            goes_on = chosen[names // samples] & (self.record.counts[names] > step)
+            own = goes_on.nonzero().squeeze(-1)
+            copies = torch.arange(self.rollouts, device=kept.keys.device)
+            parents = kept.keys[own.to(copies.device), None]
+            keys = fold(parents, Stream.COMPLETION, step, copies).flatten()
+            forks = kept.take(own.repeat_interleave(self.rollouts), keys, questions)
+            rows.add(forks, names[own].repeat_interleave(self.rollouts), step)
+        return rows.finish()
 
-    def _note_thoughts(self, own: Tensor, step: int) -> None:
-        """Writes down the pending thoughts of the trajectories, which are live rows `own`."""
-        index = own.to(self._branches.keys.device)
-        clean = self._branches.clean
-        self.record.add(
-            self._live[own],
-            step - 1,
-            self._branches.pending[index],
-            None if clean is None else clean[index],
+
+class _Rows:
+    """Completions while they are made: rows that still think, wait for their answers, or have them.
+
+    Args:
+        engine: reasoner and sampler.
+        steps: T, thoughts of a trajectory at most.
+    """
+
+    def __init__(self, engine: RolloutEngine, steps: int):
+        self.engine, self.steps = engine, steps
+        self.owner, self.prefix = (
+            torch.zeros(0, dtype=torch.int64),
+            torch.zeros(0, dtype=torch.int64),
         )
+        self._branches: Branches | None = None
+        self._live = torch.zeros(0, dtype=torch.int64)  # names of the rows that still think
+        self._ready: list[tuple[Tensor, Branches]] = []
+        self._answered: list[tuple[Tensor, Tensor]] = []
 
-    def _fork(self, own: Tensor, step: int) -> None:
-        """Reads the thoughts numbered `step`; each trajectory's completions fork from it there."""
-        copies = torch.arange(self.rollouts, device=self._branches.keys.device)
-        parents = self._branches.keys[own.to(copies.device), None]
-        keys = fold(parents, Stream.COMPLETION, step, copies).flatten()
-        names = torch.arange(len(keys)) + len(self.owner)
-        rows = torch.cat([torch.arange(len(self._live)), own.repeat_interleave(self.rollouts)])
-        owners = self._live[own].repeat_interleave(self.rollouts)
-        self.owner = torch.cat([self.owner, owners])
-        self.prefix = torch.cat([self.prefix, torch.full_like(names, step)])
-        keys = torch.cat([self._branches.keys, keys])
-        self._branches = self.engine.step(self._branches, keys, rows)
+    def add(self, forks: Branches, trajectories: Tensor, prefix: int) -> None:
+        """Makes the next thought of all rows, and takes up forks with as many.
+
+        Args:
+            forks: F rows under their own names, as `PrefixTree.grow` kept them.
+            trajectories: (F,) what they complete.
+            prefix: thoughts of the prefix that they complete.
+        """
+        self._step()
+        names = len(self.owner) + torch.arange(len(trajectories))
+        self.owner = torch.cat([self.owner, trajectories])
+        self.prefix = torch.cat([self.prefix, torch.full_like(names, prefix)])
+        if not len(names):
+            return
+        own_pass = self.engine.sampler.perturbs_forward
+        forks = self.engine.step(forks, forks.keys) if own_pass else self.engine.draw_again(forks)
+        parts = [] if self._branches is None else [(self._live, self._branches)]
+        self._branches = Branches.join([*parts, (names, forks)])
         self._live = torch.cat([self._live, names])
-        if self._branches.token is not None and len(names):
-            # a trajectory that ends its thinking here needs none: its own answer is the label
-            kept = torch.ones_like(self._live, dtype=torch.bool)
-            goes_on = self._branches.token.cpu()[own] < 0
-            kept[-len(names) :] = goes_on.repeat_interleave(self.rollouts)
-            self._keep(kept)
+        self._make_room()
+
+    def finish(self) -> Completions:
+        """Goes on until every row has its answer."""
+        self._answer()
+        if self._ready:
+            names = torch.cat([names for names, _ in self._ready]).sort().values
+            self._answered.append((names, self.engine.answer(Branches.join(self._ready))))
+        if not self._answered:
+            return Completions(self.owner, self.prefix, torch.zeros(0, 0, dtype=torch.int64))
+        names = torch.cat([names for names, _ in self._answered])
+        answers = torch.cat([ids.cpu() for _, ids in self._answered])
+        return Completions(self.owner, self.prefix, answers[names.argsort()])
+
+    def _step(self) -> None:
+        """One more thought of the rows that still think; others are set aside."""
+        if self._branches is None:
+            return
+        self._live, branches, ended = self._branches.set_aside_ended(self._live)
+        if ended is not None:
+            self._ready.append(ended)
+        self._branches = self.engine.step(branches, branches.keys) if len(self._live) else None
 
     def _make_room(self) -> None:
-        """Finishes the completions first, where all rows are too many to be held until the end."""
-        completions = self._live >= self.trajectories
-        too_many = len(self._live) * self.engine.suffix > self.engine.budget
-        if not too_many or not completions.any():
-            return
-        rows = completions.nonzero().squeeze(-1)
-        keys = self._branches.keys[rows.to(self._branches.keys.device)]
-        _, finished = self.engine.think(self._branches.take(rows), keys, self.steps)
-        self._answered.append((self._live[rows], self.engine.answer(finished)))
-        self._keep(~completions)
+        """Finishes the rows first, where they are too many to be held until the end."""
+        if len(self._live) * self.engine.suffix > self.engine.budget:
+            self._answer()
 
-    def _keep(self, which: Tensor) -> None:
-        """Goes on with the live rows where `which` is true."""
-        self._live = self._live[which]
-        self._branches = self._branches.take(which.nonzero().squeeze(-1))
+    def _answer(self) -> None:
+        """Thoughts to the end, and the answers, of the rows that still think."""
+        if self._branches is None:
+            return
+        _, finished = self.engine.think(self._branches, self._branches.keys, self.steps)
+        self._answered.append((self._live, self.engine.answer(finished)))
+        self._branches, self._live = None, self._live[:0]
 
 
 def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Answer]) -> Tensor:

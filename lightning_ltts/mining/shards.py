@@ -31,7 +31,9 @@ class ShardMiner:
     def __call__(self, indices: list[int], bar: tqdm) -> tuple[MinedQuestions, dict[str, float]]:
         """The problems with these indices, and counts over all of them for the manifest."""
         began = time.perf_counter()
-        rows = self.samples * (1 + (self.engine.reasoner.spec.num_thoughts - 1) * self.rollouts)
+        # rows that are kept to fork from, and where all questions are completed, the completions
+        forks = self.engine.reasoner.spec.num_thoughts - 1 if self.rollouts else 0
+        rows = self.samples * (1 + forks * (self.rollouts + 1 if self.keep_all else 1))
         lengths = [len(self.prompts[i]) for i in indices]
         parts, right, mixed, seen = [], 0.0, 0, 0
         with self.engine.counting() as cost:
@@ -65,6 +67,8 @@ class ShardMiner:
         ids, mask = (x.to(reasoner.device) for x in prompts)
         keys = question_keys(self.seed, [problem.id for problem in problems]).to(reasoner.device)
         truths = [problem.value for problem in problems]
-        mined = mine(self.engine, ids, mask, sample_keys(keys, self.samples), truths, self.rollouts)
+        names = sample_keys(keys, self.samples)
+        # completions are spent where there is a contrast; questions without one are not kept
+        mined = mine(self.engine, ids, mask, names, truths, self.rollouts, not self.keep_all)
         mined = replace(mined, question_index=torch.tensor(indices))
         return mined if self.keep_clean else mined.without_clean_thoughts()

@@ -114,12 +114,19 @@ class SharedPrefixLayer(DynamicLayer):
         """The mask covers the suffix only; the prefix has its own bias."""
         return self.suffix_length + query_length, self.prefix_keys.shape[-2]
 
-    def take(self, rows: Tensor, layout: RowLayout) -> "SharedPrefixLayer":
-        """A layer with these rows of the suffix; the prefix is shared, not copied."""
+    def take(
+        self, rows: Tensor, layout: RowLayout, questions: Tensor | None = None
+    ) -> "SharedPrefixLayer":
+        """A layer with these rows of the suffix; the prefix is shared, not copied.
+
+        Where `questions` are given, it is that of these questions alone.
+        """
         start = None if self.suffix_start is None else self.suffix_start[rows]
-        layer = SharedPrefixLayer(
-            self.prefix_keys, self.prefix_values, self.prefix_bias, layout, start
-        )
+        keys, values, bias = self.prefix_keys, self.prefix_values, self.prefix_bias
+        if questions is not None:
+            keys, values = keys[questions], values[questions]
+            bias = None if bias is None else bias[questions]
+        layer = SharedPrefixLayer(keys, values, bias, layout, start)
         if self.suffix_length:
             layer.keys, layer.values = self.keys[rows], self.values[rows]
         return layer
@@ -172,14 +179,24 @@ class SharedPrefixCache(Cache):
         """Positions read since the prefix, the same for all rows."""
         return self.layers[0].suffix_length
 
-    def take(self, rows: Tensor) -> "SharedPrefixCache":
-        """A new cache with these rows, repeated or dropped at will; this one stays as it is."""
+    def take(self, rows: Tensor, questions: Tensor | None = None) -> "SharedPrefixCache":
+        """A new cache with these rows, repeated or dropped at will; this one stays as it is.
+
+        Args:
+            rows: (R,) which rows, in any order.
+            questions: the prompts to keep, ascending, on the CPU; the rows are of these. By default
+                all stay, so that the result can be joined with others over the same prompts.
+        """
         device = self.layers[0].prefix_keys.device
-        layout = RowLayout.of(self.layout.owner[rows.cpu()], self.num_questions, device)
+        owner, num_questions = self.layout.owner[rows.cpu()], self.num_questions
+        if questions is not None:
+            owner, num_questions = torch.searchsorted(questions, owner), len(questions)
+            questions = questions.to(device, non_blocking=True)
+        layout = RowLayout.of(owner, num_questions, device)
         rows = rows.to(device, non_blocking=True)
         cache = object.__new__(SharedPrefixCache)
-        Cache.__init__(cache, layers=[layer.take(rows, layout) for layer in self.layers])
-        cache.num_questions = self.num_questions
+        Cache.__init__(cache, layers=[layer.take(rows, layout, questions) for layer in self.layers])
+        cache.num_questions = num_questions
         return cache
 
     @classmethod

@@ -124,7 +124,8 @@ class PredictionWriter(Callback):
             self.summary = summarize(rows, self.temperature)
             summary = json.dumps(self.summary.as_dict(), indent=2)
             write_text(self.folder / "summary.json", summary + "\n")
-            print(f"\n{self.summary.table()}\n\npredictions: {self.folder / PREDICTIONS}")
+            print(f"\n{self.summary.table()}\n\n{self.summary.bought()}")
+            print(f"predictions: {self.folder / PREDICTIONS}")
             if self._finished:
                 self._write_timing(pl_module, trainer.world_size)
             seconds = time.perf_counter() - self._began

@@ -4,6 +4,7 @@ One sampler object, with one configuration, serves mining, LatentRM training, ev
 prediction. A new sampler is one subclass with one or both hooks of `Sampler`.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -66,6 +67,18 @@ class Sampler:
         head without one. A sampler that has no use for it may leave it out of its signature.
         """
         return thought
+
+
+def perturb_thought(
+    sampler: Sampler, reasoner: LatentReasoner, hidden: Tensor, keys: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Hidden states (R, d) -> the thoughts (R, d) of them under the sampler, and without it."""
+    clean = reasoner.thought_head(hidden)
+    # a sampler that has no use for the spread may leave it out of its signature
+    if "spread" not in inspect.signature(sampler.perturb).parameters:
+        return sampler.perturb(clean, keys=keys, step=step), clean
+    spread = reasoner.thought_head.spread(hidden)
+    return sampler.perturb(clean, keys=keys, step=step, spread=spread), clean
 
 
 class Deterministic(Sampler):

@@ -16,6 +16,7 @@ from lightning_ltts.training.curriculum import Curriculum, Stage
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import Encoded, think
 from lightning_ltts.training.start import Start
+from lightning_ltts.training.step_supervision import StepDecoder
 
 
 class CoconutModule(ReasonerModule):
@@ -34,6 +35,7 @@ class CoconutModule(ReasonerModule):
         uniform_prob: share of batches that are trained in a stage drawn evenly from all, against
             forgetting.
         reset_optimizer: forget the moments of AdamW when a stage begins.
+        step_factor: weight of step supervision, see `StepDecoder`; 0 is COCONUT's own recipe.
         optimization: learning rate and so on, as `ReasonerModule` has them.
 
     Raises:
@@ -48,6 +50,7 @@ class CoconutModule(ReasonerModule):
         spec: SpecChanges | None = None,
         uniform_prob: float = 0.0,
         reset_optimizer: bool = False,
+        step_factor: float = 0.0,
         **optimization: Any,
     ):
         if not 0 <= uniform_prob <= 1:
@@ -62,6 +65,8 @@ class CoconutModule(ReasonerModule):
         self.curriculum = curriculum
         self.uniform_prob = uniform_prob
         self.reset_optimizer = reset_optimizer
+        self.step_factor = step_factor
+        self.step_decoder = StepDecoder(self.reasoner) if step_factor else None
         self.stage: Stage = curriculum.stage_at(0)
 
     # -- stages
@@ -143,12 +148,24 @@ class CoconutModule(ReasonerModule):
         return stages[int(which * len(stages))]
 
     def loss(self, problems: list[Problem], stage: Stage) -> Tensor:
-        """Mean cross-entropy over the text tokens that follow the thoughts of `stage`."""
+        """Mean cross-entropy over the text tokens that follow the thoughts of `stage`.
+
+        Where steps are supervised, that of the steps written from the thoughts is added.
+        """
         encoded = [self.encode(problem) for problem in problems]
         prompts, texts = [e.prompt for e in encoded], [text_of(e, stage) for e in encoded]
-        after = think(self.reasoner, prompts, texts, stage.num_thoughts)
-        hidden = self.reasoner.read(after.inputs, after.positions, after.cache, after.mask)
-        return after.loss(self.reasoner, hidden)
+        after = think(
+            self.reasoner, prompts, texts, stage.num_thoughts, self.perturbation(problems)
+        )
+        with after.reading(self.reasoner):
+            hidden = self.reasoner.read(after.inputs, after.positions, after.cache, after.mask)
+        loss = after.loss(self.reasoner, hidden)
+        if self.step_decoder is None:
+            return loss
+        per_step = self.curriculum.thoughts_per_step
+        steps = self.step_decoder.loss(encoded, after.thoughts, per_step)
+        self.log("train/steps", steps.detach(), batch_size=len(problems))
+        return loss + self.step_factor * steps
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of prompt, thoughts, end token and text in the longest stage."""

@@ -11,8 +11,9 @@ from lightning_ltts.data.problems import Problem
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.training.reasoner import ReasonerModule
-from lightning_ltts.training.sequences import IGNORED, Encoded, think
+from lightning_ltts.training.sequences import IGNORED, AfterThoughts, Encoded, think
 from lightning_ltts.training.start import Start
+from lightning_ltts.training.step_supervision import StepDecoder
 
 
 class CodiModule(ReasonerModule):
@@ -37,6 +38,8 @@ class CodiModule(ReasonerModule):
         teacher_factor: weight of the teacher's own loss.
         drop_last_step: leave the last step out of the teacher's text, since it gives the answer
             away.
+        step_factor: weight of step supervision, one step from each thought, see `StepDecoder`; 0 is
+            CODI's own recipe.
         optimization: learning rate and so on, as `ReasonerModule` has them.
 
     Raises:
@@ -53,6 +56,7 @@ class CodiModule(ReasonerModule):
         distill_factor: float = 1.0,
         teacher_factor: float = 1.0,
         drop_last_step: bool = True,
+        step_factor: float = 0.0,
         **optimization: Any,
     ):
         if num_thoughts < 1:
@@ -66,6 +70,8 @@ class CodiModule(ReasonerModule):
         self.distill_factor = distill_factor
         self.teacher_factor = teacher_factor
         self.drop_last_step = drop_last_step
+        self.step_factor = step_factor
+        self.step_decoder = StepDecoder(self.reasoner) if step_factor else None
 
     def on_fit_start(self) -> None:
         """Says what will be trained, and refuses problems without steps, from which no teacher can learn.
@@ -82,28 +88,37 @@ class CodiModule(ReasonerModule):
         return max(student, len(self._teacher(encoded)[0]))
 
     def loss_of(self, batch: list[Problem]) -> Tensor:
-        """The three losses, weighted."""
+        """The losses, weighted."""
         parts = self.losses(batch)
         for name, part in parts.items():
             self.log(f"train/{name}", part, batch_size=len(batch))
         distilled = self.distill_factor * parts["distillation"]
-        return parts["answer"] + distilled + self.teacher_factor * parts["teacher"]
+        loss = parts["answer"] + distilled + self.teacher_factor * parts["teacher"]
+        return loss + self.step_factor * parts["steps"] if "steps" in parts else loss
 
     def losses(self, problems: list[Problem]) -> dict[str, Tensor]:
-        """The three losses unweighted: `answer`, `distillation` and `teacher`."""
+        """The losses unweighted: `answer`, `distillation`, `teacher`, and `steps` if supervised."""
         encoded = [self.encode(problem) for problem in problems]
-        answer, student = self._student_pass(encoded)
+        prompts, texts = [e.prompt for e in encoded], [e.answer for e in encoded]
+        after = think(self.reasoner, prompts, texts, self.num_thoughts, self.perturbation(problems))
+        answer, student = self._student_pass(encoded, after)
         teacher, target = self._teacher_pass(encoded)
-        return {"answer": answer, "distillation": distillation(student, target), "teacher": teacher}
+        parts = {
+            "answer": answer,
+            "distillation": distillation(student, target),
+            "teacher": teacher,
+        }
+        if self.step_decoder is not None:
+            parts["steps"] = self.step_decoder.loss(encoded, after.thoughts, 1)
+        return parts
 
-    def _student_pass(self, encoded: list[Encoded]) -> tuple[Tensor, Tensor]:
+    def _student_pass(self, encoded: list[Encoded], after: AfterThoughts) -> tuple[Tensor, Tensor]:
         """The student's cross-entropy of the answers, and its hidden states before them.
 
         The states (layers + 1, B, d) are those of all layers at the token before the answer.
         """
-        prompts, texts = [e.prompt for e in encoded], [e.answer for e in encoded]
-        after = think(self.reasoner, prompts, texts, self.num_thoughts)
-        states = self._states(after.inputs, after.positions, after.mask, after.cache)
+        with after.reading(self.reasoner):
+            states = self._states(after.inputs, after.positions, after.mask, after.cache)
         # inputs are the last thought, the end token, the marker, the answer
         return after.loss(self.reasoner, states[-1]), states[:, :, 1 + len(encoded[0].marker)]
 

@@ -11,6 +11,7 @@ from lightning_ltts.data.tokenization import encode_template
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
 from lightning_ltts.models.thought_heads import ColarHead
+from lightning_ltts.sampling.samplers import LearnedSpread
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import IGNORED, Encoded, GivenThoughts
 from lightning_ltts.training.start import Start
@@ -75,6 +76,11 @@ class ColarModule(ReasonerModule):
         if not 1 <= compression <= max_compression:
             raise ConfigError(
                 f"compression={compression} must be between 1 and max_compression={max_compression}"
+            )
+        if isinstance(optimization.get("sampler"), LearnedSpread):
+            raise ConfigError(
+                "ColarModule learns the spread that LearnedSpread samples from by itself; leave "
+                "model.init_args.sampler out, or give GaussianNoise"
             )
         fixed = {
             "num_thoughts": num_thoughts,
@@ -153,7 +159,9 @@ class ColarModule(ReasonerModule):
 
         counts = torch.tensor([len(cut) for cut in groups], device=self.device)
         compressed = self._compress(groups, compression)
-        rows = GivenThoughts(reasoner, prompts, compressed, counts, texts)
+        rows = GivenThoughts(
+            reasoner, prompts, compressed, counts, texts, self.perturbation(problems)
+        )
         hidden = rows.read()
         targets = left_pad(labels, IGNORED)[0].to(self.device)
         token = F.cross_entropy(

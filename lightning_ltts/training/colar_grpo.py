@@ -109,7 +109,7 @@ class ColarGrpoModule(ReasonerModule):
         self.group_size = group_size
         self.update_size = update_size
         self.clip = clip
-        self.sampler = LearnedSpread(scale)
+        self.policy = LearnedSpread(scale)
         self.punish_length = punish_length
         self.seed = seed
         self.max_grad_norm = max_grad_norm
@@ -158,7 +158,7 @@ class ColarGrpoModule(ReasonerModule):
         """Samples a group per problem and rewards it."""
         reasoner = self.reasoner
         prompts = [self.encode(problem).prompt for problem in problems]
-        rollouts = RolloutEngine(reasoner, self.sampler).rollout(
+        rollouts = RolloutEngine(reasoner, self.policy).rollout(
             *left_pad(prompts, reasoner.pad_id),
             self.group_size,
             question_ids=[problem.id for problem in problems],
@@ -204,7 +204,7 @@ class ColarGrpoModule(ReasonerModule):
         spread = reasoner.thought_head.spread(hidden)
         assert spread is not None, "checked when the module was made"
         mean = reasoner.thought_head(hidden)
-        policy = Normal(mean.float(), self.sampler.scale * spread.float())
+        policy = Normal(mean.float(), self.policy.scale * spread.float())
         thoughts = policy.log_prob(rows.next_thoughts.float()).mean(-1)
         acts = rows.before_thought | (targets >= 0)
         return torch.where(rows.before_thought, thoughts, tokens) * acts, acts

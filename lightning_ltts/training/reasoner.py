@@ -17,8 +17,12 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lightning_ltts.models.checkpoints import ENTRY, describe
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.sampling.keyed_random import fold, question_keys, uniform
+from lightning_ltts.sampling.samplers import Sampler
+from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # an old name
 from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.perturbation import Perturbation
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.sharding import gathered, shard
 from lightning_ltts.training.start import Lora as Lora  # an old name
@@ -37,6 +41,12 @@ class ReasonerModule(pl.LightningModule):
         weight_decay: weight decay of AdamW.
         warmup: share of all steps in which the learning rate rises, from 0 to 1.
         schedule: course of the learning rate after that.
+        sampler: what perturbs thoughts and passes in training, the sampler to be searched with;
+            nothing by default, as in the published recipes.
+        sampled_share: share of the batches that are perturbed, from 0 to 1.
+
+    Raises:
+        ConfigError: `sampled_share` is not between 0 and 1.
     """
 
     def __init__(
@@ -47,9 +57,17 @@ class ReasonerModule(pl.LightningModule):
         weight_decay: float = 0.01,
         warmup: float = 0.05,
         schedule: Literal["cosine", "constant"] = "cosine",
+        sampler: Sampler | None = None,
+        sampled_share: float = 1.0,
     ):
         super().__init__()
-        self.save_hyperparameters(ignore=["reasoner"])  # those of subclasses, too
+        if not 0 <= sampled_share <= 1:
+            raise ConfigError(
+                f"model.init_args.sampled_share={sampled_share} must be between 0 and 1"
+            )
+        self.save_hyperparameters(ignore=["reasoner", "sampler"])  # those of subclasses, too
+        self.sampler = sampler
+        self.sampled_share = sampled_share
         self.reasoner = reasoner
         self.start = start
         self.lr = lr
@@ -142,6 +160,26 @@ class ReasonerModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
+    def perturbation(self, problems: list[Problem]) -> Perturbation | None:
+        """The sampler, and the names under which these problems are sampled in this batch.
+
+        Names follow from the seed of the DataModule, the problem and the epoch alone, so that a
+        resumed run samples what an uninterrupted one would, on any number of devices.
+
+        Returns none where the batch is left as it is: without a sampler, out of training, or
+        outside the share of batches that are perturbed.
+        """
+        if self.sampler is None or not self.training:
+            return None
+        seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]
+        batch = fold(torch.tensor([seed]), Stream.TRAINING_SHARE, self.global_step)
+        if float(uniform(batch, 1)) >= self.sampled_share:
+            return None
+        names = question_keys(seed, [problem.id for problem in problems])
+        return Perturbation(
+            self.sampler, fold(names, Stream.TRAINING, self.current_epoch).to(self.device)
+        )
+
     def encode(self, problem: Problem) -> Encoded:
         """Token ids of a problem's parts, made once.
 
@@ -205,6 +243,8 @@ class ReasonerModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the reasoner's description, with the number of thoughts at this time."""
         checkpoint[ENTRY] = describe("reasoner", self.reasoner, num_thoughts=self.num_thoughts)
+        if self.sampler is not None:
+            checkpoint[ENTRY]["trained_under"] = self.sampler.settings()
         if self.start.lora is not None:
             checkpoint[ENTRY]["lora_alpha"] = self.start.lora.alpha
 

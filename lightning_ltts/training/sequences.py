@@ -6,6 +6,7 @@ thoughts and text in one pass (`GivenThoughts`).
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from transformers import DynamicCache
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import encode_template, encode_text
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, position_ids
+from lightning_ltts.training.perturbation import Perturbation, unperturbed
 
 IGNORED = -100  # the label of a position that `cross_entropy` leaves out
 
@@ -58,6 +60,8 @@ class AfterThoughts:
         cache: keys and values of what is read.
         labels: (B, W) the text's tokens, `IGNORED` beyond a row's own. The last W positions of the
             inputs predict them.
+        thoughts: (B, T, d) the thoughts, as they were read on from.
+        perturbation: what passes and thoughts are perturbed by.
     """
 
     inputs: Tensor
@@ -65,6 +69,14 @@ class AfterThoughts:
     mask: Tensor
     cache: DynamicCache
     labels: Tensor
+    thoughts: Tensor
+    perturbation: Perturbation
+
+    def reading(self, reasoner: LatentReasoner) -> AbstractContextManager[None]:
+        """Surrounds the pass over the inputs: an answer's, where there are thoughts before it."""
+        if not self.thoughts.shape[1]:
+            return nullcontext()
+        return self.perturbation.reading(reasoner, 0, "answer")
 
     def loss(self, reasoner: LatentReasoner, hidden: Tensor) -> Tensor:
         """Mean cross-entropy of the text, given the hidden states (B, L, d) of the inputs."""
@@ -77,6 +89,7 @@ def think(
     prompts: Sequence[Sequence[int]],
     texts: Sequence[Sequence[int]],
     num_thoughts: int,
+    perturbation: Perturbation | None = None,
 ) -> AfterThoughts:
     """Reads prompts and thinks, with gradients through all thoughts.
 
@@ -87,14 +100,23 @@ def think(
         prompts: token ids of B prompts.
         texts: token ids of what each row writes after its thoughts, end of sequence included.
         num_thoughts: T, thoughts of every row.
+        perturbation: what passes and thoughts are perturbed by; nothing by default.
     """
     device = reasoner.device
     ids, mask = (x.to(device) for x in left_pad(prompts, reasoner.pad_id))
     inputs, cache = reasoner.embed(ids), DynamicCache(config=reasoner.backbone.config)
-    positions = position_ids(mask)
-    for _ in range(num_thoughts):
-        hidden = reasoner.read(inputs, positions, cache, mask)
-        inputs = reasoner.thought_head(hidden[:, -1:])
+    positions, made = position_ids(mask), list[Tensor]()
+    sampled = perturbation or unperturbed(torch.arange(len(prompts), device=device))
+    if num_thoughts and inputs.shape[1] > 1 and sampled.sampler.perturbs_forward:
+        # as when sampling, the prompt's last token is read with the first thought
+        with sampled.reading(reasoner, -1, "prompt"):
+            reasoner.read(inputs[:, :-1], positions[:, :-1], cache, mask[:, :-1])
+        inputs, positions = inputs[:, -1:], positions[:, -1:]
+    for step in range(num_thoughts):
+        with sampled.reading(reasoner, step, "thought"):
+            hidden = reasoner.read(inputs, positions, cache, mask)
+        inputs = sampled.thought(reasoner, hidden[:, -1], step)
+        made.append(inputs)
         positions = positions[:, -1:] + 1
         mask = F.pad(mask, (0, 1), value=1)
     labels = _right_pad(texts, IGNORED).to(device)
@@ -108,13 +130,16 @@ def think(
         F.pad(mask, (0, width), value=1),
         cache,
         labels,
+        torch.cat(made, dim=1) if made else inputs[:, :0],
+        sampled,
     )
 
 
 class GivenThoughts:
     """Rows of prompt, thoughts and text whose thoughts are given, for one pass over all of it.
 
-    Rows are padded on the left to a common length L.
+    Rows are padded on the left to a common length L. `thoughts` are the targets; what is read in
+    their place is perturbed where a perturbation is given.
 
     Args:
         reasoner: the model in training.
@@ -122,6 +147,7 @@ class GivenThoughts:
         thoughts: (B, T, d) the thoughts, on the reasoner's device.
         counts: (B,) how many of them each row has.
         texts: token ids of what each row reads after its thoughts, from the end token on.
+        perturbation: what passes and the thoughts that are read are perturbed by.
     """
 
     def __init__(
@@ -131,8 +157,9 @@ class GivenThoughts:
         thoughts: Tensor,
         counts: Tensor,
         texts: Sequence[Sequence[int]],
+        perturbation: Perturbation | None = None,
     ):
-        self.reasoner, self.thoughts = reasoner, thoughts
+        self.reasoner, self.thoughts, self.perturbation = reasoner, thoughts, perturbation
         # thoughts are written as padding here, and put in when the rows are read
         rows = [
             [*prompt, *[reasoner.pad_id] * count, *text]
@@ -154,25 +181,29 @@ class GivenThoughts:
     @property
     def next_thoughts(self) -> Tensor:
         """(B, L, d): the thought after each position, where there is one."""
-        return self._thoughts_at(self.number + 1)
+        return self._thoughts_at(self.thoughts, self.number + 1)
 
     def read(self) -> Tensor:
         """Hidden states (B, L, d) of all positions after the final norm."""
         embedded = self.reasoner.embed(self.ids)
         is_thought = (self.number >= 0) & (self.number < self.counts)
-        thoughts = self._thoughts_at(self.number).to(embedded.dtype)
-        result: Tensor = self.reasoner.backbone.base_model(
-            inputs_embeds=torch.where(is_thought[..., None], thoughts, embedded),
-            position_ids=position_ids(self.mask),
-            attention_mask=self.mask,
-            use_cache=False,
-        ).last_hidden_state
+        sampled = self.perturbation or unperturbed(self.counts[:, 0])
+        thoughts = self._thoughts_at(sampled.given(self.thoughts), self.number)
+        with sampled.reading(self.reasoner, 0, "thought"):
+            result: Tensor = self.reasoner.backbone.base_model(
+                inputs_embeds=torch.where(
+                    is_thought[..., None], thoughts.to(embedded.dtype), embedded
+                ),
+                position_ids=position_ids(self.mask),
+                attention_mask=self.mask,
+                use_cache=False,
+            ).last_hidden_state
         return result
 
-    def _thoughts_at(self, number: Tensor) -> Tensor:
-        """Numbers of thoughts (B, L) -> the thoughts (B, L, d); those that are not there are any."""
-        index = number.clamp(0, self.thoughts.shape[1] - 1)[..., None]
-        return self.thoughts.gather(1, index.expand(-1, -1, self.thoughts.shape[-1]))
+    def _thoughts_at(self, thoughts: Tensor, number: Tensor) -> Tensor:
+        """Of thoughts (B, T, d) those numbered (B, L) -> (B, L, d); any where there is none."""
+        index = number.clamp(0, thoughts.shape[1] - 1)[..., None]
+        return thoughts.gather(1, index.expand(-1, -1, thoughts.shape[-1]))
 
 
 def _right_pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.analysis.summary import Gain, summarize
 from lightning_ltts.errors import DataError
 
 
@@ -73,7 +73,7 @@ def test_table_fits_100_columns() -> None:
     ]
     table = replace(summary, lines=lines, survival=[1.0] * 40).table()
     assert max(map(len, table.splitlines())) <= 100
-    assert "1024.0 samples" in table
+    assert "n=1024" in table
     assert "-1250%" in table
 
 
@@ -90,6 +90,35 @@ def test_accuracy_by_rank_of_the_score() -> None:
     assert summarize(ROWS).by_rank == [0.0, 1.0, 0.5, 0.5]
     assert summarize([ROWS[2]]).by_rank == []
     assert summarize([row(0, ["1", "2"], None)]).by_rank == []
+
+
+def test_difference_to_greedy_beside_the_one_to_majority() -> None:
+    """Greedy and best-of-N are right on question 0 alone, majority on question 1 alone."""
+    summary = summarize(ROWS)
+    lines = {line.name: line for line in summary.lines}
+    assert lines["greedy"].against_greedy is None
+    assert lines["pass@1"].against_greedy is None
+    assert lines["best_of_n@4"].against_greedy == Gain(0.0, 0.0, 0.0)
+    assert lines["majority@4"].against_greedy == Gain(0.0, pytest.approx(-1), pytest.approx(1))
+    as_json = json.loads(json.dumps(summary.as_dict()))
+    assert as_json["results"]["best_of_n@4"]["against_greedy"] == {"gain": 0, "low": 0, "high": 0}
+    header = summary.table().splitlines()[1]
+    assert "against greedy" in header
+    assert "against majority" in header
+    assert "against majority" not in summarize(ROWS, against="greedy").table()
+
+
+def test_says_what_was_bought() -> None:
+    """Without scores it is about majority voting, with scores about the weighted vote."""
+    won = [row(i, ["1", "1"], None, greedy="2") for i in range(40)]
+    same = [row(i, ["1", "1"], None) for i in range(40)]
+    assert summarize(won).bought() == (
+        "What the extra compute bought: majority@2 is above greedy decoding, by +100.0 points "
+        "(95 % interval +100.0 to +100.0) on 40 problems."
+    )
+    assert "is level with greedy decoding, by +0.0" in summarize(same).bought()
+    lost = [row(i, ["1", "2"], [0, 9]) for i in range(40)]
+    assert "weighted_vote@2 is below greedy decoding, by -100.0" in summarize(lost).bought()
 
 
 def test_against_another_method_and_with_fewer_samples() -> None:

@@ -50,7 +50,7 @@ def make(family: str) -> LatentReasoner:
 
 
 MODELS = {family: make(family) for family in ("gpt2", "llama")}
-PROBLEMS = WordProblems("test", 6, 5).load()
+PROBLEMS = WordProblems("test", 6, 0).load()
 ROWS = [
     MODELS["gpt2"].encode_prompt(problem.question)[i % 3 :] for i, problem in enumerate(PROBLEMS)
 ]

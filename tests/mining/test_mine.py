@@ -12,7 +12,7 @@ from lightning_ltts.errors import ConfigError, StoreError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
-from lightning_ltts.mining.store import TrajectoryStore, collate, shard_name
+from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
@@ -303,3 +303,75 @@ def test_mine_needs_a_mining_datamodule(checkpoint: Path) -> None:
         Trainer(accelerator="cpu", logger=False).mine(
             LatentRMModule(str(checkpoint)), pl.LightningDataModule()
         )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_informative_questions_alone_are_completed(
+    answering: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], sampler: Sampler
+) -> None:
+    """Their labels are those that they would have; the others' are their own answers, and cost nothing."""
+    engine = RolloutEngine(answering, sampler)
+    truths = answers_of(answering, prompts, sampler)
+    with engine.counting() as dear:
+        everything = mine(engine, *prompts, KEYS, truths, rollouts=3)
+    with engine.counting() as cheap:
+        informative = mine(engine, *prompts, KEYS, truths, rollouts=3, informative_only=True)
+    mixed = everything.mixed
+    assert 0 < int(mixed.sum()) < len(mixed), "the test should see both kinds"
+    assert torch.equal(informative.mixed, mixed)
+    assert torch.equal(informative.labels[mixed], everything.labels[mixed])
+    own = informative.correct[~mixed][..., None]
+    assert torch.equal(informative.labels[~mixed], own.expand_as(informative.labels[~mixed]))
+    assert cheap.token_forwards < dear.token_forwards
+    padding = dear.token_forwards - dear.tree_nodes  # of the prompts
+    assert cheap.token_forwards - cheap.tree_nodes == padding
+
+
+class TestInformative:
+    """Mining until enough questions have a contrast."""
+
+    @pytest.fixture(autouse=True)
+    def _half_are_right(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A random reasoner's answers are right where their token ids add up to an odd number."""
+        monkeypatch.setattr(
+            "lightning_ltts.mining.mine._right",
+            lambda engine, answers, truths: (answers.sum(-1) % 2).float(),
+        )
+
+    def counts(self, folder: Path) -> dict[str, float]:
+        return TrajectoryStore(folder / "train").manifest["counts"]
+
+    def test_goes_on_until_there_are_enough(self, checkpoint: Path, tmp_path: Path) -> None:
+        options = {"keep_uninformative": False, "shard_size": 2}
+        run(make_data(tmp_path / "all", checkpoint, **options))
+        kept = int(self.counts(tmp_path / "all")["kept"])
+        assert kept > 2, "the test needs some"
+        data = run(make_data(tmp_path / "some", checkpoint, informative=2, **options))
+        counts = self.counts(tmp_path / "some")
+        assert 2 <= counts["kept"] < kept
+        assert counts["questions"] < 20
+        assert "2 asked for" in data.describe()[0]
+        some, every = (trajectories(tmp_path / name / "train") for name in ("some", "all"))
+        assert same(some, {prompt: every[prompt] for prompt in some})
+
+    def test_says_where_there_are_too_few(self, checkpoint: Path, tmp_path: Path) -> None:
+        data = run(make_data(tmp_path, checkpoint, informative=500, keep_uninformative=False))
+        assert self.counts(tmp_path)["questions"] == 20
+        assert "fewer than the 500 asked for" in data.describe()[0]
+
+    def test_shards_beyond_what_is_needed_are_no_part_of_the_store(
+        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process may have mined more than was needed; the store is the same."""
+        options = {"keep_uninformative": False, "shard_size": 2, "informative": 2}
+        data = run(make_data(tmp_path / "one", checkpoint, **options))
+        needed = StoreWriter.shards_with
+        answers = iter([None] * 10)  # while the ten shards are mined
+        monkeypatch.setattr(
+            StoreWriter, "shards_with", lambda self, enough: next(answers, needed(self, enough))
+        )
+        run(make_data(tmp_path / "two", checkpoint, **options))
+        shards = data.stores["train"].manifest["shards"]
+        assert len(shards) < 10
+        assert {p.name for p in (tmp_path / "two/train").glob("*.safetensors")} == set(shards)
+        assert same(trajectories(tmp_path / "one/train"), trajectories(tmp_path / "two/train"))

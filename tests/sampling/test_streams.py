@@ -7,9 +7,17 @@ def test_numbers_are_those_of_stored_trajectories() -> None:
         "NOISE": 1,
         "DROPOUT": 2,
         "COMPLETION": 3,
-        "BEAM": 4,
+        "BEAM": 2**40 + 4,
         "ANSWER_DROPOUT": 5,
         "HELD_DROPOUT": 6,
         "TRAINING_STAGE": 7,
+        "TRAINING": 2**40 + 8,
+        "TRAINING_SHARE": 9,
     }
     assert len(Stream) == len(Stream.__members__)  # an alias would be a number taken twice
+
+
+def test_streams_of_a_question_are_no_number_of_a_sample() -> None:
+    """A sample's number is folded into its question's key where a beam's stream is: they must differ."""
+    for stream in (Stream.BEAM, Stream.TRAINING):
+        assert stream > 2**32
