@@ -25,7 +25,11 @@ from tests.helpers import save_latent_rm, save_reasoner
 
 pytestmark = pytest.mark.crash
 KILLS, CHAIN = 20, 5  # random kills of each command, and how many of them one run survives
-SMALL = ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
+SMALL = [
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+    "trainer.check_val_every_n_epoch=1",
+]
 MINING = [
     "experiment=demo/latent_rm", "reasoner=r.ckpt", *SMALL, "data.init_args.train.init_args.size=24",
     "data.init_args.val.init_args.size=8", "data.init_args.val_num_samples=4", "data.init_args.batch_size=4",
