@@ -128,7 +128,8 @@ def scene(request, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory, tok
     reasoner = make_reasoner("gpt2", tokenizer)
     save_reasoner(reasoner, folder / "r.ckpt")
     save_latent_rm(LatentRM.from_reasoner(reasoner), folder / "rm.ckpt")
-    assert run(zygote, folder, [verb.command, *verb.options, "--print_config"]) == 0
+    name = f"name={verb.folder.removeprefix('logs/')}"  # or else what is printed has a new one
+    assert run(zygote, folder, [verb.command, *verb.options, name, "--print_config"]) == 0
     output = (folder / "output.txt").read_text()
     composed = output[output.index("seed_everything") :].replace(str(folder), "FOLDER")
     scene = Scene(verb, zygote, root, composed, other_disk(root))
