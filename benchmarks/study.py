@@ -38,11 +38,12 @@ RM = "model.init_args."
 TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
 # step-annotated problems: so few that the plateau of greedy decoding is at 50 to 85 %, chosen on
 # validation problems of seed 1
-TRAINED_ON = {"easy": 2000, "hard": 4000}
+TRAINED_ON = {"easy": 1750, "hard": 4000}
 CURRICULUM = {"easy": (60, 10, 30), "hard": (40, 6, 16)}  # epochs: all, of each stage, of the last
 POSITIONS = {"easy": 64, "hard": 128}
 SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
-PROBLEMS = 2048
+PROBLEMS = 2048  # that are reported on
+INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
 
 
 @dataclass(frozen=True)
@@ -54,48 +55,25 @@ class Row:
     sampler: tuple[str, ...] = ()
 
 
-_PAPER = (f"{RM}reference=false", f"{RM}reads_answer=false", f"{RM}lr=1e-3")
+_PAPER = (f"{RM}reference=false", f"{RM}reads_answer=false")
+_INFORMATIVE = "data.init_args.informative={}"
 ROWS = {
     "default": Row(),
     "paper": Row(_PAPER),
-    "paper_deep": Row((*_PAPER, f"{RM}extra_layers=3")),
     "answer": Row((f"{RM}reference=false",)),
     "reference": Row((f"{RM}reads_answer=false",)),
-    "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
-    "paper_noise_free": Row(
-        (*_PAPER, f"{RM}noise_free=true"), mine=("data.init_args.keep_clean=true",)
-    ),
-    "deep": Row((f"{RM}extra_layers=2",)),
-    "long": Row(("trainer.max_epochs=16",)),
-    "big": Row(
-        (f"{RM}extra_layers=3", "trainer.max_epochs=10"),
-        mine=("data.init_args.train.init_args.size=49152",),
-    ),
-    "huge": Row(
-        (f"{RM}extra_layers=3", "trainer.max_epochs=10"),
-        mine=("data.init_args.train.init_args.size=131072",),
-    ),
+    "shallow": Row((f"{RM}extra_layers=0",)),
+    "short": Row(("trainer.max_epochs=8",)),
+    "long": Row(("trainer.max_epochs=32",)),
+    "few": Row(mine=(_INFORMATIVE.format(1500),)),
+    "some": Row(mine=(_INFORMATIVE.format(3000),)),
+    "many": Row(mine=(_INFORMATIVE.format(12000),)),
     "bce": Row((f"{RM}loss=bce",)),
     "pairwise": Row((f"{RM}loss=pairwise",)),
     "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
     "hard_negatives": Row((f"{RM}hard_negatives=4",)),
-    "probe": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=1e-2")),
-    "random_head": Row((*_PAPER, f"{RM}trained=head", f"{RM}lr=0", "trainer.max_epochs=1")),
+    "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
-    "m64": Row(mine=("data.init_args.num_rollouts=64",)),
-    "m16": Row(mine=("data.init_args.num_rollouts=16",)),
-    "paper_m0": Row(_PAPER, mine=("data.init_args.num_rollouts=0",)),
-    "paper_m16": Row(_PAPER, mine=("data.init_args.num_rollouts=16",)),
-    "n32": Row(
-        mine=(
-            "data.init_args.num_samples=32",
-            "data.init_args.train.init_args.size=3072",
-            "data.init_args.batch_size=16",
-        )
-    ),
-    "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
-    "dropout_0.1": Row(sampler=("sampler=mc_dropout", "sampler.init_args.p=0.1")),
-    "dropout_0.2": Row(sampler=("sampler=mc_dropout",)),
 }
 
 
@@ -165,15 +143,20 @@ def run(name: str, setting: Setting) -> None:
         f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
-        *setting.problems("train", "val"), *row.mine, *row.sampler, *row.fit,
+        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", f"trainer.max_epochs={EPOCHS}",
+        *row.mine, *row.sampler, *row.fit,
     )  # fmt: skip
     (folder / "done").touch()
-    ltts(
-        "predict", folder / "search" / "summary.json", "experiment=demo/search", f"name={folder.relative_to('logs')}/search",
-        f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}", f"{RM}seed={setting.seed}",
-        f"{RM}num_samples=64", f"data.init_args.problems.init_args.size={PROBLEMS}", *setting.problems("problems"),
-        *row.sampler,
-    )  # fmt: skip
+    # the selection is chosen on validation problems, and reported on test problems
+    for split, size, samples, seed in (("valid", 1024, 32, 2), ("test", PROBLEMS, 64, 0)):
+        search = folder / ("search" if split == "test" else "chosen")
+        ltts(
+            "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
+            f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}", f"{RM}seed={setting.seed}",
+            f"{RM}num_samples={samples}", f"data.init_args.problems.init_args.split={split}",
+            f"data.init_args.problems.init_args.size={size}", f"data.init_args.problems.init_args.seed={seed}",
+            *setting.problems("problems"), *row.sampler,
+        )  # fmt: skip
 
 
 def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
