@@ -66,6 +66,7 @@ class RowMaker:
     search: Search | None
     sampler: Sampler
     seed: int
+    num_samples: int = 1  # N
 
     def __call__(
         self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome
@@ -100,6 +101,38 @@ class RowMaker:
             thoughts = (outcome.samples.questions(own), outcome.greedy.questions(own))
             predictions.append(Prediction(row, *thoughts))
         return predictions
+
+    def unread(self, problems: list[Problem], prompts: list[list[int]]) -> list[Prediction]:
+        """The predictions of Q problems that nothing was thought or written for: wrong ones.
+
+        They have as many samples and beams as others, so that they count as much.
+        """
+        pad, steps = self.reasoner.pad_id, self.reasoner.spec.num_thoughts
+
+        def nothing(samples: int) -> Trajectories:
+            shape = (len(problems), samples)
+            return Trajectories(
+                torch.zeros(*shape, steps, self.reasoner.hidden_size),
+                torch.zeros(shape, dtype=torch.int64),
+                torch.full((*shape, 1), pad),
+            )
+
+        def zeros(samples: int) -> Scores:
+            reads_answer = self.fitted is not None and self.fitted.reads_answer
+            scores = torch.zeros(len(problems), samples, steps)
+            return Scores(scores, scores[..., 0] if reads_answer else None)
+
+        scores = None if self.fitted is None else zeros(self.num_samples)
+        costs, found = {part: Cost() for part in ("prompt", "greedy", "sampling")}, None
+        if self.search is not None:
+            beams = getattr(self.search, "beams", self.search.budget)
+            found = SearchResult(nothing(beams).answer_ids, zeros(beams))
+            costs[self.search.name] = Cost()
+        outcome = Outcome(nothing(1), nothing(self.num_samples), scores, found, costs)
+        return [
+            Prediction({**prediction, "left_out": "the prompt is too long"})
+            for prediction in self(problems, prompts, outcome)
+        ]
 
     def _choices(
         self, samples: list[list[dict[str, Any]]], scores: Scores | None
