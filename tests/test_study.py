@@ -34,14 +34,18 @@ def made(
     def stop(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
         made[type(model).__name__] = (model, datamodule)
 
+    def stop_fit(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
+        stop(self, model, datamodule)
+        keep(Path(self.default_root_dir).relative_to(SETTING.folder.absolute()))
+
     def run(command: list[str], check: bool) -> None:
         # a folder with a checkpoint that no training is known to have written would be refused
         anew = ["--overwrite"] if command[3] == "fit" else []
         monkeypatch.setattr(sys, "argv", ["ltts", *command[3:], *anew])
         cli.main()
 
-    for command in ("fit", "predict"):
-        monkeypatch.setattr(Trainer, command, stop)
+    monkeypatch.setattr(Trainer, "fit", stop_fit)
+    monkeypatch.setattr(Trainer, "predict", stop)
     monkeypatch.setattr(study.subprocess, "run", run)
     (tmp_path / "r.ckpt").symlink_to(reasoner_file)
     (tmp_path / "rm.ckpt").symlink_to(latent_rm_file)
@@ -51,24 +55,27 @@ def made(
 SETTING = study.Setting("hard", "large", 3)
 
 
-def keep(file: str, *finished: str) -> None:
-    """Puts the checkpoint where a row looks for it, and marks stages as finished, which are not run again."""
-    path = SETTING.folder / file / "checkpoints/best.ckpt"
+def keep(stage: str | Path) -> None:
+    """Puts a stage's checkpoint where a row looks for it."""
+    path = SETTING.folder / stage / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    path.symlink_to(Path("r.ckpt" if file == "reasoner" else "rm.ckpt").resolve())
-    for name in finished:
-        (SETTING.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (SETTING.folder / name).touch()
+    path.symlink_to(Path("r.ckpt" if str(stage) == "reasoner" else "rm.ckpt").resolve())
+
+
+def mark(*finished: str) -> None:
+    """Makes the files that say of stages that they are finished, and not run again."""
+    for path in (SETTING.folder / name for name in finished):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
-    keep("reasoner")
-    keep("default")
     study.run("default", SETTING)
     assert list(made) == ["CoconutModule", "LatentRMModule", "LatentSearch"]
     reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
-    assert reasoner.curriculum.total_epochs == 40
+    _, each, last = study.CURRICULUM["hard"]
+    assert reasoner.curriculum.total_epochs == 4 * each + last  # one of text, then four stages
     assert reasoner.sampler.settings() == made["LatentRMModule"][1].sampler.settings()
     expect_one_sampler(made)
 
@@ -83,9 +90,10 @@ def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:
 def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
     """All rows share the reasoner; a search differs from that of other rows by its sampler alone."""
     own_sampler = bool(study.ROWS[row].sampler)
-    keep("reasoner", "reasoner.done")
-    searched = [f"{row}/{folder}/summary.json" for folder in ("chosen", "search")]
-    keep(row, *([] if own_sampler else searched))
+    keep("reasoner")
+    mark("reasoner.done")
+    if not own_sampler:
+        mark(f"{row}/chosen/summary.json", f"{row}/search/summary.json")
     study.run(row, SETTING)
     rm, mining = made["LatentRMModule"]
     assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)

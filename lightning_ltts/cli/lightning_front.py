@@ -75,11 +75,11 @@ class LTTSCLI(LightningCLI):
     """LightningCLI with `mine` and one-line errors; what is given wins over a checkpoint's.
 
     Args:
-        guard: keeps the run apart from others in its folder.
+        guard: keeps the run apart from others in its folder; by default one of its own.
     """
 
-    def __init__(self, *args: Any, guard: RunGuard, **kwargs: Any):
-        self.guard = guard
+    def __init__(self, *args: Any, guard: RunGuard | None = None, **kwargs: Any):
+        self.guard = guard or RunGuard()
         super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

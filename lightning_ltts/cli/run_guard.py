@@ -44,6 +44,7 @@ class RunGuard:
         self._resources = ExitStack()
         self._fit: FitFolder | None = None
         self._resumes = False
+        self.metrics: dict[str, float] = {}  # those of the checkpoint that a training goes on from
 
     def __enter__(self) -> "RunGuard":
         return self
@@ -132,7 +133,8 @@ class RunGuard:
         out_of_time = any(seconds is not None and seconds <= 0 for seconds in left)
         if self._fit is None or not trainer.is_global_zero or out_of_time:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # a training that was killed after its last epoch has no metrics of this process
+        metrics = self.metrics | numbers(trainer.callback_metrics)
         best = next(
             (
                 c
@@ -168,11 +170,25 @@ class RunGuard:
         return f"no epoch had ended yet; to start again: {again}"
 
 
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers."""
+    return {name: float(value) for name, value in metrics.items()}
+
+
 class _Beginning(Callback):
-    """Tells the guard when the run has begun."""
+    """Tells the guard when the run has begun, and keeps its metrics in checkpoints."""
 
     def __init__(self, guard: RunGuard):
         self.guard = guard
+        self._trainer: pl.Trainer | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The metrics so far."""
+        return {"metrics": {} if self._trainer is None else numbers(self._trainer.callback_metrics)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the metrics of a run that goes on."""
+        self.guard.metrics = dict(state_dict["metrics"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """The stores and prediction files take this run; a training may still be refused."""
@@ -180,6 +196,7 @@ class _Beginning(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Nothing is left that could refuse the training."""
+        self._trainer = trainer
         self.guard.begin(trainer)
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerFast
 
-from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.problems import Problem, say_once
 from lightning_ltts.data.tokenization import ANSWER_MARKER, encode_template, encode_text
 from lightning_ltts.errors import DataError
 
@@ -43,10 +43,19 @@ def encode_prompts(
         raise DataError(
             f"{problems[first].source}: the prompt takes {len(prompts[first])} positions and thoughts "
             f"and answer {room} more, but the backbone has {reasoner.max_positions} ({len(too_long)} "
-            f"of {len(problems)} problems are too long); leave such rows out, or lower num_thoughts "
-            "or max_answer_tokens"
+            f"of {len(problems)} problems are too long); leave such rows out (in 'ltts predict' by "
+            "model.init_args.leave_out_long=true), or lower num_thoughts or max_answer_tokens"
         )
     return prompts
+
+
+def find_too_long(
+    reasoner: QuestionReader, problems: Sequence[Problem], room: int
+) -> list[Problem]:
+    """The problems whose prompts do not leave so much room, which `encode_prompts` refuses."""
+    lengths = (len(reasoner.encode_prompt(p.question, p.source)) for p in problems)
+    most = reasoner.max_positions - room
+    return [problem for problem, length in zip(problems, lengths, strict=True) if length > most]
 
 
 @dataclass(frozen=True)
@@ -102,3 +111,15 @@ def find_long_answers(
         return None
     first = too_long[0]
     return LongAnswers(problems[first], lengths[first], len(too_long), len(problems), limit)
+
+
+def say_long_answers(
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    limit: int,
+    marker: str = ANSWER_MARKER,
+) -> None:
+    """Says before a run how many of its problems can never be answered right; see above."""
+    found = find_long_answers(tokenizer, problems, limit, marker)
+    if found is not None:
+        say_once(str(found))

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from lightning_ltts.data.evaluation import evaluation_loader
+from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
+from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.shards import ShardMiner
@@ -57,6 +59,8 @@ class MiningData(pl.LightningDataModule):
             mined.
         keep_clean: also store thoughts as they were before noise, for a LatentRM with
             `noise_free`; twice the size.
+        allow_overlap: count validation questions that are among those mined for training, which
+            are otherwise refused.
 
     Raises:
         ConfigError: a number is too small.
@@ -80,6 +84,7 @@ class MiningData(pl.LightningDataModule):
         keep_uninformative: bool = False,
         keep_clean: bool = False,
         informative: int | None = None,
+        allow_overlap: bool = False,
     ):
         super().__init__()
         positive = {
@@ -108,6 +113,7 @@ class MiningData(pl.LightningDataModule):
         self.keep_all = {"train": keep_uninformative, "val": True}
         self.keep_clean = keep_clean
         self.informative = {"train": informative, "val": None}
+        self.allow_overlap = allow_overlap
         self.seed = seed
         self.token_budget = token_budget
         self.compile = compile
@@ -118,11 +124,21 @@ class MiningData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Mines what is missing, on this process's device, together with the other processes.
 
-        In the stages `fit` and `mine` that is both stores, otherwise that for validation.
+        In the stages `fit` and `mine` that is both stores, otherwise that for validation. All
+        problems are looked at before any is mined.
+
+        Raises:
+            DataError: a problem cannot be read, or a validation question is to be mined for
+                training, too.
         """
-        for split in ("train", "val") if stage in ("fit", "mine") else ("val",):
-            if split not in self.stores:
-                self.stores[split] = self._open(split)
+        splits = ("train", "val") if stage in ("fit", "mine") else ("val",)
+        problems = {
+            split: self.sources[split].load() for split in splits if split not in self.stores
+        }
+        if problems:
+            self._check(problems)
+        for split, some in problems.items():
+            self.stores[split] = self._open(split, some)
         if stage == "fit":
             for line in self.describe():
                 rank_zero_info(line)
@@ -179,15 +195,27 @@ class MiningData(pl.LightningDataModule):
             "keep_clean": self.keep_clean,
         }
 
-    def _open(self, split: str) -> TrajectoryStore:
-        """The store, mined where anything is missing; TensorBoard gets some of what it holds."""
-        assert self.trainer is not None, "mining runs on a Trainer's devices"
+    def _check(self, problems: dict[str, list[Problem]]) -> None:
+        """Refuses what cannot be mined, and says which problems can never be answered right."""
         reasoner = load_reasoner(self.reasoner_path)
-        if reasoner.spec.num_thoughts == 0:
+        spec = reasoner.spec
+        if spec.num_thoughts == 0:
             raise ConfigError(
                 f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further"
             )
-        problems = self.sources[split].load()
+        room = RolloutEngine(reasoner, self.sampler).suffix - 1
+        for some in problems.values():
+            encode_prompts(reasoner, some, room)
+            say_long_answers(reasoner.tokenizer, some, spec.max_answer_tokens, spec.answer_marker)
+        if problems.keys() == {"train", "val"}:
+            seen = SeenProblems(problems["train"])
+            seen.refuse_among(problems["val"], "validation", self.allow_overlap)
+
+    def _open(self, split: str, problems: list[Problem]) -> TrajectoryStore:
+        """The store, mined where anything is missing; TensorBoard gets some of what it holds."""
+        assert self.trainer is not None, "mining runs on a Trainer's devices"
+        # anew for each store: mining moves and converts it
+        reasoner = load_reasoner(self.reasoner_path)
         self._mine(split, reasoner, problems)
         store = TrajectoryStore(self.folder / split)
         for writer in writers(self.trainer.loggers) if self.trainer.is_global_zero else ():

@@ -8,8 +8,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.room import encode_prompts, find_too_long, say_long_answers
 from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
@@ -40,6 +42,8 @@ class LatentSearch(pl.LightningModule):
         token_budget: positions held at once; by default as many as the free memory allows. Results
             do not depend on it.
         compile: whether the MLPs are compiled; `RolloutEngine` says what of it.
+        leave_out_long: leave out problems whose prompts are too long for the backbone, and count
+            them as wrong. Otherwise such a problem is refused before anything is predicted.
 
     Raises:
         ConfigError: an option makes no sense, or reasoner, LatentRM and search do not fit together.
@@ -56,6 +60,7 @@ class LatentSearch(pl.LightningModule):
         spec: SpecChanges | None = None,
         token_budget: int | None = None,
         compile: bool = False,
+        leave_out_long: bool = False,
     ):
         super().__init__()
         if num_samples < 1:
@@ -87,8 +92,10 @@ class LatentSearch(pl.LightningModule):
         self.beam = beam
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
-        fitted = {} if self.latent_rm is None else self.latent_rm.spec.fitted
-        self.make_rows = RowMaker(self.reasoner, fitted, beam, sampler, seed)
+        scored_by = None if self.latent_rm is None else self.latent_rm.spec
+        self.make_rows = RowMaker(self.reasoner, scored_by, beam, sampler, seed, num_samples)
+        self.leave_out_long = leave_out_long
+        self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -137,6 +144,27 @@ class LatentSearch(pl.LightningModule):
             older["beam"] = [self.beam.beams, self.beam.candidates, self.beam.subtrees]
         return older
 
+    def check_problems(self, problems: list[Problem]) -> None:
+        """Finds out, before anything is predicted, which problems cannot be read or answered right.
+
+        Raises:
+            DataError: a word is not in the vocabulary, or a prompt is too long and such are not to
+                be left out.
+        """
+        reasoner, room, left_out = self.reasoner, self.engine.suffix - 1, list[Problem]()
+        if self.leave_out_long:
+            left_out = find_too_long(reasoner, problems, room)
+        self._left_out = frozenset(problem.id for problem in left_out)
+        read = [problem for problem in problems if problem.id not in self._left_out]
+        encode_prompts(reasoner, read, room)
+        if left_out:
+            rank_zero_info(
+                f"{len(left_out)} of {len(problems)} problems are too long for the backbone (from "
+                f"{left_out[0].source} on): they are left out, and count as wrong"
+            )
+        spec = reasoner.spec
+        say_long_answers(reasoner.tokenizer, read, spec.max_answer_tokens, spec.answer_marker)
+
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""
         problems = [batch] if isinstance(batch, Problem) else batch
@@ -148,8 +176,13 @@ class LatentSearch(pl.LightningModule):
             made = self.make_rows(some, read, self._search(some, read))
             predictions.update(zip(numbers, made, strict=True))
 
-        for pack in self.engine.packs(list(map(len, prompts)), self.rows_per_question):
-            halve_if_needed(pack, run)
+        left_out = [i for i, problem in enumerate(problems) if problem.id in self._left_out]
+        if left_out:
+            some, read = [problems[i] for i in left_out], [prompts[i] for i in left_out]
+            predictions.update(zip(left_out, self.make_rows.unread(some, read), strict=True))
+        fits = [i for i in range(len(problems)) if i not in predictions]
+        for pack in self.engine.packs([len(prompts[i]) for i in fits], self.rows_per_question):
+            halve_if_needed([fits[i] for i in pack], run)
         return [predictions[i] for i in range(len(problems))]
 
     def _search(self, problems: list[Problem], prompts: list[list[int]]) -> Outcome:

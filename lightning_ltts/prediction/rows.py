@@ -13,6 +13,7 @@ from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import Scores
+from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Pruning, Search, SearchResult
@@ -68,10 +69,11 @@ class RowMaker:
     """Turns outcomes into predictions."""
 
     reasoner: LatentReasoner
-    fitted: dict[str, float]  # parameters of selections, as fitted with the LatentRM
+    latent_rm: LatentRMSpec | None  # with the parameters of selections that were fitted with it
     search: Search | None
     sampler: Sampler
     seed: int
+    num_samples: int = 1  # N
 
     def __call__(
         self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome
@@ -81,6 +83,7 @@ class RowMaker:
         greedy = read_answers(self.reasoner, outcome.greedy.answer_ids[:, 0])
         samples = sample_rows(self.reasoner, outcome.samples.answer_ids, outcome.scores, counts)
         choices = self._choices(samples, outcome.scores)
+        fitted = self._fitted
         searched = self._searched(problems, outcome.found)
         predictions = []
         for i, problem in enumerate(problems):
@@ -95,7 +98,7 @@ class RowMaker:
                 "greedy": {"answer": format_answer(greedy[i])},
                 "samples": samples[i],
                 **searched[i],
-                **({"fitted": self.fitted} if self.fitted else {}),
+                **({"fitted": fitted} if fitted else {}),
                 "choices": {name: int(chosen[i]) for name, chosen in choices.items()},
                 "cost": _share(outcome.costs, len(problems)),
             }
@@ -104,6 +107,43 @@ class RowMaker:
             predictions.append(Prediction(row, *thoughts))
         return predictions
 
+    @property
+    def _fitted(self) -> dict[str, float]:
+        """Parameters of selections, as they were fitted with the LatentRM."""
+        return {} if self.latent_rm is None else self.latent_rm.fitted
+
+    def unread(self, problems: list[Problem], prompts: list[list[int]]) -> list[Prediction]:
+        """The predictions of Q problems that nothing was thought or written for: wrong ones.
+
+        They have as many samples and beams as others, so that they count as much.
+        """
+        pad, steps = self.reasoner.pad_id, self.reasoner.spec.num_thoughts
+
+        def nothing(samples: int) -> Trajectories:
+            shape = (len(problems), samples)
+            return Trajectories(
+                torch.zeros(*shape, steps, self.reasoner.hidden_size),
+                torch.zeros(shape, dtype=torch.int64),
+                torch.full((*shape, 1), pad),
+            )
+
+        def zeros(samples: int) -> Scores:
+            reads_answer = self.latent_rm is not None and self.latent_rm.reads_answer
+            scores = torch.zeros(len(problems), samples, steps)
+            return Scores(scores, scores[..., 0] if reads_answer else None)
+
+        scores = None if self.latent_rm is None else zeros(self.num_samples)
+        costs, found = {part: Cost() for part in ("prompt", "greedy", "sampling")}, None
+        if self.search is not None:
+            beams = getattr(self.search, "beams", self.search.budget)
+            found = SearchResult(nothing(beams).answer_ids, zeros(beams))
+            costs[self.search.name] = Cost()
+        outcome = Outcome(nothing(1), nothing(self.num_samples), scores, found, costs)
+        return [
+            Prediction({**prediction, "left_out": "the prompt is too long"})
+            for prediction in self(problems, prompts, outcome)
+        ]
+
     def _choices(
         self, samples: list[list[dict[str, Any]]], scores: Scores | None
     ) -> dict[str, Tensor]:
@@ -111,7 +151,7 @@ class RowMaker:
         answers = [[sample["answer"] for sample in question] for question in samples]
         votes = torch.tensor([vote_numbers(question) for question in answers])
         totals = torch.zeros(votes.shape) if scores is None else scores.trajectory.float().cpu()
-        chosen_by = selections(self.fitted, scored=scores is not None)
+        chosen_by = selections(self._fitted, scored=scores is not None)
         return {selection.name: selection.choose(votes, totals) for selection in chosen_by}
 
     def _searched(

@@ -58,6 +58,7 @@ class PredictionWriter(Callback):
 
         Raises:
             ConfigError: model or data are of another kind than `ltts predict` has.
+            DataError: a problem cannot be read.
             StoreError: the folder holds predictions made with other settings, or another process
                 writes there.
         """
@@ -68,6 +69,7 @@ class PredictionWriter(Callback):
             raise ConfigError(
                 "PredictionWriter needs the model LatentSearch and the data PredictionData"
             )
+        pl_module.check_problems(data.problems)
         before: list[str] = []
         self._lock = FolderLock(self.folder, trainer.is_global_zero)
         self._lock.acquire()
@@ -103,7 +105,7 @@ class PredictionWriter(Callback):
         assert isinstance(pl_module, LatentSearch)
         predictions: Sequence[Prediction] = outputs or []
         for prediction in predictions:
-            if prediction["id"] in self._keep:
+            if prediction["id"] in self._keep and prediction.samples is not None:
                 # before the row, so that a kill never leaves a row without them; under the
                 # precision of the search, as all that the model computes
                 with trainer.precision_plugin.predict_step_context():

@@ -176,8 +176,11 @@ class CoconutModule(ReasonerModule):
     # -- validation by generation
 
     def longest_text(self, encoded: Encoded) -> int:
-        """Tokens of the current stage's text, in which the remaining steps are written out."""
-        return len(text_of(encoded, self.stage))
+        """Tokens of the current stage's text, where the remaining steps are written out in it.
+
+        In the last stage there are none, and an answer may be as long as in a search.
+        """
+        return 0 if self.stage.skipped_steps is None else len(text_of(encoded, self.stage))
 
     def score_of(self, accuracy: Tensor) -> Tensor:
         """The index of the stage plus the accuracy.

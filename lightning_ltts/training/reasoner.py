@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lightning_ltts.models.checkpoints import ENTRY, describe
@@ -89,8 +90,8 @@ class ReasonerModule(pl.LightningModule):
         return self.reasoner.spec.num_thoughts
 
     def longest_text(self, encoded: Encoded) -> int:
-        """Tokens that may follow the thoughts of a problem when it is validated."""
-        return len(encoded.answer)
+        """Tokens that follow the thoughts of a problem besides its answer's; none by default."""
+        return 0
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of the longest sequence that a problem makes in training."""
@@ -112,8 +113,10 @@ class ReasonerModule(pl.LightningModule):
 
         Raises:
             ConfigError: the problems have answers that the reasoner's rule does not read.
+            DataError: a problem cannot be read.
         """
         trainer = self.trainer
+        self._check_problems(trainer.datamodule.problems)  # type: ignore[attr-defined]
         kind, rule = self.training_problems[0].answer_is, self.reasoner.spec.answer_which
         if (kind == "text") != (rule == "text"):
             raise ConfigError(
@@ -129,6 +132,14 @@ class ReasonerModule(pl.LightningModule):
             f"{self.lr:g}, {self.schedule} after {self.warmup:.0%} warm-up; {trained / 1e6:.2f} "
             "million weights trained"
         )
+
+    def _check_problems(self, problems: dict[str, list[Problem]]) -> None:
+        """Looks at all problems before the training starts, not only at its first batch."""
+        spec, val = self.reasoner.spec, problems.get("val", [])
+        for problem in (*problems["train"], *val):
+            self.encode(problem)
+        encode_prompts(self.reasoner, val, spec.num_thoughts + 1 + spec.max_answer_tokens)
+        say_long_answers(self.reasoner.tokenizer, val, spec.max_answer_tokens, spec.answer_marker)
 
     @property
     def training_problems(self) -> list[Problem]:
@@ -227,11 +238,11 @@ class ReasonerModule(pl.LightningModule):
         with gathered(self):  # also without any problem: devices gather together
             if not problems:
                 return torch.zeros(0, device=self.device)
-            longest_answer = max(map(self.longest_text, encoded))
+            longest_text = max(map(self.longest_text, encoded))
             rollouts = RolloutEngine(self.reasoner).rollout(
                 *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
                 num_thoughts=self.num_thoughts,
-                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_answer),
+                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_text),
             )
         self.reasoner.train(was_training)
         answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])

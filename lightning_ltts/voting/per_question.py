@@ -25,7 +25,10 @@ class PerQuestion(Metric):
 
     def per_question(self) -> Tensor:
         """(questions,) float64, in the order of the updates."""
-        return dim_zero_cat(self.values) if self.values else torch.zeros(0, dtype=torch.float64)
+        # those gathered from several devices are one tensor
+        if isinstance(self.values, Tensor) or self.values:
+            return dim_zero_cat(self.values)
+        return torch.zeros(0, dtype=torch.float64)
 
 
 class PassAtK(PerQuestion):

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = [
     "trainer.accelerator=cpu",
+    "trainer.check_val_every_n_epoch=1",
     "trainer.enable_progress_bar=false",
     "model.init_args.start.backbone.n_embd=16",
     "data.init_args.train.init_args.size=128",
@@ -280,7 +281,7 @@ def test_help(monkeypatch, capsys, here: Path) -> None:
     assert ltts(monkeypatch, "fit", "--help") == 0
     assert "--trainer.max_epochs" in capsys.readouterr().out
     assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "--print_config") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 7
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] > 1
 
 
 def test_own_experiment_folder(here: Path, monkeypatch, capsys) -> None:

@@ -16,6 +16,7 @@ from tests.helpers import save_reasoner
 FIT = [
     "experiment=demo/reasoner",
     "trainer.accelerator=cpu",
+    "trainer.check_val_every_n_epoch=1",
     "trainer.enable_progress_bar=false",
     "model.init_args.start.backbone.n_embd=16",
     "data.init_args.train.init_args.size=64",

@@ -13,6 +13,7 @@ from lightning_ltts.training.reasoner import ReasonerModule
 from tests.cli.test_cli import ltts
 
 SMALL = [
+    "trainer.check_val_every_n_epoch=1",
     "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.max_epochs=2",
     "model.init_args.start.backbone.n_embd=16", "model.init_args.start.backbone.n_layer=1",
     "data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8",

@@ -25,7 +25,11 @@ from tests.helpers import save_latent_rm, save_reasoner
 
 pytestmark = pytest.mark.crash
 KILLS, CHAIN = 20, 5  # random kills of each command, and how many of them one run survives
-SMALL = ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
+SMALL = [
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+    "trainer.check_val_every_n_epoch=1",
+]
 MINING = [
     "experiment=demo/latent_rm", "reasoner=r.ckpt", *SMALL, "data.init_args.train.init_args.size=24",
     "data.init_args.val.init_args.size=8", "data.init_args.val_num_samples=4", "data.init_args.batch_size=4",
@@ -124,7 +128,8 @@ def scene(request, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory, tok
     reasoner = make_reasoner("gpt2", tokenizer)
     save_reasoner(reasoner, folder / "r.ckpt")
     save_latent_rm(LatentRM.from_reasoner(reasoner), folder / "rm.ckpt")
-    assert run(zygote, folder, [verb.command, *verb.options, "--print_config"]) == 0
+    name = f"name={verb.folder.removeprefix('logs/')}"  # or else what is printed has a new one
+    assert run(zygote, folder, [verb.command, *verb.options, name, "--print_config"]) == 0
     output = (folder / "output.txt").read_text()
     composed = output[output.index("seed_everything") :].replace(str(folder), "FOLDER")
     scene = Scene(verb, zygote, root, composed, other_disk(root))
@@ -162,6 +167,9 @@ def results(place: Path, folder: Path) -> dict[str, Any]:
     manifest = place / "fit.manifest.json"
     if manifest.exists():
         found["manifest"] = json.loads(manifest.read_text())
+        metrics = found["manifest"]["finished"]["metrics"]
+        for name in [name for name in metrics if "per_second" in name]:
+            del metrics[name]
     for path in place.glob("trajectories/*/manifest.json"):
         store = TrajectoryStore(path.parent)
         counts = {
@@ -212,7 +220,8 @@ def assert_same(one: Any, two: Any, name: str) -> None:
     elif isinstance(one, float) and name.startswith(("results.rows", "results.summary")):
         assert one == pytest.approx(two, abs=1e-3), name
     else:
-        assert one == two, name
+        both_nan = one != one and two != two  # the recall of no mixed question
+        assert one == two or both_nan, name
 
 
 def test_random_kills(scene: Scene) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.room import encode_prompts, find_long_answers
+from lightning_ltts.data.room import encode_prompts, find_long_answers, find_too_long
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import DataError
@@ -23,6 +23,8 @@ def test_a_prompt_without_room_is_named_before_anything_runs(gpt2: LatentReasone
     expected = rf"a\.json, row 3: the prompt takes {length} positions .* has 64 \(1 of 6 problems are too long\)"
     with pytest.raises(DataError, match=expected):
         encode_prompts(gpt2, problems, gpt2.max_positions - length + 1)
+    assert find_too_long(gpt2, problems, gpt2.max_positions - length) == []
+    assert find_too_long(gpt2, problems, gpt2.max_positions - length + 1) == [LONG]
 
 
 def test_a_word_outside_the_vocabulary_is_named(gpt2: LatentReasoner) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -5,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
-from lightning_ltts.errors import ConfigError, StoreError
+from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
@@ -375,3 +377,25 @@ class TestInformative:
         assert len(shards) < 10
         assert {p.name for p in (tmp_path / "two/train").glob("*.safetensors")} == set(shards)
         assert same(trajectories(tmp_path / "one/train"), trajectories(tmp_path / "two/train"))
+
+
+def test_all_problems_are_looked_at_before_any_is_mined(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps([{"question": "Ann has 7 pens. " * 14, "answer": "7"}]))
+    data = make_data(tmp_path / "s", checkpoint, val=ProblemFiles([str(path)]))
+    with pytest.raises(DataError, match=r"val\.json, row 1: the prompt takes"):
+        run(data)
+    assert not (tmp_path / "s").exists()
+
+
+def test_validation_questions_that_are_mined_for_training(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("lightning_ltts.data.overlap.say_once", said.append)
+    options = {"train": WordProblems("train", 8), "val": WordProblems("train", 4)}
+    with pytest.raises(DataError, match="this validation question is among the training problems"):
+        run(make_data(tmp_path / "s", checkpoint, **options))
+    assert not (tmp_path / "s").exists()
+    run(make_data(tmp_path / "s", checkpoint, **options, allow_overlap=True))
+    assert said[0] == "4 of 4 validation questions are among the training problems"

@@ -22,6 +22,7 @@ GUIDE = Path(cli.__file__).parents[2] / "docs/monitoring.md"
 TINY = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "--quiet"]
 FIT = [
     *TINY,
+    "trainer.check_val_every_n_epoch=1",
     "data.init_args.train.init_args.size=16",
     "data.init_args.val.init_args.size=4",
     "data.init_args.batch_size=8",

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from lightning_ltts.analysis.predictions import MANIFEST, TIMING, read_rows
+from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
@@ -326,3 +327,48 @@ def test_thoughts_of_the_first_problems_are_kept(
         assert a.samples.shape[:2] == (len(plain[0]["samples"]), 3)
         assert {row["sample"] for row in a.lens} == {None, 0, 1, 2}
         assert all(len(row["tokens"]) == 5 for row in a.lens)
+
+
+def test_problems_that_are_too_long(
+    checkpoints: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are refused by their row before anything is there, or left out and wrong."""
+    long = {"question": "Ann has 7 pens. " * 14, "answer": "7"}
+    short = [{"question": f"Ann has {i} pens.", "answer": f"{i}"} for i in range(2, 6)]
+    path, folder = tmp_path / "a.json", tmp_path / "p"
+
+    def run(rows: list[dict], folder: Path, **options: Any) -> list[dict]:
+        path.write_text(json.dumps(rows))
+        module = LatentSearch(
+            checkpoints[0], GaussianNoise(0.5), checkpoints[1], 4, BeamSearch(2, 2), **options
+        )
+        writer = PredictionWriter(str(folder), keep_thoughts=3)
+        Trainer(accelerator="cpu", logger=False, callbacks=[writer]).predict(
+            module, datamodule=PredictionData(ProblemFiles([str(path)]))
+        )
+        return read_rows(folder)
+
+    with pytest.raises(DataError, match=r"a\.json, row 2: the prompt takes .* \(1 of 5 problems"):
+        run([short[0], long, *short[1:]], folder)
+    assert not folder.exists()
+    rows = run([short[0], long, *short[1:]], folder, leave_out_long=True)
+    others = run(short, tmp_path / "short")
+    assert same([rows[0], *rows[2:]], others)
+    left_out = rows[1]
+    assert left_out["left_out"] == "the prompt is too long"
+    assert left_out["greedy"]["answer"] is None
+    assert [sample["answer"] for sample in left_out["samples"]] == [None] * 4
+    assert set(left_out["choices"].values()) == {-1}
+    one, other = summarize(rows).lines, summarize(others).lines
+    assert [line.name for line in one] == [line.name for line in other]
+    assert [line.accuracy for line in one] == pytest.approx([x.accuracy * 4 / 5 for x in other])
+
+
+def test_answers_that_are_too_long_are_told_before(
+    checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("lightning_ltts.data.room.say_once", said.append)
+    predict(checkpoints, tmp_path / "p", size=2, spec={"max_answer_tokens": 1})
+    assert len(said) == 1
+    assert "max_answer_tokens=1 (2 of 2 problems can never be answered right)" in said[0]

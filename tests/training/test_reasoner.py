@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +13,11 @@ from lightning_ltts.data.problem_data import ProblemData
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.tokenization import BPETokenizer
 from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, DataError, TrainingError
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise
-from lightning_ltts.training.coconut import CoconutModule
+from lightning_ltts.training.coconut import CoconutModule, text_of
 from lightning_ltts.training.codi import CodiModule
 from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
@@ -207,3 +210,40 @@ def test_validation_on_the_test_set(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="validation and test problems are the same"):
         make_trainer(tmp_path).fit(make_module(), datamodule=data)
+
+
+def test_all_problems_are_looked_at_before_training(tmp_path: Path) -> None:
+    path = tmp_path / "val.json"
+    rows = [{"question": "Ann has 7 pens.", "steps": ["7"], "answer": "7"}] * 2
+    rows[1] = {**rows[1], "question": "Ann has 7 pens. " * 14}
+    path.write_text(json.dumps(rows))
+    data = ProblemData(WordProblems("train", 32), ProblemFiles([str(path)]), batch_size=16)
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(DataError, match=r"val\.json, row 2: .* positions"):
+        trainer.fit(make_module(), data)
+    assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize(("epoch", "limit"), [(0, None), (1, None), (2, 2)])
+def test_validation_has_the_limit_of_a_search(
+    epoch: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer is cut off where a search would cut it off; steps that are written out are not."""
+    given: list[int] = []
+    rollout = RolloutEngine.rollout
+
+    def watched(
+        self: RolloutEngine, *arguments: Any, max_answer_tokens: int, **options: Any
+    ) -> Any:
+        given.append(max_answer_tokens)
+        return rollout(self, *arguments, max_answer_tokens=max_answer_tokens, **options)
+
+    monkeypatch.setattr(RolloutEngine, "rollout", watched)
+    module = make_module()
+    module.reasoner.spec = replace(module.reasoner.spec, max_answer_tokens=2)
+    module.stage = module.curriculum.stage_at(epoch)
+    problems = WordProblems("valid", 4).load()
+    module.greedy_correct(problems)
+    texts = [len(text_of(module.encode(problem), module.stage)) for problem in problems]
+    assert max(texts) > 2
+    assert given == [limit or max(texts)]

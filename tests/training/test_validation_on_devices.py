@@ -24,7 +24,7 @@ LAUNCH = [
 
 @pytest.mark.slow
 def test_every_problem_counts_once(gpt2: LatentReasoner, tmp_path: Path) -> None:
-    """65 and 5 problems on one process and on two, of which one has a last step without any."""
+    """65 and 7 problems on one process and on two, of which one has a last step without any."""
     save_reasoner(gpt2, tmp_path / "reasoner.ckpt")
     for devices, launch in ((1, []), (2, LAUNCH)):
         done = subprocess.run(
@@ -33,11 +33,11 @@ def test_every_problem_counts_once(gpt2: LatentReasoner, tmp_path: Path) -> None
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (json.loads((tmp_path / f"{devices}.json").read_text()) for devices in (1, 2))
-    for size in (65, 5):
+    for size in (65, 7):
         right = sum(
             len(problem.question) % 2 == 0 for problem in WordProblems("valid", size).load()
         )
         assert 0 < right < size
         assert one[f"val/accuracy of {size}"] == pytest.approx(float(Fraction(right, size)))
     assert {"val/weighted_vote", "val/recall@1", "test/accuracy of 65"} <= one.keys()
-    assert two == pytest.approx(one)
+    assert two == pytest.approx(one, nan_ok=True)  # recall of no mixed question

@@ -1,4 +1,7 @@
-"""Validation and test in each of some processes, started by `torch.distributed.run`: FOLDER DEVICES."""
+"""Validation and test in each of some processes, as `torch.distributed.run` starts them.
+
+Arguments: FOLDER DEVICES.
+"""
 
 import json
 import sys
@@ -20,7 +23,7 @@ from lightning_ltts.training.start import Start
 
 
 class HalfRight(CoconutModule):
-    """Generates, and is right where the question is of an even length, so that every problem counts."""
+    """Generates, and is right where a question is of even length, so that every problem counts."""
 
     def greedy_correct(self, problems: list[Problem]) -> Tensor:
         found = super().greedy_correct(problems)
@@ -34,7 +37,7 @@ def main() -> None:
     reasoner = str(folder / "reasoner.ckpt")
     strategy = {"strategy": "ddp"} if devices > 1 else {}
     metrics: dict[str, Any] = {}
-    for size, batch_size in ((65, 8), (5, 1)):
+    for size, batch_size in ((65, 8), (7, 1)):
         problems = WordProblems("valid", size)
         data = ProblemData(problems, problems, problems, eval_batch_size=batch_size)
         trainer = Trainer(
