@@ -42,6 +42,14 @@ def test_readme_fits() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_readme_shows_its_two_commands(target: str) -> None:
+    """What it promises in a heading; continuous integration calls the second."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith(f"    make {target}  ") for line in lines) == 1
+    assert f"\n{target}: env" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_lines(page: Path) -> None:
     lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
