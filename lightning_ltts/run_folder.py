@@ -114,6 +114,13 @@ class FolderLock:
         self.release()
 
 
+def remove_stale_lock(folder: Path) -> None:
+    """Removes the lock file of a killed process from a folder that is only read from now on."""
+    if (folder / LOCK).exists():
+        with suppress(StoreError), FolderLock(folder):  # in use, or not to be written: it stays
+            pass
+
+
 def _lock(path: Path, folder: Path) -> int:
     """The descriptor of the locked file; who holds it is written there for others."""
     while True:

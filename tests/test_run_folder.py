@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from lightning_ltts.errors import ConfigError, InUseError, OtherSettingsError, StoreError
-from lightning_ltts.run_folder import FIT_MANIFEST, LOCK, FitFolder, FolderLock, identity
+from lightning_ltts.run_folder import (
+    FIT_MANIFEST,
+    LOCK,
+    FitFolder,
+    FolderLock,
+    identity,
+    remove_stale_lock,
+)
 
 
 def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None:
@@ -232,3 +239,10 @@ def test_paths_stand_for_what_is_in_them(tmp_path: Path) -> None:
     assert identity(str(model)) != before
     assert identity("gpt2") == "gpt2"
     assert identity("x\0.ckpt") == "x\0.ckpt"
+
+
+def test_a_stale_lock_is_removed(tmp_path: Path) -> None:
+    remove_stale_lock(tmp_path)  # there is none
+    (tmp_path / LOCK).write_text("{}")
+    remove_stale_lock(tmp_path)
+    assert list(tmp_path.iterdir()) == []

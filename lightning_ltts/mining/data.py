@@ -26,7 +26,7 @@ from lightning_ltts.mining.tensorboard import log_mining, log_store, log_thought
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.tensorboard import writers
-from lightning_ltts.run_folder import FolderLock
+from lightning_ltts.run_folder import FolderLock, remove_stale_lock
 from lightning_ltts.sampling.samplers import Sampler
 
 
@@ -238,6 +238,8 @@ class MiningData(pl.LightningDataModule):
         older = {"sampler": repr(self.sampler)}
         writer = StoreWriter(self.folder / split, settings, len(shards), older)
         complete = writer.complete  # then it is only read, which several runs can do at once
+        if complete and trainer.is_global_zero:
+            remove_stale_lock(self.folder / split)
         with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
             self._fill(split, writer, reasoner, problems, prompts, shards)
 

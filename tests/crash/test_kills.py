@@ -175,7 +175,7 @@ def results(place: Path, folder: Path) -> dict[str, Any]:
         counts = {
             name: value for name, value in store.manifest["counts"].items() if name != "seconds"
         }
-        examples = [vars(store[i]) for i in range(len(store))]
+        examples = [store[i].tensors() for i in range(len(store))]
         found[path.parent.name] = {
             "counts": counts,
             "settings": store.manifest["settings"],

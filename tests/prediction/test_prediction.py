@@ -369,6 +369,7 @@ def test_answers_that_are_too_long_are_told_before(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr("lightning_ltts.data.room.say_once", said.append)
-    predict(checkpoints, tmp_path / "p", size=2, spec={"max_answer_tokens": 1})
+    spec = {"max_answer_tokens": 1, "answer_marker": "###"}
+    predict(checkpoints, tmp_path / "p", size=2, spec=spec)
     assert len(said) == 1
     assert "max_answer_tokens=1 (2 of 2 problems can never be answered right)" in said[0]

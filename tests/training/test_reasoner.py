@@ -215,7 +215,7 @@ def test_validation_on_the_test_set(tmp_path: Path) -> None:
 def test_all_problems_are_looked_at_before_training(tmp_path: Path) -> None:
     path = tmp_path / "val.json"
     rows = [{"question": "Ann has 7 pens.", "steps": ["7"], "answer": "7"}] * 2
-    rows[1] = {**rows[1], "question": "Ann has 7 pens. " * 14}
+    rows[1] = {**rows[1], "question": "Ann has 7 pens. " * 20}
     path.write_text(json.dumps(rows))
     data = ProblemData(WordProblems("train", 32), ProblemFiles([str(path)]), batch_size=16)
     trainer = make_trainer(tmp_path)
