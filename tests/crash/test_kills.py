@@ -34,6 +34,8 @@ MINING = [
     "experiment=demo/latent_rm", "reasoner=r.ckpt", *SMALL, "data.init_args.train.init_args.size=24",
     "data.init_args.val.init_args.size=8", "data.init_args.val_num_samples=4", "data.init_args.batch_size=4",
     "data.init_args.shard_size=8", "data.init_args.keep_uninformative=true", "trainer.max_epochs=3",
+    "data.init_args.informative=null",
+    "model.init_args.loss=bce",  # no answer is right here, which leaves nothing to be contrasted
 ]  # fmt: skip
 
 
@@ -126,6 +128,9 @@ def scene(request, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory, tok
     from lightning_ltts.models.latent_rm import LatentRM
 
     reasoner = make_reasoner("gpt2", tokenizer)
+    # dropout draws from a state that no checkpoint holds: a resumed training draws other masks
+    for site in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+        setattr(reasoner.backbone.config, site, 0.0)
     save_reasoner(reasoner, folder / "r.ckpt")
     save_latent_rm(LatentRM.from_reasoner(reasoner), folder / "rm.ckpt")
     name = f"name={verb.folder.removeprefix('logs/')}"  # or else what is printed has a new one
