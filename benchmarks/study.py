@@ -129,6 +129,7 @@ def train_reasoner(setting: Setting) -> None:
         f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
         f"{RM}curriculum.cot_epochs={each}",
         f"{RM}curriculum.stage_epochs=[{','.join([str(each)] * (steps - 1))},{last}]", f"trainer.max_epochs={whole}",
+        "trainer.check_val_every_n_epoch=5",
     )  # fmt: skip
     (setting.folder / "reasoner.done").touch()
 
@@ -145,7 +146,8 @@ def run(name: str, setting: Setting) -> None:
         f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
-        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", f"trainer.max_epochs={EPOCHS}",
+        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64", f"trainer.max_epochs={EPOCHS}",
+        "trainer.check_val_every_n_epoch=2",
         *row.mine, *row.sampler, *row.fit,
     )  # fmt: skip
     (folder / "done").touch()

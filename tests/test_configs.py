@@ -285,7 +285,7 @@ def test_every_reasoner_is_chosen_by_one_metric() -> None:
     repeated = [name for name, path in FILES.items() if "monitor" in path.read_text()]
     assert repeated == []
     assert composed("methods/codi").callbacks.checkpoint.init_args.monitor == "val/score"
-    latent_rm = composed("demo/latent_rm").callbacks
+    latent_rm = composed("files/latent_rm").callbacks
     assert latent_rm.checkpoint.init_args.monitor == "val/weighted_vote"
     assert latent_rm.early_stopping.init_args.monitor == "val/weighted_vote"
 

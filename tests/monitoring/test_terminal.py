@@ -49,7 +49,7 @@ def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
     ltts(monkeypatch, "predict", *search, "--quiet")
     out, err = capfd.readouterr()
     assert err == ""
-    assert out.split()[:2] == ["4", "problems"]
+    assert out.split()[:2] == ["4", "problems;"]
     assert QUIET not in os.environ
 
 

@@ -176,9 +176,9 @@ def test_store_of_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_pa
     with torch.no_grad():
         gpt2.backbone.base_model.ln_f.weight.mul_(2)
     other = str(save_reasoner(gpt2, tmp_path / "other.ckpt"))
-    source = WordProblems("train", 4)
+    sources = (WordProblems("train", 4), WordProblems("valid", 4))
     options = {"num_samples": 2, "val_num_samples": 2, "batch_size": 2, "keep_uninformative": True}
-    data = MiningData(other, GaussianNoise(0.8), source, source, str(tmp_path / "store"), **options)
+    data = MiningData(other, GaussianNoise(0.8), *sources, str(tmp_path / "store"), **options)
     with pytest.raises(ConfigError, match="mined with another reasoner"):
         Trainer(accelerator="cpu", max_epochs=1, logger=False).fit(
             LatentRMModule(checkpoint), datamodule=data
