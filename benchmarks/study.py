@@ -146,7 +146,8 @@ def run(name: str, setting: Setting) -> None:
         f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
-        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64", f"trainer.max_epochs={EPOCHS}",
+        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64",
+        f"trainer.max_epochs={EPOCHS}",
         "trainer.check_val_every_n_epoch=2",
         *row.mine, *row.sampler, *row.fit,
     )  # fmt: skip
