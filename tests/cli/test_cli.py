@@ -12,6 +12,7 @@ from lightning_ltts import cli, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
+from tests.cli.helpers import ltts
 from tests.helpers import save_latent_rm, save_reasoner
 
 pytestmark = pytest.mark.slow
@@ -24,16 +25,6 @@ SMALL = [
     "data.init_args.train.init_args.size=128",
     "data.init_args.val.init_args.size=8",
 ]
-
-
-def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of `ltts ARGUMENTS` in this process."""
-    monkeypatch.setattr(sys, "argv", ["ltts", *arguments])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Which command lines are Hydra's, what they are composed to, and what of it LightningCLI sees."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,10 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import OmegaConf
 
-from lightning_ltts import cli
 from lightning_ltts.cli.hydra_front import _loosen, _split_flags, split_config, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, command_keys
 from lightning_ltts.trainer import Trainer
+from tests.cli.helpers import ltts
 
 pytestmark = pytest.mark.slow
 
@@ -116,15 +115,6 @@ def test_option_of_another_command_is_not_left_out() -> None:
     assert split_config("mine", OmegaConf.create(tree))[0]["ckpt_path"] == "x.ckpt"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["ltts", *arguments])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -141,7 +131,7 @@ def test_unknown_top_level_keys_are_refused(
     arguments: list[str], name: str, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, *arguments) == 2
+    assert ltts(monkeypatch, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert name in line
 
@@ -150,7 +140,7 @@ def test_own_key_may_serve_composing(tmp_path: Path, monkeypatch, capsys) -> Non
     """Also one that the command line adds, for instance to sweep over what stands in two places."""
     monkeypatch.chdir(tmp_path)
     both = ["model.init_args.lr=${rate}", "model.init_args.weight_decay=${rate}"]
-    assert run(monkeypatch, "fit", "+rate=0.5", *both, "--print_config") == 0
+    assert ltts(monkeypatch, "fit", "+rate=0.5", *both, "--print_config") == 0
     options = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
     assert (options["lr"], options["weight_decay"]) == (0.5, 0.5)
 
@@ -171,7 +161,7 @@ def test_printed_configuration_has_a_folder_of_its_own(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     seen = []
     for _ in range(2):
-        assert run(monkeypatch, "fit", "experiment=demo/reasoner", "--print_config") == 0
+        assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "--print_config") == 0
         text = capsys.readouterr().out
         (folder,) = folders_of(yaml.safe_load(text))
         assert text.splitlines()[0].endswith(f"writes to {folder}")
@@ -189,7 +179,7 @@ def test_printed_configuration_keeps_a_given_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "logs/own").mkdir(parents=True)
     (tmp_path / "logs/own/kept").touch()
-    assert run(monkeypatch, "fit", "experiment=demo/reasoner", given, "--print_config") == 0
+    assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", given, "--print_config") == 0
     assert folders_of(yaml.safe_load(capsys.readouterr().out)) == {str(tmp_path / "logs/own")}
     assert [path.name for path in (tmp_path / "logs/own").iterdir()] == ["kept"]
 
@@ -198,14 +188,14 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", lambda command, cfg: None)
     for _ in range(2):
-        assert run(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
+        assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
     assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2
 
 
 def test_working_directory_stays(tmp_path: Path, monkeypatch, capsys) -> None:
     """Paths such as the reasoner's are relative to it."""
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "fit", "experiment=demo/reasoner", "hydra.job.chdir=true") == 2
+    assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "hydra.job.chdir=true") == 2
     assert "hydra.job.chdir" in capsys.readouterr().err
     assert Path.cwd() == tmp_path
 
@@ -215,7 +205,7 @@ def test_given_callbacks_are_added_to_the_named_ones(tmp_path: Path, monkeypatch
     given = "[{class_path: lightning.pytorch.callbacks.DeviceStatsMonitor}]"
     for form in (given, given[1:-1]):
         options = ["experiment=demo/reasoner", f"trainer.callbacks={form}", "--print_config"]
-        assert run(monkeypatch, "fit", *options) == 0
+        assert ltts(monkeypatch, "fit", *options) == 0
         callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
         names = [callback["class_path"].rsplit(".", 1)[-1] for callback in callbacks]
         assert names[0] == "ModelCheckpoint"

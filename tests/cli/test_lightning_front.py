@@ -1,16 +1,15 @@
 """What a command asks of model and data, and Lightning's switches on the command line."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_ltts import cli
 from lightning_ltts.cli.run_record import shown_path
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.training.coconut import CoconutModule
+from tests.cli.helpers import ltts
 from tests.helpers import save_reasoner
 
 FIT = [
@@ -30,16 +29,6 @@ CHECKPOINTS = Path("logs/demo/reasoner/checkpoints")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of `ltts ARGUMENTS` in this process."""
-    monkeypatch.setattr(sys, "argv", ["ltts", *arguments])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def refused(monkeypatch, capsys, *arguments: str) -> str:

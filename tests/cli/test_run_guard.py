@@ -10,7 +10,7 @@ import yaml
 from lightning_ltts.cli.run_guard import RunGuard
 from lightning_ltts.run_folder import FIT_MANIFEST
 from lightning_ltts.training.reasoner import ReasonerModule
-from tests.cli.test_cli import ltts
+from tests.cli.helpers import ltts
 
 SMALL = [
     "trainer.check_val_every_n_epoch=1",

@@ -1,22 +1,11 @@
 """Options of report, import and export."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from lightning_ltts import cli
-
-
-def ltts(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Exit code of `ltts ARGUMENTS` in this process."""
-    monkeypatch.setattr(sys, "argv", ["ltts", *arguments])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+from tests.cli.helpers import ltts
 
 
 @pytest.fixture
