@@ -229,7 +229,8 @@ class MiningData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
         prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
-        # by length, so that little is padded; those that may be left out are no longer than others
+        # by length, so that little is padded; but in their own order where mining may end early,
+        # since the short ones would be all that is mined
         order = list(range(len(problems)))
         if self.informative[split] is None:
             order.sort(key=lambda i: len(prompts[i]))
@@ -298,12 +299,15 @@ class MiningData(pl.LightningDataModule):
         with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
             written: list[Future[None]] = []
             for number in missing:
-                if written:
-                    written[-1].result()  # an error of the last write, a full disk say, ends here
-                if enough is not None and writer.shards_with(enough) is not None:
-                    break
+                if enough is not None:
+                    for write in written[-1:]:
+                        write.result()  # what the last shard holds counts, too
+                    if writer.shards_with(enough) is not None:
+                        break
                 with trainer.precision_plugin.predict_step_context():
                     questions, counts = mine_shard(shards[number], bar)
+                if written:
+                    written[-1].result()  # an error of the last write, a full disk say, ends here
                 written.append(pool.submit(writer.write, number, questions, counts))
                 so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
                 for board in writers(trainer.loggers) if trainer.is_global_zero else ():
