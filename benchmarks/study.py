@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
+from lightning_ltts.analysis.lines import Line
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import Line, summarize
+from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad

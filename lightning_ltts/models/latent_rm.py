@@ -1,6 +1,7 @@
 """LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.cost import Cost, CostMeter, flops_per_position
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,
@@ -87,6 +89,11 @@ class LatentRM(nn.Module):
             if head is not None:
                 nn.init.normal_(head.weight, std=0.02)
                 nn.init.zeros_(head.bias)
+        self._meter = CostMeter()
+
+    def counting(self) -> AbstractContextManager[Cost]:
+        """Counts what is read in a `with` block. Blocks can be nested; each counts all in it."""
+        return self._meter.counting()
 
     @classmethod
     def from_reasoner(
@@ -170,6 +177,7 @@ class LatentRM(nn.Module):
             reference_inputs, has_input = self._reference_inputs(reference)
             inputs = torch.cat([inputs, reference_inputs.to(inputs.dtype)], dim=1)
             mask = torch.cat([mask, has_input.to(mask.dtype)], dim=1)
+        self._count(mask.numel(), mask.sum())
         cache = DynamicCache(config=self.backbone.config)
         self.backbone(
             inputs_embeds=inputs,
@@ -191,6 +199,7 @@ class LatentRM(nn.Module):
         made before.
         """
         hidden, state = self._read(state, self._thought_inputs(thoughts, clean_thoughts))
+        self._count(hidden.shape[:2].numel(), hidden.shape[:2].numel())
         return self._value(self.score_head, hidden), state
 
     def score_answers(self, state: RMState, answer_ids: Tensor) -> Tensor:
@@ -203,6 +212,7 @@ class LatentRM(nn.Module):
         inputs, _ = self._answer_inputs(answer_ids, counts, 0)
         hidden, _ = self._read(state, inputs)
         last = self._lengths(answer_ids, counts) - 1
+        self._count(hidden.shape[:2].numel(), (last + 1).sum())
         return self._value(self.answer_head, _at(hidden, last))
 
     def judge(
@@ -282,8 +292,10 @@ class LatentRM(nn.Module):
         scores = F.pad(self._value(self.score_head, hidden[:, :longest]), (0, steps - longest))
         scores = scores.view(shape) * trajectories.thought_mask
         if self.answer_head is None or not reads_answers:
+            self._count(hidden.shape[:2].numel(), counts.sum())
             return Scores(scores)
         last = self._lengths(answers, rows.thought_counts) - 1
+        self._count(hidden.shape[:2].numel(), (last + 1).sum())
         answer_scores = self._value(self.answer_head, _at(hidden, last))
         return Scores(scores, answer_scores.view(shape[:2]))
 
@@ -331,6 +343,12 @@ class LatentRM(nn.Module):
             use_cache=True,
         ).last_hidden_state
         return hidden, RMState(state.cache, state.positions + inputs.shape[1])
+
+    def _count(self, token_forwards: int, tree_nodes: int | Tensor) -> None:
+        """Counts a pass, where anyone asks: a number on the device has to be waited for."""
+        if self._meter.is_counting:
+            flops = token_forwards * flops_per_position(self.backbone)
+            self._meter.add(token_forwards, int(tree_nodes), flops)
 
     def _value(self, head: nn.Linear, hidden: Tensor) -> Tensor:
         """Hidden states (..., width) -> scores (...)."""
