@@ -193,5 +193,5 @@ class Trainer(pl.Trainer):
         tuned = choose(sampler, tried, rows)
         folder = Path(writers[0].folder if writers else self.default_root_dir)
         tuned.save(folder / TUNED)
-        print("\n".join(map(str, tuned.table)))
+        print(tuned.shown())
         print(f"{folder / TUNED}: majority voting by {tuned.majority_sampler!r}, {tuned.fitted}")

@@ -40,6 +40,14 @@ class Tuned:
         """All that determines what is predicted with it, as plain values."""
         return {"majority_sampler": self.majority_sampler.settings(), "fitted": self.fitted}
 
+    def shown(self) -> str:
+        """A line of text for each strength."""
+        lines = []
+        for line in self.table:
+            shares = [f"{name} {line[name]:.1%}" for name in SHOWN if name in line]
+            lines.append(f"strength x {line['factor']:g}: {', '.join(shares)}")
+        return "\n".join(lines)
+
     def save(self, path: Path) -> None:
         """Writes the file that `load` reads."""
         options = self.majority_sampler.settings()
