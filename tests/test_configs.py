@@ -130,6 +130,8 @@ def test_every_experiment_can_be_made(
     assert type(data).__name__ == {
         "latent_rm": "MiningData",
         "search": "PredictionData",
+        "explicit_search": "PredictionData",
+        "tune": "PredictionData",
     }.get(Path(experiment).name, "ProblemData")
 
 

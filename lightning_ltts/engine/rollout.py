@@ -228,7 +228,7 @@ class RolloutEngine(PrefixWalker):
 
     @torch.no_grad()
     def answer(self, branches: Branches, max_tokens: int | None = None) -> Answers:
-        """Reads what is pending and the end token, then decodes greedily.
+        """Reads what is pending and the end token, then decodes as the sampler chooses.
 
         A is `max_tokens`, by default that of the specification. The end of sequence is not part of
         an answer. Rows that reach it leave the batch. A first token that the reasoner predicted
@@ -255,7 +255,10 @@ class RolloutEngine(PrefixWalker):
             inputs = branches.pending[:, None]
         for position in range(max_tokens if len(live) else 0):
             hidden, branches = self._read(branches, inputs, "answer", position)
-            tokens = sure.choose(live, self._logits(hidden[:, -1])).cpu()
+            logits = sure.allowed(self._logits(hidden[:, -1]))
+            chosen = self.sampler.choose(logits, keys=branches.keys, position=position)
+            sure.add(live, logits, chosen)
+            tokens = chosen.cpu()
             goes_on = tokens != reasoner.eos_id
             answers[live[goes_on], written[live[goes_on]]] = tokens[goes_on]
             written[live] += 1
@@ -278,7 +281,7 @@ class RolloutEngine(PrefixWalker):
 
 
 class _Certainty:
-    """The likeliest tokens of R rows that answer, and how sure the reasoner is of them.
+    """How sure the reasoner is of the tokens that R rows answer with.
 
     All sums stay on the device, so that nothing more is waited for.
     """
@@ -289,11 +292,14 @@ class _Certainty:
         self._certainty = torch.zeros(rows, device=device)  # (R,): summed over tokens
         self.log_probs = torch.zeros(rows, device=device)  # (R,)
 
-    def choose(self, live: Tensor, logits: Tensor) -> Tensor:
-        """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
+    def allowed(self, logits: Tensor) -> Tensor:
+        """Logits (R', V) with -inf for the tokens that an answer must not have."""
         if self._suppressed:
             logits[:, self._suppressed] = -torch.inf
-        tokens = logits.argmax(-1)
+        return logits
+
+    def add(self, live: Tensor, logits: Tensor, tokens: Tensor) -> None:
+        """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
         log_probs = logits.float().log_softmax(-1)
         allowed = log_probs.shape[-1] - len(self._suppressed)
         # suppressed tokens are no part of what was chosen from
@@ -302,7 +308,6 @@ class _Certainty:
         self.log_probs[rows] += log_probs.gather(-1, tokens[:, None]).squeeze(-1)
         self._certainty[rows] -= mean + math.log(allowed)
         self._tokens[rows] += 1
-        return tokens
 
     @property
     def mean_certainty(self) -> Tensor:

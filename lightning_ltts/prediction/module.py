@@ -25,7 +25,7 @@ from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
 from lightning_ltts.prediction.tuned import Tuned
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
-from lightning_ltts.sampling.samplers import Sampler
+from lightning_ltts.sampling.samplers import Sampler, TokenSampling
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.search.search import Search
 
@@ -83,9 +83,11 @@ class LatentSearch(pl.LightningModule):
                 "the name of something else in a prediction; give it another name"
             )
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
-        if self.reasoner.spec.num_thoughts == 0:
+        writes_all = self.reasoner.spec.num_thoughts == 0
+        if writes_all and (latent_rm is not None or not isinstance(sampler, TokenSampling)):
             raise ConfigError(
-                f"{reasoner} is of stage 0, without thoughts to search over; train it further"
+                f"{reasoner} is of stage 0, without thoughts to search over; train it further, or "
+                "sample what it writes: sampler=token_sampling and no LatentRM"
             )
         if beam is not None and self.reasoner.spec.open_ended:
             raise ConfigError(

@@ -201,7 +201,9 @@ def signals_of(outcome: Outcome) -> dict[Signal, Tensor]:
     known = {
         Signal.LOG_PROB: samples.log_probs,
         Signal.SELF_CERTAINTY: samples.self_certainty,
-        Signal.NEARNESS: -(apart * both).sum(-1) / both.sum(-1).clamp(min=1),
+        Signal.NEARNESS: -(apart * both).sum(-1) / both.sum(-1).clamp(min=1)
+        if both.shape[-1]
+        else None,
         Signal.SCORE: None if outcome.scores is None else outcome.scores.trajectory,
     }
     return {name: values.float().cpu() for name, values in known.items() if values is not None}

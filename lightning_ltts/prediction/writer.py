@@ -84,7 +84,8 @@ class PredictionWriter(Callback):
                 rank_zero_info(f"{len(before)} problems were predicted before and are kept")
         # this also keeps others from writing before process 0 has read
         data.leave_out(trainer.strategy.broadcast(before))
-        first = data.problems[: self.keep_thoughts]
+        has_thoughts = pl_module.reasoner.spec.num_thoughts > 0
+        first = data.problems[: self.keep_thoughts if has_thoughts else 0]
         self._keep = {problem.id: place for place, problem in enumerate(first)}
         self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
 

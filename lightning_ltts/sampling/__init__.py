@@ -6,7 +6,16 @@ from lightning_ltts.sampling.samplers import (
     LearnedSpread,
     MCDropout,
     Sampler,
+    TokenSampling,
 )
 from lightning_ltts.sampling.streams import Stream
 
-__all__ = ["Deterministic", "GaussianNoise", "LearnedSpread", "MCDropout", "Sampler", "Stream"]
+__all__ = [
+    "Deterministic",
+    "GaussianNoise",
+    "LearnedSpread",
+    "MCDropout",
+    "Sampler",
+    "Stream",
+    "TokenSampling",
+]

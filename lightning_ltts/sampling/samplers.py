@@ -5,6 +5,7 @@ prediction. A new sampler is one subclass with one or both hooks of `Sampler`.
 """
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.files import settings_of
 from lightning_ltts.models.families import Site
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal
+from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal, uniform
 from lightning_ltts.sampling.streams import Stream
 
 Phase = Literal["prompt", "thought", "answer"]
@@ -81,6 +82,13 @@ class Sampler:
         head without one. A sampler that has no use for it may leave it out of its signature.
         """
         return thought
+
+    def choose(self, logits: Tensor, *, keys: Tensor, position: int) -> Tensor:
+        """Logits (R, V) of an answer's token -> the tokens (R,); the default takes the likeliest.
+
+        `position` counts the answer's tokens from 0.
+        """
+        return logits.argmax(-1)
 
 
 def perturb_thought(
@@ -166,6 +174,44 @@ class LearnedSpread(Sampler):
             )
         noise = normal(fold(keys, Stream.NOISE, step), thought.shape[-1]).to(thought.dtype)
         return thought + self.scale * spread * noise
+
+
+class TokenSampling(Sampler):
+    """Draws the tokens that a reasoner writes, as chains of thought are usually sampled.
+
+    Thoughts stay as they are, so that it is of use for a reasoner that writes its steps, or for
+    the answer alone. A token is the argmax of its logits with Gumbel noise, which is a draw from
+    their softmax.
+
+    Args:
+        temperature: divides the logits.
+        top_p: draw among the likeliest tokens whose probabilities add up to this share (nucleus
+            sampling, Holtzman et al. 2020, arXiv 1904.09751).
+    """
+
+    strengths = ("temperature",)
+
+    def __init__(self, temperature: float = 0.7, top_p: float = 1.0):
+        if not 0 < temperature < math.inf:
+            raise ConfigError(
+                f"TokenSampling needs a temperature above 0, not {temperature}; use Deterministic "
+                "for none"
+            )
+        if not 0 < top_p <= 1:
+            raise ConfigError(f"TokenSampling needs 0 < top_p <= 1, not {top_p}")
+        self.temperature = temperature
+        self.top_p = top_p
+
+    def choose(self, logits: Tensor, *, keys: Tensor, position: int) -> Tensor:  # noqa: D102
+        log_probs = (logits.float() / self.temperature).log_softmax(-1)
+        if self.top_p < 1:
+            ordered, ids = log_probs.exp().sort(dim=-1, descending=True, stable=True)
+            # a token stays where those before it have not reached the share yet: at least one does
+            beyond = ordered.cumsum(-1) - ordered >= self.top_p
+            log_probs = log_probs.masked_fill(beyond.gather(-1, ids.argsort(-1)), -torch.inf)
+        draws = uniform(fold(keys, Stream.TOKEN, position), logits.shape[-1])
+        gumbel = -torch.log(-torch.log(draws.clamp(2.0**-25, 1 - 2.0**-24)))
+        return (log_probs + gumbel).argmax(-1)
 
 
 class MCDropout(Sampler):

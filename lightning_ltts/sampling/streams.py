@@ -19,4 +19,5 @@ class Stream(IntEnum):
     HELD_DROPOUT = 6  # masks that a trajectory holds throughout, by trajectory
     TRAINING_STAGE = 7  # which stage of COCONUT's curriculum a batch is trained in, by step
     TRAINING = 2**40 + 8  # names of trajectories in a reasoner's training, by problem and epoch
+    TOKEN = 10  # which token of an answer is drawn, by trajectory and position
     TRAINING_SHARE = 9  # which batches a reasoner trains on under its sampler, by step

@@ -10,7 +10,13 @@ from transformers import PreTrainedTokenizerFast
 from lightning_ltts.engine.rollout import RolloutEngine, Rollouts
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    Deterministic,
+    GaussianNoise,
+    MCDropout,
+    Sampler,
+    TokenSampling,
+)
 from lightning_ltts.sampling.keyed_random import fold, normal
 from lightning_ltts.sampling.streams import Stream
 from tests.conftest import BACKBONES, make_reasoner
@@ -113,7 +119,7 @@ def test_log_probs_and_self_certainty(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, TokenSampling(1.0)], ids=repr)
 @settings(max_examples=6, deadline=None)
 @given(order=st.permutations(range(6)), budget=st.integers(1, 400), padding=st.integers(0, 4))
 def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: int) -> None:

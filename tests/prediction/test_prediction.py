@@ -22,11 +22,12 @@ from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.writer import PredictionWriter
-from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.sampling import GaussianNoise, TokenSampling
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.voting.selection import SELECTIONS
 from lightning_ltts.voting.signals import Signal
+from tests.conftest import make_reasoner
 from tests.helpers import save_latent_rm, save_reasoner
 
 
@@ -180,6 +181,29 @@ def test_rows_are_returned_in_the_order_of_the_problems(
     silent = Trainer(**quiet)
     data = PredictionData(problems)
     assert silent.predict(module, datamodule=data, return_predictions=False) is None
+
+
+def test_written_steps_are_sampled_and_voted_on(tokenizer, tmp_path: Path) -> None:
+    """A reasoner without thoughts: its samples differ in what they write."""
+    reasoner = make_reasoner("gpt2", tokenizer, num_thoughts=0)
+    path = str(save_reasoner(reasoner, tmp_path / "written.ckpt"))
+    model = LatentSearch(path, TokenSampling(1.0), num_samples=8)
+    writer = PredictionWriter(str(tmp_path / "p"), keep_thoughts=2)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    problems = PredictionData(WordProblems("test", 6))
+    Trainer(**quiet, callbacks=[writer]).predict(model, datamodule=problems)
+    rows = read_rows(tmp_path / "p")
+    assert len({sample["answer"] for sample in rows[0]["samples"]}) > 2
+    assert "nearness" not in rows[0]["samples"][0]
+    lines = {line.name for line in summarize(rows).lines}
+    assert lines >= {"greedy", "majority@8", "log_prob_vote@8", "coverage@8"}
+    assert not (tmp_path / "p" / "thoughts").exists()
+    for options in (
+        {"sampler": GaussianNoise(0.5)},
+        {"sampler": TokenSampling(), "latent_rm": "x"},
+    ):
+        with pytest.raises(ConfigError, match="sample what it writes: sampler=token_sampling"):
+            LatentSearch(path, **options)
 
 
 class KilledError(Exception):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
@@ -9,7 +10,9 @@ from lightning_ltts.sampling import (
     LearnedSpread,
     MCDropout,
     Sampler,
+    TokenSampling,
 )
+from lightning_ltts.sampling.keyed_random import fold
 
 
 def test_noise_has_the_asked_size() -> None:
@@ -154,3 +157,34 @@ def test_scaled() -> None:
     assert dropout.scaled(100).p < 1
     assert LearnedSpread(2.0).scaled(0.5).scale == 1.0
     assert Deterministic().scaled(3).deterministic
+
+
+def test_tokens_are_drawn_from_the_softmax() -> None:
+    """By 20,000 keys; with top_p = 0.7, of .5 .25 .15 .1 the first two remain, as 2/3 and 1/3."""
+    logits = torch.tensor([0.15, 0.5, 0.1, 0.25]).log().expand(20_000, 4)
+    keys = fold(7, torch.arange(20_000))
+
+    def shares(sampler: TokenSampling, position: int = 0) -> Tensor:
+        tokens = sampler.choose(logits.clone(), keys=keys, position=position)
+        return torch.bincount(tokens, minlength=4) / 20_000
+
+    assert torch.allclose(shares(TokenSampling(1.0)), logits[0].exp(), atol=0.015)
+    squared = logits[0].exp() ** 2
+    assert torch.allclose(shares(TokenSampling(0.5)), squared / squared.sum(), atol=0.015)
+    nucleus = torch.tensor([0, 2 / 3, 0, 1 / 3])
+    assert torch.allclose(shares(TokenSampling(1.0, top_p=0.7)), nucleus, atol=0.015)
+    assert shares(TokenSampling(1.0, top_p=0.01)).tolist() == [0, 1, 0, 0]
+    # another position draws anew, and the same one the same for any batch
+    sampler = TokenSampling(1.0)
+    first, second = (sampler.choose(logits, keys=keys, position=i) for i in (0, 1))
+    assert 0.3 < (first == second).float().mean() < 0.4  # .5^2 + .25^2 + .15^2 + .1^2 = .345
+    assert torch.equal(sampler.choose(logits[:9], keys=keys[:9], position=0), first[:9])
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": float("nan")}])
+def test_temperatures_that_cannot_be(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="TokenSampling needs a temperature above 0"):
+        TokenSampling(**options)
+    for share in (0.0, 1.5):
+        with pytest.raises(ConfigError, match="0 < top_p <= 1"):
+            TokenSampling(top_p=share)
