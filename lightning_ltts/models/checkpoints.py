@@ -282,8 +282,8 @@ def _empty_model(found: Published, source: str) -> tuple[Any, PreTrainedModel]:
             body: Any = AutoModelForCausalLM if reasoner else AutoModel
             empty = body.from_config(make_config(found.spec.backbone))
         return (LatentReasoner if reasoner else LatentRM)(found.spec, empty), empty
-    except LTTSError:
-        raise
+    except LTTSError as error:
+        raise type(error)(f"{source}: {error}") from None
     except Exception as error:  # a configuration or tokenizer that does not fit fails in many ways
         raise CheckpointError(
             f"configuration or tokenizer of {source} cannot be used: {type(error).__name__}: {reason_of(error)}"

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.backbone_sizes import MAX_LAYERS
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,
@@ -17,6 +19,7 @@ from lightning_ltts.models.latent_lm import (
     fingerprint,
     make_config,
     position_ids,
+    random_weights,
 )
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
@@ -67,7 +70,9 @@ class LatentRM(nn.Module):
 
     def __init__(self, spec: LatentRMSpec, backbone: PreTrainedModel | None = None):
         super().__init__()
-        self.backbone = backbone or AutoModel.from_config(make_config(spec.backbone))
+        if backbone is None:
+            backbone = random_weights(AutoModel, make_config(spec.backbone))
+        self.backbone = backbone
         self.backbone.set_attn_implementation(IMPLEMENTATION)
         self.spec = replace(spec, backbone=canonical(self.backbone.config))
         width = self.backbone.config.hidden_size
@@ -115,10 +120,9 @@ class LatentRM(nn.Module):
             noise_free: whether it also reads thoughts as they were before noise.
 
         Raises:
-            ConfigError: `extra_layers` is negative, or given together with `backbone`.
+            ConfigError: `extra_layers` is out of range, or given together with `backbone`.
         """
-        if extra_layers < 0:
-            raise ConfigError(f"extra_layers={extra_layers} must not be negative")
+        require_whole("the LatentRM", "extra_layers", extra_layers, 0, MAX_LAYERS)
         options: dict[str, Any] = {
             "reasoner": fingerprint(reasoner),
             "reference": reference,

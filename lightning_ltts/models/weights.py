@@ -191,8 +191,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def reason_of(error: Exception, length: int = 200) -> str:
-    """What an error says, for a message of one line: its first line, cut, or else its class."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:length]
+    """What an error says, for a message of one line: its first line, cut, or else its class.
+
+    Where that only leads to the second, as of transformers' validation, both are told.
+    """
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return (f"{first} {others[0].strip()}" if first.endswith(":") and others else first)[:length]
 
 
 def _class(name: str) -> Any:

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import encode_prompts, find_too_long, say_long_answers
 from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.packing import halve_if_needed
@@ -63,8 +64,10 @@ class LatentSearch(pl.LightningModule):
         leave_out_long: bool = False,
     ):
         super().__init__()
-        if num_samples < 1:
-            raise ConfigError(f"model.init_args.num_samples={num_samples} must be at least 1")
+        require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
+        require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
+        if token_budget is not None:
+            require_whole("LatentSearch", "token_budget", token_budget, 1)
         if beam is not None and latent_rm is None:
             raise ConfigError(
                 "guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null"

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_number, require_whole
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, TrainingError
@@ -91,10 +92,12 @@ class ColarGrpoModule(ReasonerModule):
         lr: float = 1e-6,
         weight_decay: float = 0.01,
     ):
-        if group_size < 2 or update_size < 1 or clip <= 0:
-            raise ConfigError(
-                f"group_size={group_size} must be at least 2, update_size={update_size} at least 1 and clip={clip} above 0"
-            )
+        owner = type(self).__name__
+        require_whole(owner, "group_size", group_size, 2, MAX_SAMPLES)
+        require_whole(owner, "update_size", update_size, 1)
+        require_whole(owner, "seed", seed, 0, MAX_SEED)
+        require_number(owner, "clip", clip, open_ends=True)
+        require_number(owner, "max_grad_norm", max_grad_norm, open_ends=True)
         if start.pretrained is None:
             raise ConfigError(
                 "reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained"

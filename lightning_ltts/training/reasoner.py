@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import require_number
 from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -22,7 +23,7 @@ from lightning_ltts.sampling.keyed_random import fold, question_keys, uniform
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # an old name
-from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.optimization import adamw, check_rates, keep_given_rates
 from lightning_ltts.training.perturbation import Perturbation
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.sharding import gathered, shard
@@ -47,7 +48,7 @@ class ReasonerModule(pl.LightningModule):
         sampled_share: share of the batches that are perturbed, from 0 to 1.
 
     Raises:
-        ConfigError: `sampled_share` is not between 0 and 1.
+        ConfigError: a rate or share is out of range.
     """
 
     def __init__(
@@ -62,10 +63,9 @@ class ReasonerModule(pl.LightningModule):
         sampled_share: float = 1.0,
     ):
         super().__init__()
-        if not 0 <= sampled_share <= 1:
-            raise ConfigError(
-                f"model.init_args.sampled_share={sampled_share} must be between 0 and 1"
-            )
+        owner = type(self).__name__
+        check_rates(owner, lr, weight_decay, warmup)
+        require_number(owner, "sampled_share", sampled_share, 0, 1)
         self.save_hyperparameters(ignore=["reasoner", "sampler"])  # those of subclasses, too
         self.sampler = sampler
         self.sampled_share = sampled_share
