@@ -277,6 +277,17 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
         raise ConfigError(
             f"the {family.model_type} backbone cannot be configured so: {reason_of(error)}"
         ) from None
+    check_config(config)
+    return config
+
+
+def check_config(config: PreTrainedConfig) -> None:
+    """Refuses a configuration of a backbone that is not supported here, or that makes none.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    family_of(config.model_type)
     check_sizes(config)
     if getattr(config, "quantization_config", None) is not None:
         raise ConfigError(
@@ -287,7 +298,6 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
         raise ConfigError(
             "a backbone with sliding-window attention is not supported; set use_sliding_window to false"
         )
-    return config
 
 
 def canonical(config: PreTrainedConfig) -> dict[str, Any]:

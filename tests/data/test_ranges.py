@@ -40,7 +40,7 @@ def test_no_number_in_range(value: object) -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), float("-inf")])
 def test_ends_may_be_left_out(value: float) -> None:
-    with pytest.raises(ConfigError, match="lr=.* of Thing must be a number above 0$"):
+    with pytest.raises(ConfigError, match=r"lr=.* of Thing must be a number above 0$"):
         require_number("Thing", "lr", value, open_ends=True)
-    with pytest.raises(ConfigError, match="lr=.* of Thing must be a number between 0 and 1$"):
+    with pytest.raises(ConfigError, match=r"lr=.* of Thing must be a number between 0 and 1$"):
         require_number("Thing", "lr", value, 0, 1, open_ends=True)

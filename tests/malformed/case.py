@@ -7,11 +7,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case is tried: an empty working directory, and sound checkpoints of tiny models."""
+    """Where a case is tried, and sound checkpoints of tiny models.
+
+    Args:
+        folder: the working directory, empty.
+        reasoner: a reasoner's checkpoint.
+        latent_rm: a LatentRM's.
+        exported: the reasoner as a folder.
+    """
 
     folder: Path
     reasoner: Path
     latent_rm: Path
+    exported: Path
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,36 @@
 """Whatever is malformed is refused in one sentence, with exit code 2, and nothing half-written."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from lightning_ltts.cli.messages import one_line_errors
-from tests.malformed import options
+from lightning_ltts.models.folders import import_model
+from tests.malformed import checkpoints, options
 from tests.malformed.case import Case, Place
 
-CASES: dict[str, Case] = {**options.CASES}
+CASES: dict[str, Case] = {**options.CASES, **checkpoints.CASES}
+
+
+@pytest.fixture(scope="session")
+def exported(reasoner_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "reasoner"
+    import_model(reasoner_file, folder)
+    return folder
 
 
 @pytest.fixture
 def place(
-    tmp_path: Path, reasoner_file: Path, latent_rm_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    reasoner_file: Path,
+    latent_rm_file: Path,
+    exported: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
     monkeypatch.chdir(tmp_path)
-    return Place(tmp_path, reasoner_file, latent_rm_file)
+    monkeypatch.setattr(sys, "argv", sys.argv)  # put back what a case sets
+    return Place(tmp_path, reasoner_file, latent_rm_file, exported)
 
 
 def content(folder: Path) -> dict[Path, bytes | None]:
@@ -29,6 +43,7 @@ def test_one_sentence_and_nothing_written(name: str, place: Place, capsys) -> No
     case = CASES[name]
     case.make(place)
     before = content(place.folder)
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop, one_line_errors():
         case.use(place)
     assert stop.value.code == 2
