@@ -23,7 +23,7 @@ from lightning_ltts.cli.composed import hydra_files, recorded
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
 from lightning_ltts.cli.run_guard import RunGuard
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.errors import ConfigError, shorten
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -97,10 +97,14 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
-        if not printing:
-            return _job(command, cfg)
-        _print_config(command, cfg, printing)
-        return None
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            if not printing:
+                return _job(command, cfg)
+            _print_config(command, cfg, printing)
+            return None
+        finally:
+            _remove_empty(folder)
 
     argv = sys.argv
     sys.argv = [argv[0], *flags, *options]  # Hydra's argparse wants its overrides in one run
@@ -127,6 +131,12 @@ def split_config(
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     swap_classes(tree, overrides)
+    for part in ("trainer", "callbacks"):
+        if not isinstance(tree.get(part) or {}, dict) or (part == "trainer" and not tree.get(part)):
+            raise ConfigError(
+                f"{part}={shorten(tree.get(part))} must be options by their names, for instance "
+                f"{part}.{'max_epochs=3' if part == 'trainer' else 'throughput=null'}"
+            )
     named = tree.pop("callbacks", None) or {}
     given = tree["trainer"].get("callbacks") or []
     given = given if isinstance(given, list) else [given]
@@ -153,7 +163,6 @@ def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
             run_lightning()
         finally:
             sys.argv = argv
-            _remove_empty(folder)
 
 
 def _remove_empty(folder: Path) -> None:

@@ -7,10 +7,11 @@ import pytest
 
 from lightning_ltts.cli.messages import one_line_errors
 from lightning_ltts.models.folders import import_model
-from tests.malformed import checkpoints, options
+from tests.malformed import checkpoints, configurations, folders, options
 from tests.malformed.case import Case, Place
 
-CASES: dict[str, Case] = {**options.CASES, **checkpoints.CASES}
+TABLES = (options, configurations, checkpoints, folders)
+CASES: dict[str, Case] = {name: case for table in TABLES for name, case in table.CASES.items()}
 
 
 @pytest.fixture(scope="session")
