@@ -12,7 +12,7 @@ NEEDED = ("id", "answer", "greedy", "samples")
 def fault_of(row: Any) -> str | None:
     """What about a row cannot be, in words; None where all is well."""
     if not isinstance(row, dict):
-        return f"is {shorten(row)} and not a prediction"
+        return f"is not a prediction: it is {shorten(row)}"
     missing = [name for name in NEEDED if name not in row]
     if missing:
         return f"is not a prediction: it lacks {', '.join(missing)}"
@@ -62,8 +62,8 @@ def _number_faults(row: dict[str, Any]) -> Iterator[str]:
     if not isinstance(fitted, dict):
         yield _must("fitted", fitted, "numbers by name")
         return
-    parameters = {**fitted, **{k: row[k] for k in ("temperature", "agreement") if k in row}}
-    for name, value in parameters.items():
+    early = [(name, row[name]) for name in ("temperature", "agreement") if name in row]
+    for name, value in (*fitted.items(), *early):
         if not _is_number(value, 0) or (name == "temperature" and value == 0):
             yield _must(name, value, "a number above 0" if name == "temperature" else "a number")
     cost = row.get("cost", {})

@@ -116,7 +116,7 @@ PREDICTIONS = {
     "temperature is a text": changed(lambda r: r.update(temperature="x"), "temperature"),
     "agreement is negative": changed(lambda r: r.update(agreement=-1), "agreement"),
     "fitted is a list": changed(lambda r: r.update(fitted=[1]), "fitted"),
-    "fitted is NaN": changed(lambda r: r.update(fitted={"temperature": NAN}), "fitted"),
+    "fitted is NaN": changed(lambda r: r.update(fitted={"temperature": NAN}), "temperature=nan"),
     "cost is a list": changed(lambda r: r.update(cost=[]), "cost"),
     "cost of a part is a number": changed(lambda r: r.update(cost={"sampling": 5}), "cost"),
     "cost is negative": changed(
