@@ -1,5 +1,6 @@
 """The reinforcement stage of CoLaR: trajectories that were right are made likelier (arXiv 2505.16552, section 3)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -133,10 +134,10 @@ class ColarGrpoModule(ReasonerModule):
         spec = self.reasoner.spec
         return len(encoded.prompt) + spec.num_thoughts + 1 + spec.max_answer_tokens
 
-    def training_step(self, batch: list[Problem], batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Iterable[Problem], batch_idx: int) -> None:  # type: ignore[override]
         """Samples the batch's groups and makes one optimiser step per `update_size` of their trajectories."""
         self.reasoner.eval()
-        experience = self.explore(batch)
+        experience = self.explore(list(batch))
         parts = [
             experience.part(slice(i, i + self.update_size))
             for i in range(0, len(experience.prompts), self.update_size)

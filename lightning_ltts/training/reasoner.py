@@ -3,6 +3,7 @@
 Its optimisation, validation by generation, and checkpoints.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -160,15 +161,16 @@ class ReasonerModule(pl.LightningModule):
                 f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}"
             )
 
-    def training_step(self, batch: list[Problem], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Iterable[Problem], batch_idx: int) -> Tensor:
         """The loss; a run whose loss is not a number ends here."""
-        loss = self.loss_of(batch)
+        problems = list(batch)
+        loss = self.loss_of(problems)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr "
                 f"(now {self.lr:g}), set trainer.gradient_clip_val, or use trainer.precision=32-true"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(problems))
         return loss
 
     def perturbation(self, problems: list[Problem]) -> Perturbation | None:
@@ -211,9 +213,9 @@ class ReasonerModule(pl.LightningModule):
 
     # -- validation by generation
 
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> None:
+    def validation_step(self, batch: Iterable[Problem], batch_idx: int) -> None:
         """Greedy accuracy."""
-        self.accuracy.update(self.greedy_correct(batch))
+        self.accuracy.update(self.greedy_correct(list(batch)))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the accuracy, and the score by which the best checkpoint is chosen."""
@@ -222,9 +224,9 @@ class ReasonerModule(pl.LightningModule):
         self.log("val/score", self.score_of(accuracy), sync_dist=True)
         self.accuracy.reset()
 
-    def test_step(self, batch: list[Problem], batch_idx: int) -> None:
+    def test_step(self, batch: Iterable[Problem], batch_idx: int) -> None:
         """Greedy accuracy on the test problems."""
-        self.accuracy.update(self.greedy_correct(batch))
+        self.accuracy.update(self.greedy_correct(list(batch)))
 
     def on_test_epoch_end(self) -> None:
         """Logs the test accuracy."""
