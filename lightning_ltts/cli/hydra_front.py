@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 import torch
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -121,6 +122,19 @@ def run_hydra(command: str, arguments: list[str]) -> None:
 # -- one job
 
 
+def experiment_file() -> dict[str, Any]:
+    """What the file of the chosen experiment holds; empty where none is chosen."""
+    if HydraConfig.instance().cfg is None:
+        return {}
+    chosen = HydraConfig.get().runtime.choices.get("experiment")
+    for source in HydraConfig.get().runtime.config_sources:
+        path = Path(source.path) / "experiment" / f"{chosen}.yaml"
+        if source.schema == "file" and path.is_file():
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+    return {}
+
+
 def split_config(
     command: str, cfg: DictConfig, overrides: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,7 +144,7 @@ def split_config(
     is set but belongs to another command, and the named callbacks as a list.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    swap_classes(tree, overrides)
+    swap_classes(tree, overrides, experiment_file())
     for part in ("trainer", "callbacks"):
         if not isinstance(tree.get(part) or {}, dict) or (part == "trainer" and not tree.get(part)):
             raise ConfigError(

@@ -23,7 +23,7 @@ from lightning_ltts.data.answers import Answer, Which, extract_answer
 from lightning_ltts.data.ranges import MAX_TOKENS, require_whole
 from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_template, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.backbone_sizes import check_memory, check_sizes
+from lightning_ltts.models.backbone_checks import check_config, check_memory
 from lightning_ltts.models.families import Family, Site, family_of
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
 from lightning_ltts.models.thought_heads import thought_head_of
@@ -279,25 +279,6 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
         ) from None
     check_config(config)
     return config
-
-
-def check_config(config: PreTrainedConfig) -> None:
-    """Refuses a configuration of a backbone that is not supported here, or that makes none.
-
-    Raises:
-        ConfigError: saying why.
-    """
-    family_of(config.model_type)
-    check_sizes(config)
-    if getattr(config, "quantization_config", None) is not None:
-        raise ConfigError(
-            "a backbone with a quantization_config is not supported; give its weights as they are "
-            "without quantization, and leave the entry out"
-        )
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ConfigError(
-            "a backbone with sliding-window attention is not supported; set use_sliding_window to false"
-        )
 
 
 def canonical(config: PreTrainedConfig) -> dict[str, Any]:

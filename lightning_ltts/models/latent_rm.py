@@ -11,7 +11,7 @@ from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedMo
 
 from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.backbone_sizes import MAX_LAYERS
+from lightning_ltts.models.backbone_checks import MAX_LAYERS
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from lightning_ltts.data.tokenization import END, LATENT, START
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.models.adapters import ALPHA, alpha_of, merge_lora, require_adapters
+from lightning_ltts.models.backbone_checks import check_config
 from lightning_ltts.models.families import FAMILIES, family_of
 from lightning_ltts.models.formats import (
     CAUSAL_LM,
@@ -25,7 +26,7 @@ from lightning_ltts.models.formats import (
     rename,
 )
 from lightning_ltts.models.gguf import find_gguf, read_gguf
-from lightning_ltts.models.latent_lm import ReasonerSpec, canonical, check_config
+from lightning_ltts.models.latent_lm import ReasonerSpec, canonical
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.thought_heads import CodiHead, required_options, thought_head_of
 from lightning_ltts.models.weights import State, read_tensors, reason_of

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.backbone_sizes import MAX_WIDTH
+from lightning_ltts.models.backbone_checks import MAX_WIDTH
 from lightning_ltts.models.families import FAMILIES
 
 THOUGHT_HEADS: dict[str, type["ThoughtHead"]] = {}  # by method; subclasses enter themselves

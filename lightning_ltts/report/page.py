@@ -232,18 +232,21 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
         *survival_figure(runs),
         *thought_figures(runs),
     ]
+    images = [_image(figure) for _, _, figure in made]  # nothing is written where this fails
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for title, _, figure in made:
+    for (title, *_), image in zip(made, images, strict=True):
         name = "".join(c if c.isalnum() else "_" for c in title.lower()).strip("_")
         paths.append(folder / f"{name}.png")
-        _write_image(figure, paths[-1])
+        paths[-1].write_bytes(image)
     return paths
 
 
-def _write_image(figure: go.Figure, path: Path) -> None:
+def _image(figure: go.Figure) -> bytes:
+    """A figure as PNG."""
     try:
-        figure.write_image(path, width=900, height=540, scale=2)
+        image: bytes = figure.to_image("png", width=900, height=540, scale=2)
+        return image
     except (
         ValueError,
         ImportError,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
+from lightning_ltts.data.answers import Answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import require_number
 from lightning_ltts.data.room import encode_prompts, say_long_answers
@@ -240,16 +241,32 @@ class ReasonerModule(pl.LightningModule):
         with gathered(self):  # also without any problem: devices gather together
             if not problems:
                 return torch.zeros(0, device=self.device)
-            longest_text = max(map(self.longest_text, encoded))
-            rollouts = RolloutEngine(self.reasoner).rollout(
-                *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
-                num_thoughts=self.num_thoughts,
-                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_text),
-            )
+            answers = self._greedy_answers(encoded)
         self.reasoner.train(was_training)
-        answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
         right = [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]
         return torch.tensor(right, dtype=torch.float, device=self.device)
+
+    def _greedy_answers(self, encoded: list[Encoded]) -> list[Answer | None]:
+        """The greedy answers of B problems; those that do not fit together are read apart.
+
+        One row may have the longest prompt and another the longest text, and each fits by itself.
+        """
+        reasoner, prompts = self.reasoner, [problem.prompt for problem in encoded]
+        limit = max(reasoner.spec.max_answer_tokens, *map(self.longest_text, encoded))
+        longest = max(map(len, prompts)) + self.num_thoughts + 1 + limit
+        if longest > reasoner.max_positions and len(encoded) > 1:
+            order = sorted(range(len(encoded)), key=lambda i: len(prompts[i]))
+            found: dict[int, Answer | None] = {}
+            for part in (order[: len(order) // 2], order[len(order) // 2 :]):
+                answers = self._greedy_answers([encoded[i] for i in part])
+                found |= dict(zip(part, answers, strict=True))
+            return [found[i] for i in range(len(encoded))]
+        rollouts = RolloutEngine(reasoner).rollout(
+            *left_pad(prompts, reasoner.pad_id),
+            num_thoughts=self.num_thoughts,
+            max_answer_tokens=limit,
+        )
+        return [reasoner.read_answer(ids) for ids in rollouts.answer_ids[:, 0]]
 
     # -- checkpoints and optimisation
 

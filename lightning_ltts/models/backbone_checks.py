@@ -1,4 +1,4 @@
-"""How large a backbone may be, found out from its configuration before anything is made."""
+"""What a backbone may be, found out from its configuration before anything is made."""
 
 import math
 import os
@@ -12,6 +12,25 @@ from lightning_ltts.models.families import family_of
 MAX_LAYERS = 2_000
 MAX_WIDTH = 1_000_000  # hidden units
 MAX_ROWS = 100_000_000  # of a table of embeddings
+
+
+def check_config(config: PreTrainedConfig) -> None:
+    """Refuses a configuration of a backbone that is not supported here, or that makes none.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    family_of(config.model_type)
+    check_sizes(config)
+    if getattr(config, "quantization_config", None) is not None:
+        raise ConfigError(
+            "a backbone with a quantization_config is not supported; give its weights as they are "
+            "without quantization, and leave the entry out"
+        )
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
+        raise ConfigError(
+            "a backbone with sliding-window attention is not supported; set use_sliding_window to false"
+        )
 
 
 def check_sizes(config: PreTrainedConfig) -> None:
