@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
+from lightning_ltts.analysis.lines import Line
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import Line, summarize
+from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
@@ -152,12 +153,19 @@ def run(name: str, setting: Setting) -> None:
         *row.mine, *row.sampler, *row.fit,
     )  # fmt: skip
     (folder / "done").touch()
-    # the selection is chosen on validation problems, and reported on test problems
+    models = (f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
+    # majority's strength and the rules without training are chosen on validation problems, once a
+    # setting; so is the selection, for each row; and all is reported on test problems
+    tune = setting.folder / "tune"
+    ltts(
+        "tune", tune / "tuned.yaml", "experiment=demo/tune", f"name={tune.relative_to('logs')}", models[0],
+        "latent_rm=null", f"{RM}seed={setting.seed}", *setting.problems("problems"),
+    )  # fmt: skip
     for split, size, samples, seed in (("valid", 1024, 32, 2), ("test", PROBLEMS, 64, 0)):
         search = folder / ("search" if split == "test" else "chosen")
         ltts(
             "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
-            f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}", f"{RM}seed={setting.seed}",
+            *models, f"{RM}seed={setting.seed}", f"{RM}tuned={tune / 'tuned.yaml'}",
             f"{RM}num_samples={samples}", f"data.init_args.problems.init_args.split={split}",
             f"data.init_args.problems.init_args.size={size}", f"data.init_args.problems.init_args.seed={seed}",
             *setting.problems("problems"), *row.sampler,

@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning_ltts.analysis.methods import LATENT_RM_PROMPT, PROMPT, SCORING
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
-from lightning_ltts.engine.cost import Cost
 from lightning_ltts.mining.store import read_manifest
+from lightning_ltts.models.cost import Cost
 
 FOLDER = Path("logs/demo")
 COMMANDS = {
@@ -95,7 +96,8 @@ def summarize_demo(seconds: dict[str, float]) -> dict[str, Any]:
     # greedy decoding, sampling and beam search each read the prompt, once would do
     nodes = sum(cost.tree_nodes for name, cost in costs.items() if name in rows[0]["cost"])
     # greedy decoding, samples and beams each read a prompt's last token with their first thought
-    repeated = (len(rows[0]["cost"]) - 2) * len(rows)
+    readers = rows[0]["cost"].keys() - {PROMPT, LATENT_RM_PROMPT, SCORING}
+    repeated = (len(readers) - 1) * len(rows)
     forwards = sum(cost.token_forwards for name, cost in costs.items() if name in rows[0]["cost"])
     costs["search together"] = Cost(forwards, nodes - repeated)
     return {

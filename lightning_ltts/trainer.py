@@ -1,5 +1,7 @@
-"""Lightning's Trainer with a prediction loop for search, and `mine`."""
+"""Lightning's Trainer with a prediction loop for search, `mine` and `tune`."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,11 +11,15 @@ from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.trainer import call
 
+from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData, MiningOnly
 from lightning_ltts.monitoring.progress import QuestionBar
+from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.tuned import TUNED, choose
+from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.stopping import SignalConnector, Stopping
 
 
@@ -39,10 +45,11 @@ class SearchLoop(_PredictionLoop):
         trainer, module = self.trainer, self.trainer.lightning_module
         if self.skip:  # nothing left for this process, but callbacks meet the others' at the end
             call._call_callback_hooks(trainer, "on_predict_end")
-            return None
+            return self._in_order([])
         self.reset()
         self.on_run_start()
         size: int = module.questions_per_pass  # type: ignore[assignment]
+        found: list[dict[str, Any]] = []
         while waiting := self._next_questions(size):
             predictions = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
             for question, prediction in zip(waiting, predictions, strict=True):
@@ -51,8 +58,26 @@ class SearchLoop(_PredictionLoop):
                 number = self.batch_progress.current.completed - 1
                 hook = "on_predict_batch_end"
                 call._call_callback_hooks(trainer, hook, [prediction], question, number)
+            if self.return_predictions:
+                found += [dict(prediction) for prediction in predictions]
             del predictions  # whose tensors would be held through the next pass
-        return self.on_run_end()
+        self.on_run_end()
+        return self._in_order(found)
+
+    def _in_order(self, found: list[dict[str, Any]]) -> list[Any] | None:
+        """The rows that the Trainer returns, in the order of the problems.
+
+        Where they are written, those of earlier runs and of other devices are among them.
+        """
+        if not self.return_predictions:
+            return None
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for writer in callbacks:
+            if isinstance(writer, PredictionWriter):
+                return read_rows(writer.folder)
+        problems = getattr(self.trainer, "datamodule", None)
+        order = {p.id: i for i, p in enumerate(getattr(problems, "problems", []))}
+        return sorted(found, key=lambda row: order.get(row["id"], len(order)))
 
     def _next_questions(self, number: int) -> list[Any]:
         """The next questions of the dataloader, fewer than `number` at its end."""
@@ -148,3 +173,47 @@ class Trainer(pl.Trainer):
         self.validate(model, datamodule=MiningOnly(datamodule), verbose=False)
         if self.is_global_zero:
             print("\n".join(datamodule.describe()))
+
+    def tune(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        factors: list[float] | None = None,
+    ) -> None:
+        """Chooses the sampler's strength for majority voting, and parameters of rules without training.
+
+        Samples the problems, which should be validation problems, at every strength, and writes
+        what does best to `tuned.yaml` in the run's folder, for `model.init_args.tuned`.
+
+        Args:
+            model: what predicts, a `LatentSearch`.
+            datamodule: the problems.
+            factors: strengths to try, as multiples of the sampler's own, which is tried anyway.
+
+        Raises:
+            ConfigError: the model does not search, there are several processes, or a factor is not
+                above 0.
+        """
+        if not isinstance(model, LatentSearch):
+            raise ConfigError(
+                "'ltts tune' needs a model.class_path of LatentSearch, for instance "
+                "experiment=demo/tune"
+            )
+        if self.world_size > 1:
+            raise ConfigError("'ltts tune' runs in one process; set trainer.devices=1")
+        if any(not 0 < factor < math.inf for factor in factors or []):
+            raise ConfigError(f"factors={factors} must be numbers above 0")
+        tried = sorted({1.0, *(factors or (0.1, 0.25, 0.5, 0.75, 1.5))})
+        given: list[Callback] = self.callbacks  # type: ignore[has-type]
+        writers = [callback for callback in given if isinstance(callback, PredictionWriter)]
+        self.callbacks = [callback for callback in given if callback not in writers]
+        sampler, rows = model.sampler, {}
+        for factor in tried:
+            model.search_with(sampler.scaled(factor))
+            predicted: Any = self.predict(model, datamodule=datamodule, return_predictions=True)
+            rows[factor] = predicted
+        tuned = choose(sampler, tried, rows)
+        folder = Path(writers[0].folder if writers else self.default_root_dir)
+        tuned.save(folder / TUNED)
+        print(tuned.shown())
+        print(f"{folder / TUNED}: majority voting by {tuned.majority_sampler!r}, {tuned.fitted}")

@@ -273,6 +273,7 @@ def test_guide(
     assert "tensor([[3, 3, 3, 3]])" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_tables(tmp_path: Path) -> None:
     """A figure says which tables it was drawn from: `python benchmarks/figures.py results`."""
     specification = importlib.util.spec_from_file_location(

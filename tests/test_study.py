@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lightning_ltts import cli
+from lightning_ltts.prediction.tuned import TUNED, Tuned
 from lightning_ltts.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,10 @@ def made(
         stop(self, model, datamodule)
         keep(Path(self.default_root_dir).relative_to(SETTING.folder.absolute()))
 
+    def stop_tune(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
+        assert datamodule.source.split == "valid"
+        Tuned(model.sampler, {"greedy_votes": 8.0}).save(Path(self.default_root_dir) / TUNED)
+
     def run(command: list[str], check: bool) -> None:
         # a folder with a checkpoint that no training is known to have written would be refused
         anew = ["--overwrite"] if command[3] == "fit" else []
@@ -46,6 +51,7 @@ def made(
 
     monkeypatch.setattr(Trainer, "fit", stop_fit)
     monkeypatch.setattr(Trainer, "predict", stop)
+    monkeypatch.setattr(Trainer, "tune", stop_tune)
     monkeypatch.setattr(study.subprocess, "run", run)
     (tmp_path / "r.ckpt").symlink_to(reasoner_file)
     (tmp_path / "rm.ckpt").symlink_to(latent_rm_file)
@@ -72,6 +78,7 @@ def mark(*finished: str) -> None:
 def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
     study.run("default", SETTING)
     assert list(made) == ["CoconutModule", "LatentRMModule", "LatentSearch"]
+    assert made["LatentSearch"][0].tuned.fitted == {"greedy_votes": 8.0}
     reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
     _, each, last = study.CURRICULUM["hard"]

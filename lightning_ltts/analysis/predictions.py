@@ -1,6 +1,7 @@
 """Prediction files: JSON Lines, one line per question, from which every selection and curve can be computed again."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.data.answers import Answer, parse_stored
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.signals import Signal
 from lightning_ltts.voting.votes import vote_numbers
 
 MANIFEST = "predictions.manifest.json"
@@ -29,7 +31,19 @@ class SamplePool:
 
     votes: Tensor  # (Q, N) int64, see `vote_numbers`
     correct: Tensor  # (Q, N) float
-    scores: Tensor | None  # (Q, N): trajectory scores; None where no LatentRM was used
+    signals: dict[Signal, Tensor]  # (Q, N) each: what is known of all samples
+    greedy_vote: Tensor  # (Q,): the greedy answer as a vote, -1 for none
+    greedy_correct: Tensor  # (Q,) float
+
+    @property
+    def scores(self) -> Tensor | None:
+        """(Q, N): trajectory scores; None where no LatentRM was used."""
+        return self.signals.get(Signal.SCORE)
+
+    @property
+    def as_greedy(self) -> Tensor:
+        """(Q, N) float: 1 where a sample's answer is the greedy one."""
+        return ((self.votes == self.greedy_vote[:, None]) & (self.votes >= 0)).float()
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
@@ -76,7 +90,7 @@ def _why(error: Exception) -> str:
     return "is nested too deeply or holds a number with too many digits"
 
 
-def sample_pool(rows: list[dict[str, Any]], rule: str = "sum") -> SamplePool:
+def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool:
     """The samples of prediction rows as tensors.
 
     Args:
@@ -95,17 +109,27 @@ def sample_pool(rows: list[dict[str, Any]], rule: str = "sum") -> SamplePool:
             "the questions of the prediction file have different numbers of samples; report each run by itself"
         )
     answers = [[stored_answer(sample["answer"]) for sample in row["samples"]] for row in rows]
-    votes = torch.tensor([vote_numbers(given) for given in answers])
+    greedy = [stored_answer(row["greedy"]["answer"]) for row in rows]
+    # the greedy answer last, so that it does not change the numbers of the others
+    votes = torch.tensor(
+        [vote_numbers([*given, g]) for given, g in zip(answers, greedy, strict=True)]
+    )
     truths = [stored_answer(row["answer"]) for row in rows]
     correct = torch.tensor(
-        [[a == truth for a in given] for given, truth in zip(answers, truths, strict=True)]
+        [
+            [a == truth for a in (*given, g)]
+            for given, g, truth in zip(answers, greedy, truths, strict=True)
+        ]
     ).float()
-    scored = all("scores" in sample for row in rows for sample in row["samples"])
-    return SamplePool(
-        votes,
-        correct,
-        _trajectory_scores([row["samples"] for row in rows], rule) if scored else None,
-    )
+    samples = [row["samples"] for row in rows]
+    signals = {}
+    for signal in Signal:
+        if all(signal in sample for question in samples for sample in question):
+            values = [[sample[signal] for sample in question] for question in samples]
+            signals[signal] = torch.tensor(values)
+    if all("scores" in sample for question in samples for sample in question):
+        signals[Signal.SCORE] = _trajectory_scores(samples, rule)
+    return SamplePool(votes[:, :-1], correct[:, :-1], signals, votes[:, -1], correct[:, -1])
 
 
 def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightning_ltts.errors import shorten
+from lightning_ltts.voting.signals import Signal
 
 NEEDED = ("id", "answer", "greedy", "samples")
 
@@ -52,8 +53,9 @@ def _sample_faults(name: str, samples: Any) -> Iterator[str]:
         scores = sample.get("scores", [])
         if not isinstance(scores, list) or not all(map(_is_number, scores)):
             yield _must(f"{place}.scores", scores, "a list of numbers")
-        if not _is_number(sample.get("answer_score", 0.0)):
-            yield _must(f"{place}.answer_score", sample["answer_score"], "a number")
+        for signal in ("answer_score", *Signal):
+            if not _is_number(sample.get(signal, 0.0)):
+                yield _must(f"{place}.{signal}", sample[signal], "a number")
 
 
 def _number_faults(row: dict[str, Any]) -> Iterator[str]:

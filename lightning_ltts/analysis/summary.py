@@ -5,17 +5,31 @@ from dataclasses import asdict, dataclass, field, replace
 from textwrap import wrap
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
-from lightning_ltts.analysis.statistics import headroom_closed, headroom_interval, mcnemar
+from lightning_ltts.analysis.lines import Line, at_dearest, find_recoverable, lines_of
+from lightning_ltts.analysis.methods import (
+    COVERAGE,
+    GREEDY,
+    GREEDY_MAJORITY,
+    GREEDY_VOTES,
+    PASS,
+    Method,
+    greedy_majority,
+    greedy_majority_method,
+    greedy_method,
+    parts_of,
+    search_methods,
+    searches_of,
+    selected,
+    selected_accuracy,
+    tuned_methods,
+)
+from lightning_ltts.analysis.predictions import SamplePool, sample_pool
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
-from lightning_ltts.voting.bootstrap import bootstrap_interval
-from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
+from lightning_ltts.voting.per_question import PassAtK
 from lightning_ltts.voting.selection import (
-    BestOfN,
     Majority,
     Selection,
     WeightedVote,
@@ -24,73 +38,8 @@ from lightning_ltts.voting.selection import (
 )
 from lightning_ltts.voting.votes import mixed_questions
 
-GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
-SAMPLING, SCORING = "sampling", "scoring"  # parts of the search, as costs and timings name them
+GREEDY_COUNTED = 4  # samples that the greedy answer counts as, where that was not chosen
 _NAME_WIDTH = 19  # of the table, so that all columns fit into 100
-
-
-@dataclass(frozen=True)
-class Method:
-    """What answered the questions, with how many samples or candidates, and how well."""
-
-    name: str  # greedy, pass, coverage, a selection's or a search's, or a search's with _vote
-    n: int | None  # samples per question; None where there is one trajectory without noise
-    values: Tensor = field(repr=False)  # (Q,) float64: accuracy on each question
-    chooses: bool = True  # whether it gives one answer a question, which pass@1 and coverage do not
-    scored: bool = False  # whether it reads the LatentRM's scores
-    parts: tuple[str, ...] = (SAMPLING,)  # of the search that it needs beside the prompt
-
-    @property
-    def title(self) -> str:
-        """The name in tables, such as `majority@32`."""
-        return self.name if self.n is None else f"{self.name}@{self.n}"
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A paired difference of two accuracies on the same questions, with its 95 % interval."""
-
-    gain: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, differences: Tensor) -> "Gain":
-        """The mean of differences (Q,), one of each question."""
-        return cls(float(differences.mean()), *bootstrap_interval(differences))
-
-    def __str__(self) -> str:
-        gain, low, high = (f"{100 * x:+.1f}" for x in (self.gain, self.low, self.high))
-        return f"{gain:>5} ({low}..{high})"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: a method's accuracy, and its paired difference to another's on the same questions."""
-
-    method: str
-    n: int | None
-    accuracy: float
-    interval: tuple[float, float]
-    gain: float | None = None  # over the method it is compared with
-    gain_interval: tuple[float, float] | None = None
-    p_value: float | None = None  # of McNemar's exact test against that method
-    against_greedy: Gain | None = None  # paired, too; None for greedy decoding itself
-    headroom: float | None = None  # share of the way from majority to the oracle
-    headroom_interval: tuple[float, float] | None = None
-    samples_used: float | None = None  # on average, where that is not the same for all questions
-
-    @property
-    def name(self) -> str:
-        """The method with its N, such as `majority@32`."""
-        return self.method if self.n is None else f"{self.method}@{self.n}"
-
-    @property
-    def over_compared(self) -> "Gain | None":
-        """The difference to the method that this is compared with."""
-        if self.gain is None or self.gain_interval is None:
-            return None
-        return Gain(self.gain, *self.gain_interval)
 
 
 @dataclass(frozen=True)
@@ -99,6 +48,7 @@ class Summary:
 
     num_problems: int
     against: str  # the method that gains are over
+    recoverable: int  # problems where greedy decoding is wrong, and some sample right
     lines: list[Line]
     curves: dict[str, dict[int, float]]  # method -> N -> accuracy
     by_rank: list[
@@ -123,7 +73,11 @@ class Summary:
             line.name: {name: value for name, value in asdict(line).items() if value is not None}
             for line in self.lines
         }
-        fixed = {"num_problems": self.num_problems, "against": self.against}
+        fixed = {
+            "num_problems": self.num_problems,
+            "against": self.against,
+            "recoverable": self.recoverable,
+        }
         return {
             **fixed,
             "results": lines,
@@ -154,7 +108,29 @@ class Summary:
                 f"questions whose right branches survive each step of {name}: {shares}", 100
             )
         paired = "differences are paired, in points, with 95 % intervals; n: samples on average"
-        return "\n".join([f"{self.num_problems} problems; {paired}", *rows])
+        return "\n".join([f"{self.num_problems} problems; {paired}", *rows, "", *self._costs()])
+
+    def _costs(self) -> list[str]:
+        """Lines of a second table: what each method took, and how it differs from greedy decoding."""
+        width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
+        heads = "as greedy  recovered  positions     MFLOPs  at the dearest's FLOPs"
+        rows = [f"{'':{width}}  {heads}"]
+        for line in self.lines:
+            if line.as_greedy is None:  # gives no answer of its own
+                continue
+            cells = [f"{line.as_greedy:9.1%}"]
+            cells.append(f"{'' if line.recovered is None else format(line.recovered, '.1%'):>9}")
+            cells.append(f"{'' if line.positions is None else format(line.positions, '.0f'):>9}")
+            mega = "" if line.flops is None else format(line.flops / 1e6, ".1f")
+            cells.append(f"{mega:>9}")
+            if line.at_dearest is not None:
+                cells.append("{1:.1%} @{0}".format(*line.at_dearest))
+            rows.append(f"{_cut(line.name, width):{width}}  {'  '.join(cells)}".rstrip())
+        about = (
+            f"recovered: of {self.recoverable} problems that greedy decoding gets wrong and some "
+            "sample right"
+        )
+        return [*rows, about]
 
     def bought(self) -> str:
         """One sentence on what the extra compute bought over greedy decoding, whatever that is.
@@ -202,6 +178,7 @@ def summarize(
     Raises:
         DataError: the rows do not belong together, or there is no such method.
     """
+    whole = sample_pool(rows, rule)  # which a budget may reach beyond `num_samples`
     rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
     pool = sample_pool(rows, rule)
     size = pool.correct.shape[1]
@@ -209,18 +186,22 @@ def summarize(
     chosen_by = selections_for(rows, pool, temperature)
 
     # accuracy on every question, for each method at every N: all that follows is taken from these
-    curves = _curves(
-        pool, chosen_by, [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
-    )
+    counted = int(fitted_in(rows[0]).get(GREEDY_VOTES, GREEDY_COUNTED))
+    sizes = [2**i for i in range(size.bit_length()) if 2**i < size] + [size]
+    curves = _curves(pool, chosen_by, sizes, counted)
     adaptive = Adaptive(Majority(), stopping or BetaStopping())
-    greedy = torch.tensor([_right(row, row["greedy"]) for row in rows]).double()
-    methods = [Method(GREEDY, None, greedy, parts=(GREEDY,))]
+    greedy = greedy_method(rows)
+    methods = [greedy]
     methods += [Method(PASS, 1, curves[COVERAGE][1], chooses=False)]
     methods += [Method(COVERAGE, size, curves[COVERAGE][size], chooses=False)] if size > 1 else []
-    methods += [_selected(s, size, curves[s.name][size]) for s in chosen_by]
-    methods += [Method(adaptive.name, size, _accuracy(adaptive, pool))]
+    methods += [selected(s, pool, curves[s.name][size], parts_of(s, rows)) for s in chosen_by]
+    adapted = selected_accuracy(adaptive, pool)
+    extra = [selected(adaptive, pool, adapted, parts_of(Majority(), rows)), *tuned_methods(rows)]
+    extra.append(greedy_majority_method(pool, counted))
+    at = next(i for i, method in enumerate(methods) if method.name == Majority.name) + 1
+    methods[at:at] = extra  # the rules without training stand together
     for name in searches_of(rows):
-        methods += _search_methods(name, rows, chosen_by, rule)
+        methods += search_methods(name, rows, chosen_by, rule)
 
     # comparisons on the same questions
     compared = next((method for method in methods if method.name == against), None)
@@ -228,7 +209,8 @@ def summarize(
         known = ", ".join(method.name for method in methods)
         raise DataError(f"there is no method '{against}' to compare with; there are {known}")
     majority, oracle = curves[Majority.name][size], curves[COVERAGE][size]
-    lines = [_line(method, compared, methods[0], majority, oracle) for method in methods]
+    lines = lines_of(methods, compared, majority, oracle, rows, size / whole.votes.shape[1])
+    lines = at_dearest(lines, methods, rows, whole, chosen_by, counted)
     used = float(adaptive.samples_used(pool.votes).double().mean())
     lines = [
         replace(line, samples_used=used) if line.method == adaptive.name else line for line in lines
@@ -242,7 +224,8 @@ def summarize(
         for name, curve in curves.items()
     }
     traced = {name: steps for name in searches_of(rows) if (steps := _survival(name, rows))}
-    return Summary(len(rows), against, lines, means, by_rank, traced, methods, curves)
+    found = int(find_recoverable(greedy, oracle).sum())
+    return Summary(len(rows), against, found, lines, means, by_rank, traced, methods, curves)
 
 
 def selections_for(
@@ -250,11 +233,11 @@ def selections_for(
 ) -> list[Selection]:
     """The selections that stored samples allow, with parameters fitted on validation where none are given."""
     given = {} if temperature is None else {WeightedVote.parameter: temperature}
-    return selections({**fitted_in(rows[0]), **given}, scored=pool.scores is not None)
+    return selections({**fitted_in(rows[0]), **given}, pool.signals)
 
 
 def _curves(
-    pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int]
+    pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int], counted: int
 ) -> dict[str, dict[int, Tensor]]:
     """Coverage and each selection -> N -> accuracy on each question."""
     # the metrics are asked per question, not for `compute`, which would wait for other processes
@@ -264,69 +247,12 @@ def _curves(
         pass_at_k.update(pool.correct)
         curves[COVERAGE][k] = pass_at_k.per_question()
     for selection in chosen_by:
-        curves[selection.name] = {k: _accuracy(selection, pool, k, shuffles=4) for k in sizes}
+        curves[selection.name] = {
+            k: selected_accuracy(selection, pool, k, shuffles=4) for k in sizes
+        }
+        if type(selection) is Majority:  # beside it, in every figure
+            curves[GREEDY_MAJORITY] = {k: greedy_majority(pool, counted, k, 4) for k in sizes}
     return curves
-
-
-def _accuracy(
-    selection: Selection, pool: SamplePool, num_samples: int | None = None, shuffles: int = 1
-) -> Tensor:
-    scores = pool.scores if pool.scores is not None else torch.zeros_like(pool.correct)
-    accuracy = SelectedAccuracy(selection, num_samples, shuffles)
-    accuracy.update(pool.votes, pool.correct, scores)
-    return accuracy.per_question()
-
-
-def _selected(selection: Selection, size: int, values: Tensor) -> Method:
-    """A selection among all samples; one that reads scores also needs the time they take."""
-    parts = (SAMPLING, SCORING) if selection.needs_scores else (SAMPLING,)
-    return Method(selection.name, size, values, scored=selection.needs_scores, parts=parts)
-
-
-def searches_of(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the tree searches in the rows: the keys under which a budget and its beams are."""
-    return [
-        name
-        for name, part in rows[0].items()
-        if isinstance(part, dict) and {"budget", "beams"} <= part.keys()
-    ]
-
-
-def _search_methods(
-    search: str, rows: list[dict[str, Any]], chosen_by: Sequence[Selection], rule: str
-) -> list[Method]:
-    """The best trajectory that a tree search ended with, and a weighted vote over all of them."""
-    budget = rows[0][search]["budget"]
-    pool = sample_pool([{**row, "samples": row[search]["beams"]} for row in rows], rule)
-    assert pool.scores is not None, "the trajectories of a tree search are always scored"
-    vote = next((s for s in chosen_by if isinstance(s, WeightedVote)), WeightedVote())
-    chosen: list[tuple[str, Selection]] = [(search, BestOfN()), (f"{search}_vote", vote)]
-    return [
-        Method(name, budget, _accuracy(selection, pool), scored=True, parts=(search,))
-        for name, selection in chosen
-    ]
-
-
-def _line(
-    method: Method, compared: Method, greedy: Method, majority: Tensor, oracle: Tensor
-) -> Line:
-    """A method's accuracy, its differences to two others, and the headroom it closes."""
-    values = method.values
-    line = Line(method.name, method.n, float(values.mean()), bootstrap_interval(values))
-    if method.chooses and method.name != greedy.name:
-        line = replace(line, against_greedy=Gain.of(values - greedy.values))
-    if method.chooses and method.name != compared.name:
-        gain = values - compared.values
-        p_value = mcnemar(values, compared.values)
-        line = replace(
-            line, gain=float(gain.mean()), gain_interval=bootstrap_interval(gain), p_value=p_value
-        )
-    if method.scored and oracle.mean() > majority.mean():
-        interval = headroom_interval(values, majority, oracle)
-        line = replace(
-            line, headroom=headroom_closed(values, majority, oracle), headroom_interval=interval
-        )
-    return line
 
 
 def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
@@ -350,10 +276,3 @@ def _survival(search: str, rows: list[dict[str, Any]]) -> list[float]:
         had = [question for question in pruned if question["right"]]
         shares.append(sum(question["kept"] > 0 for question in had) / max(len(had), 1))
     return shares
-
-
-def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
-    return float(
-        given["answer"] is not None
-        and stored_answer(given["answer"]) == stored_answer(row["answer"])
-    )

@@ -1,4 +1,4 @@
-"""LightningCLI with `mine`, errors of one line, and what is given above what a checkpoint holds."""
+"""LightningCLI with `mine` and `tune`, errors of one line, and what is given above what a checkpoint holds."""
 
 import inspect
 import json
@@ -39,6 +39,7 @@ NEEDS = {
     "validate": Needs(("validation_step",), "val_dataloader", "demo/reasoner"),
     "test": Needs(("test_step",), "test_dataloader", "demo/reasoner"),
     "predict": Needs(("predict_step", "forward"), "predict_dataloader", "demo/search"),
+    "tune": Needs(("predict_step",), "predict_dataloader", "demo/tune"),
 }
 
 
@@ -92,8 +93,9 @@ class LTTSCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, and `mine`."""
-        return {**LightningCLI.subcommands(), "mine": {"model", "datamodule"}}
+        """Lightning's, `mine` and `tune`."""
+        own = {"model", "datamodule"}
+        return {**LightningCLI.subcommands(), "mine": own, "tune": own}
 
     def before_instantiate_classes(self) -> None:
         """Fails early on a wrong model, data or checkpoint, and looks into the run's folder."""

@@ -31,6 +31,7 @@ commands:
   mine       mine the trajectories that training a LatentRM needs, and no more
   validate   validate a checkpoint         test       test a checkpoint
   predict    search over a problem set     report     sum up prediction files
+  tune       choose strength and rules on validation problems, for predict
   import     any checkpoint to a folder    export     a trained checkpoint to a folder
 
 experiments:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_ltts.models.trajectories import Trajectories
+from lightning_ltts.models.trajectories import Answers, Trajectories
 
 
 class ThoughtRecord:
@@ -36,8 +36,9 @@ class ThoughtRecord:
         """Some rows (R',) ended their thinking by themselves, after `count` thoughts."""
         self.counts[rows] = count
 
-    def trajectories(self, answer_ids: Tensor, shape: tuple[int, int]) -> Trajectories:
-        """The rows with their answers (R, A), question-major, as trajectories of shape (Q, N)."""
+    def trajectories(self, answers: Answers, shape: tuple[int, int]) -> Trajectories:
+        """The R rows with their answers, question-major, as trajectories of shape (Q, N)."""
         counts = self.counts.to(self.thoughts.device)
-        made = (self.thoughts, counts, answer_ids, self.clean_thoughts)
+        own = (self.thoughts, counts, answers.ids, self.clean_thoughts)
+        made = (*own, answers.log_probs, answers.self_certainty)
         return Trajectories(*(tensor.unflatten(0, shape) for tensor in made))

@@ -4,19 +4,20 @@ Single passes, and how rows fork and drop, are in `walk`.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.packing import automatic_budget, halve_if_needed, pack
 from lightning_ltts.engine.record import ThoughtRecord
 from lightning_ltts.engine.walk import Branches, PrefixWalker
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left
-from lightning_ltts.models.trajectories import Trajectories
+from lightning_ltts.models.trajectories import Answers, Trajectories
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Deterministic, Sampler
 
@@ -77,8 +78,12 @@ class RolloutEngine(PrefixWalker):
     @property
     def noiseless(self) -> "RolloutEngine":
         """This engine without its sampler; what it reads is counted here, too."""
+        return self.with_sampler(Deterministic())
+
+    def with_sampler(self, sampler: Sampler) -> "RolloutEngine":
+        """This engine with another sampler; what it reads is counted here, too."""
         engine = copy.copy(self)
-        engine.sampler = Deterministic()
+        engine.sampler = sampler
         return engine
 
     def packs(
@@ -222,12 +227,12 @@ class RolloutEngine(PrefixWalker):
         return record, Branches.join(ready)
 
     @torch.no_grad()
-    def answer(self, branches: Branches, max_tokens: int | None = None) -> Tensor:
+    def answer(self, branches: Branches, max_tokens: int | None = None) -> Answers:
         """Reads what is pending and the end token, then decodes greedily.
 
-        Returns ids (R, A), padded with the pad id; A is `max_tokens`, by default that of the
-        specification. The end of sequence is not part of an answer. Rows that reach it leave the
-        batch.
+        A is `max_tokens`, by default that of the specification. The end of sequence is not part of
+        an answer. Rows that reach it leave the batch. A first token that the reasoner predicted
+        where it ended its thinking by itself is part of the answer and not of how sure it was.
         """
         _, max_tokens = self._lengths(None, max_tokens)
         reasoner, device = self.reasoner, branches.keys.device
@@ -235,6 +240,7 @@ class RolloutEngine(PrefixWalker):
         answers = torch.full((len(branches.keys), max_tokens), reasoner.pad_id)
         live = torch.arange(len(answers))
         written = torch.zeros(len(answers), dtype=torch.int64)
+        sure = _Certainty(len(answers), reasoner.suppressed_ids, device)
         if branches.token is None:
             end = self._embed_end(branches.keys).to(branches.pending.dtype)
             inputs = torch.stack((branches.pending, end), 1)
@@ -249,7 +255,7 @@ class RolloutEngine(PrefixWalker):
             inputs = branches.pending[:, None]
         for position in range(max_tokens if len(live) else 0):
             hidden, branches = self._read(branches, inputs, "answer", position)
-            tokens = self._best_token(hidden[:, -1], answer=True).cpu()
+            tokens = sure.choose(live, self._logits(hidden[:, -1])).cpu()
             goes_on = tokens != reasoner.eos_id
             answers[live[goes_on], written[live[goes_on]]] = tokens[goes_on]
             written[live] += 1
@@ -260,7 +266,7 @@ class RolloutEngine(PrefixWalker):
             if not goes_on.all():
                 branches = branches.take(goes_on.nonzero().squeeze(-1))
             inputs = reasoner.embed(tokens.to(device))[:, None]
-        return answers.to(device)
+        return Answers(answers.to(device), sure.log_probs, sure.mean_certainty)
 
     def _lengths(self, steps: int | None, max_tokens: int | None) -> tuple[int, int]:
         """T and A, by default those of the specification."""
@@ -269,3 +275,38 @@ class RolloutEngine(PrefixWalker):
             spec.num_thoughts if steps is None else steps,
             spec.max_answer_tokens if max_tokens is None else max_tokens,
         )
+
+
+class _Certainty:
+    """The likeliest tokens of R rows that answer, and how sure the reasoner is of them.
+
+    All sums stay on the device, so that nothing more is waited for.
+    """
+
+    def __init__(self, rows: int, suppressed: list[int], device: torch.device):
+        self._suppressed = suppressed
+        self._tokens = torch.zeros(rows, device=device)  # (R,): decoded so far
+        self._certainty = torch.zeros(
+            rows, dtype=torch.float32, device=device
+        )  # (R,): summed over tokens
+        self.log_probs = torch.zeros(rows, dtype=torch.float32, device=device)  # (R,)
+
+    def choose(self, live: Tensor, logits: Tensor) -> Tensor:
+        """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
+        if self._suppressed:
+            logits[:, self._suppressed] = -torch.inf
+        tokens = logits.argmax(-1)
+        log_probs = logits.float().log_softmax(-1)
+        allowed = log_probs.shape[-1] - len(self._suppressed)
+        # suppressed tokens are no part of what was chosen from
+        mean = log_probs.masked_fill(log_probs.isneginf(), 0).sum(-1) / allowed
+        rows = live.to(logits.device, non_blocking=True)
+        self.log_probs[rows] += log_probs.gather(-1, tokens[:, None]).squeeze(-1)
+        self._certainty[rows] -= mean + math.log(allowed)
+        self._tokens[rows] += 1
+        return tokens
+
+    @property
+    def mean_certainty(self) -> Tensor:
+        """(R,): 0 for a row that decoded nothing."""
+        return self._certainty / self._tokens.clamp(min=1)

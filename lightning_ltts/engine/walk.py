@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from lightning_ltts.engine.cost import Cost, CostMeter
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.cost import Cost, CostMeter, flops_per_position
 from lightning_ltts.models.latent_lm import LatentReasoner, align_left, position_ids
 from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
 from lightning_ltts.sampling.samplers import Deterministic, Phase, Sampler, perturb_thought
@@ -108,6 +108,12 @@ class PrefixWalker:
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
         self._meter = CostMeter()
+        head = reasoner.backbone.get_output_embeddings().weight
+        self._flops_of = {
+            "position": flops_per_position(reasoner.backbone.base_model),
+            "thought": flops_per_position(reasoner.thought_head),
+            "token": 2 * head.numel(),
+        }
 
     def counting(self) -> AbstractContextManager[Cost]:
         """Counts what is read in a `with` block. Blocks can be nested; each counts all in it."""
@@ -163,7 +169,8 @@ class PrefixWalker:
             prefix, mask = input_ids, torch.zeros_like(attention_mask)
         with self.sampler.active(self.reasoner, keys=keys, step=-1, phase="prompt"):
             self.reasoner.read(self.reasoner.embed(prefix), position_ids(mask), cache, mask)
-        self._meter.add(prefix.numel(), int(mask.sum()))
+        flops = prefix.numel() * self._flops_of["position"]
+        self._meter.add(prefix.numel(), int(mask.sum()), flops)
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         shared = SharedPrefixCache(cache, mask, layout)
         last = self.reasoner.embed(input_ids[:, -1])
@@ -190,12 +197,13 @@ class PrefixWalker:
             branches, apart = branches.take(rows, keys), False
         hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
         hidden = hidden[:, -1]
-        token = self._best_token(hidden) if self.reasoner.spec.open_ended else None
+        token = self._logits(hidden).argmax(-1) if self.reasoner.spec.open_ended else None
         if apart:
             index = rows.to(hidden.device, non_blocking=True)
             branches, hidden = branches.take(rows, keys), hidden[index]
             token = None if token is None else token[index]
         thought, clean = perturb_thought(self.sampler, self.reasoner, hidden, keys, branches.step)
+        self._meter.add(flops=len(keys) * self._flops_of["thought"])
         if token is not None:
             token = token.where(token == self.reasoner.end_id, -1)
             end, ended = self._embed_end(token).to(thought.dtype), (token >= 0)[:, None]
@@ -232,15 +240,13 @@ class PrefixWalker:
         if not self.reasoner.spec.open_ended:
             return branches
         hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
-        token = self._best_token(hidden[:, -1])
+        token = self._logits(hidden[:, -1]).argmax(-1)
         return replace(branches, pending=self.reasoner.embed(token), token=token)
 
-    def _best_token(self, hidden: Tensor, answer: bool = False) -> Tensor:
-        """Hidden states (R, d) -> the likeliest tokens (R,), in an answer no suppressed ones."""
-        logits = self.reasoner.logits(hidden)
-        if answer and self.reasoner.suppressed_ids:
-            logits[:, self.reasoner.suppressed_ids] = -torch.inf
-        return logits.argmax(-1)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (R, d) -> logits (R, V)."""
+        self._meter.add(flops=len(hidden) * self._flops_of["token"])
+        return self.reasoner.logits(hidden)
 
     def _embed_end(self, like: Tensor) -> Tensor:
         """The end token's embedding for every row (R, ...) -> (R, d)."""
@@ -256,5 +262,6 @@ class PrefixWalker:
         positions = branches.positions[:, None] + torch.arange(length, device=inputs.device)
         with self.sampler.active(self.reasoner, keys=branches.keys, step=step, phase=phase):
             hidden = self.reasoner.read(inputs, positions, branches.cache)
-        self._meter.add(positions.numel(), positions.numel())
+        flops = positions.numel() * self._flops_of["position"]
+        self._meter.add(positions.numel(), positions.numel(), flops)
         return hidden, replace(branches, positions=branches.positions + length)

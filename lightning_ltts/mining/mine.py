@@ -11,7 +11,7 @@ from lightning_ltts.engine.record import ThoughtRecord
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.mining.questions import MinedQuestions
-from lightning_ltts.models.trajectories import Trajectories
+from lightning_ltts.models.trajectories import Answers, Trajectories
 from lightning_ltts.sampling.keyed_random import fold
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.voting.votes import mixed_questions, vote_numbers
@@ -51,7 +51,7 @@ def mine(
     tree = PrefixTree(engine, branches, rollouts)
     # The trajectories are finished first: whether completions are worth their price depends on them.
     own = tree.grow()
-    right = _right(engine, own, [truths[i // samples] for i in range(keys.numel())])
+    right = _right(engine, own.ids, [truths[i // samples] for i in range(keys.numel())])
     chosen = torch.ones(questions, dtype=torch.bool)
     if informative_only:
         chosen = mixed_questions(right.view(questions, samples))
@@ -64,7 +64,7 @@ def mine(
             continue
         owners = [truths[i // samples] for i in completions.owner.tolist()]
         completions.write_labels(labels, _right(engine, completions.answers, owners))
-    texts = read_answers(engine.reasoner, own)
+    texts = read_answers(engine.reasoner, own.ids)
     votes = [vote_numbers(texts[q * samples : (q + 1) * samples]) for q in range(questions)]
     return MinedQuestions(
         input_ids.cpu(),
@@ -151,8 +151,8 @@ class PrefixTree:
         self._first = branches
         self._kept: list[tuple[Tensor, Branches]] = []  # names, rows with a pending thought
 
-    def grow(self) -> Tensor:
-        """Goes on until every trajectory has all its thoughts; returns the answers (Q * N, A).
+    def grow(self) -> Answers:
+        """Goes on until every trajectory has all its thoughts; returns the Q * N answers.
 
         Where completions are to come, the rows are kept to fork from: as they were before each
         thought was read, or after it where the sampler lets all forks share that pass.
@@ -176,7 +176,7 @@ class PrefixTree:
                 branches = self.engine.step(branches, branches.keys)
                 if self.rollouts:
                     self._kept.append((live, before or branches.take(every)))
-        return self.engine.answer(Branches.join(ready)).cpu()
+        return self.engine.answer(Branches.join(ready))
 
     def complete(self, questions: Tensor) -> Completions:
         """The completions of all prefixes of the trajectories of some questions, ascending.
@@ -244,7 +244,7 @@ class _Rows:
         self._answer()
         if self._ready:
             names = torch.cat([names for names, _ in self._ready]).sort().values
-            self._answered.append((names, self.engine.answer(Branches.join(self._ready))))
+            self._answered.append((names, self.engine.answer(Branches.join(self._ready)).ids))
         if not self._answered:
             return Completions(self.owner, self.prefix, torch.zeros(0, 0, dtype=torch.int64))
         names = torch.cat([names for names, _ in self._answered])
@@ -270,7 +270,7 @@ class _Rows:
         if self._branches is None:
             return
         _, finished = self.engine.think(self._branches, self._branches.keys, self.steps)
-        self._answered.append((self._live, self.engine.answer(finished)))
+        self._answered.append((self._live, self.engine.answer(finished).ids))
         self._branches, self._live = None, self._live[:0]
 
 

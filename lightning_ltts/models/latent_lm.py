@@ -1,5 +1,6 @@
 """A latent reasoner: a Hugging Face causal language model that can be fed its own thoughts."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -278,6 +279,15 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
             f"the {family.model_type} backbone cannot be configured so: {reason_of(error)}"
         ) from None
     check_config(config)
+    return config
+
+
+def deeper_config(config: PreTrainedConfig, extra_layers: int) -> PreTrainedConfig:
+    """A copy of a configuration with more layers."""
+    config = copy.deepcopy(config)
+    config.num_hidden_layers += extra_layers
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = ["full_attention"] * config.num_hidden_layers
     return config
 
 

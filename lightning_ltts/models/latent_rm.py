@@ -1,21 +1,23 @@
 """LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
 
-import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, DynamicCache, PreTrainedModel
 
 from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.backbone_checks import MAX_LAYERS
+from lightning_ltts.models.cost import Cost, CostMeter, flops_per_position
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,
     canonical,
+    deeper_config,
     fingerprint,
     make_config,
     position_ids,
@@ -92,6 +94,11 @@ class LatentRM(nn.Module):
             if head is not None:
                 nn.init.normal_(head.weight, std=0.02)
                 nn.init.zeros_(head.bias)
+        self._meter = CostMeter()
+
+    def counting(self) -> AbstractContextManager[Cost]:
+        """Counts what is read in a `with` block. Blocks can be nested; each counts all in it."""
+        return self._meter.counting()
 
     @classmethod
     def from_reasoner(
@@ -139,7 +146,7 @@ class LatentRM(nn.Module):
             own = {**backbone, "vocab_size": reasoner.backbone.config.vocab_size}
             return cls(LatentRMSpec(own, reasoner.hidden_size, **options))
         body, layers = reasoner.backbone.base_model, reasoner.backbone.config.num_hidden_layers
-        config = _deeper(reasoner.backbone.config, extra_layers)
+        config = deeper_config(reasoner.backbone.config, extra_layers)
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, **options))
         model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
@@ -174,6 +181,7 @@ class LatentRM(nn.Module):
             reference_inputs, has_input = self._reference_inputs(reference)
             inputs = torch.cat([inputs, reference_inputs.to(inputs.dtype)], dim=1)
             mask = torch.cat([mask, has_input.to(mask.dtype)], dim=1)
+        self._count(mask.numel(), mask.sum())
         cache = DynamicCache(config=self.backbone.config)
         self.backbone(
             inputs_embeds=inputs,
@@ -195,6 +203,7 @@ class LatentRM(nn.Module):
         made before.
         """
         hidden, state = self._read(state, self._thought_inputs(thoughts, clean_thoughts))
+        self._count(hidden.shape[:2].numel(), hidden.shape[:2].numel())
         return self._value(self.score_head, hidden), state
 
     def score_answers(self, state: RMState, answer_ids: Tensor) -> Tensor:
@@ -207,6 +216,7 @@ class LatentRM(nn.Module):
         inputs, _ = self._answer_inputs(answer_ids, counts, 0)
         hidden, _ = self._read(state, inputs)
         last = self._lengths(answer_ids, counts) - 1
+        self._count(hidden.shape[:2].numel(), (last + 1).sum())
         return self._value(self.answer_head, _at(hidden, last))
 
     def judge(
@@ -286,8 +296,10 @@ class LatentRM(nn.Module):
         scores = F.pad(self._value(self.score_head, hidden[:, :longest]), (0, steps - longest))
         scores = scores.view(shape) * trajectories.thought_mask
         if self.answer_head is None or not reads_answers:
+            self._count(hidden.shape[:2].numel(), counts.sum())
             return Scores(scores)
         last = self._lengths(answers, rows.thought_counts) - 1
+        self._count(hidden.shape[:2].numel(), (last + 1).sum())
         answer_scores = self._value(self.answer_head, _at(hidden, last))
         return Scores(scores, answer_scores.view(shape[:2]))
 
@@ -336,6 +348,12 @@ class LatentRM(nn.Module):
         ).last_hidden_state
         return hidden, RMState(state.cache, state.positions + inputs.shape[1])
 
+    def _count(self, token_forwards: int, tree_nodes: int | Tensor) -> None:
+        """Counts a pass, where anyone asks: a number on the device has to be waited for."""
+        if self._meter.is_counting:
+            flops = token_forwards * flops_per_position(self.backbone)
+            self._meter.add(token_forwards, int(tree_nodes), flops)
+
     def _value(self, head: nn.Linear, hidden: Tensor) -> Tensor:
         """Hidden states (..., width) -> scores (...)."""
         # scores are summed and compared: not in half precision
@@ -359,15 +377,6 @@ class LatentRM(nn.Module):
         beyond = (position - own + steps).clamp(max=len(position) - 1)
         index = torch.where(position < own, position, beyond)
         return self.backbone.get_input_embeddings()(tokens), index
-
-
-def _deeper(config: PreTrainedConfig, extra_layers: int) -> PreTrainedConfig:
-    """A copy of a configuration with more layers."""
-    config = copy.deepcopy(config)
-    config.num_hidden_layers += extra_layers
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = ["full_attention"] * config.num_hidden_layers
-    return config
 
 
 def _lay_out(thoughts: Tensor, after: Tensor, index: Tensor) -> Tensor:

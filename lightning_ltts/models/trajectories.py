@@ -1,10 +1,21 @@
 """Trajectories: what a reasoner thought and answered, in the one form that all rooms share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Decoded answers of R rows, and how sure the reasoner was of them."""
+
+    ids: Tensor  # (R, A): padded with the pad id, end of sequence excluded
+    log_probs: Tensor  # (R,): of all its tokens together, end of sequence included
+    # (R,): mean over its tokens of the divergence from a uniform choice among all tokens to the
+    # reasoner's distribution, in nats (Kang et al. 2025, arXiv 2502.18581, equation 9)
+    self_certainty: Tensor
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,9 @@ class Trajectories:
     thought_counts: Tensor  # (Q, N): thoughts of each, T where the reasoner's number is fixed
     answer_ids: Tensor  # (Q, N, A): padded with the pad id, end of sequence excluded
     clean_thoughts: Tensor | None = None  # (Q, N, T, d): before noise was added, where it is kept
+    # (Q, N): see `Answers`; kept where trajectories come from the engine, not in stores
+    log_probs: Tensor | None = None
+    self_certainty: Tensor | None = None
 
     @classmethod
     def of(cls, thoughts: Tensor) -> "Trajectories":
@@ -30,13 +44,12 @@ class Trajectories:
     @classmethod
     def join(cls, parts: "Sequence[Trajectories]") -> "Trajectories":
         """The questions of all parts, one after the other."""
-        clean = [part.clean_thoughts for part in parts if part.clean_thoughts is not None]
-        return cls(
-            torch.cat([part.thoughts for part in parts]),
-            torch.cat([part.thought_counts for part in parts]),
-            torch.cat([part.answer_ids for part in parts]),
-            torch.cat(clean) if len(clean) == len(parts) else None,
-        )
+
+        def joined(name: str) -> Tensor | None:
+            tensors = [getattr(part, name) for part in parts]
+            return None if any(tensor is None for tensor in tensors) else torch.cat(tensors)
+
+        return cls(**{part.name: joined(part.name) for part in fields(cls)})  # type: ignore[arg-type]
 
     @property
     def thought_mask(self) -> Tensor:
@@ -46,13 +59,9 @@ class Trajectories:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Trajectories":
         """The same function applied to every tensor, all of which begin with (Q, N)."""
-        clean = self.clean_thoughts
-        return Trajectories(
-            function(self.thoughts),
-            function(self.thought_counts),
-            function(self.answer_ids),
-            None if clean is None else function(clean),
-        )
+        tensors = {part.name: getattr(self, part.name) for part in fields(Trajectories)}
+        changed = {name: None if x is None else function(x) for name, x in tensors.items()}
+        return Trajectories(**changed)  # type: ignore[arg-type]  # None only where it may be
 
     def questions(self, index: Tensor | slice) -> "Trajectories":
         """Some of the questions, by number (Q',), mask (Q,) or slice."""

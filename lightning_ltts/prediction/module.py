@@ -3,23 +3,28 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import encode_prompts, find_too_long, say_long_answers
-from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
+from lightning_ltts.engine.walk import Branches
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
+from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
+from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
+from lightning_ltts.prediction.tuned import Tuned
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.beam import BeamSearch
@@ -45,6 +50,8 @@ class LatentSearch(pl.LightningModule):
         compile: whether the MLPs are compiled; `RolloutEngine` says what of it.
         leave_out_long: leave out problems whose prompts are too long for the backbone, and count
             them as wrong. Otherwise such a problem is refused before anything is predicted.
+        tuned: file that `ltts tune` wrote: parameters of the rules without training and, for
+            majority voting, samples of another strength, chosen on validation problems.
 
     Raises:
         ConfigError: an option makes no sense, or reasoner, LatentRM and search do not fit together.
@@ -62,6 +69,7 @@ class LatentSearch(pl.LightningModule):
         token_budget: int | None = None,
         compile: bool = False,
         leave_out_long: bool = False,
+        tuned: str | None = None,
     ):
         super().__init__()
         require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
@@ -96,7 +104,17 @@ class LatentSearch(pl.LightningModule):
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
         scored_by = None if self.latent_rm is None else self.latent_rm.spec
-        self.make_rows = RowMaker(self.reasoner, scored_by, beam, sampler, seed, num_samples)
+        self.tuned = Tuned.load(tuned) if tuned else None
+        self.make_rows = RowMaker(
+            self.reasoner,
+            scored_by,
+            beam,
+            sampler,
+            seed,
+            num_samples,
+            {} if self.tuned is None else self.tuned.fitted,
+            0 if self.tuned is None else num_samples,
+        )
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device
@@ -129,6 +147,12 @@ class LatentSearch(pl.LightningModule):
         """How many problems `predict_step` is given together; it packs them by their length."""
         return max(1, self.engine.budget // (self.rows_per_question * self.engine.suffix))
 
+    def search_with(self, sampler: Sampler) -> None:
+        """Samples by another sampler from here on, and without a tree search."""
+        self.sampler, self.beam = sampler, None
+        self.engine = self.engine.with_sampler(sampler)
+        self.make_rows = replace(self.make_rows, sampler=sampler, search=None)
+
     def settings(self) -> dict[str, Any]:
         """All that determines the predictions, except problems and precision."""
         return {
@@ -138,6 +162,7 @@ class LatentSearch(pl.LightningModule):
             "num_samples": self.num_samples,
             "beam": None if self.beam is None else self.beam.settings(),
             "seed": self.seed,
+            **({} if self.tuned is None else {"tuned": self.tuned.settings()}),
         }
 
     def older_settings(self) -> dict[str, Any]:
@@ -205,10 +230,14 @@ class LatentSearch(pl.LightningModule):
         with self._measured("sampling", costs):
             start = prompt.take(every) if shared else self.engine.start(ids, mask, names)
             samples = self.engine.sample(start, names)
+        tuned = self._sample_tuned(ids, mask, names, prompt, costs)
         scores, prompt_state, found = None, None, None
         if self.latent_rm is not None:
-            with self._timed("scoring"):
+            with self._measured(
+                "latent_rm_prompt", costs
+            ):  # the prompt, which all that it scores share
                 prompt_state = self.latent_rm.start(ids, mask, greedy)
+            with self._measured("scoring", costs):
                 scores = self.latent_rm.judge(ids, mask, samples, prompt_state=prompt_state)
         # The tree search comes last, since it uses up the prompt's branches.
         if self.beam is not None and self.latent_rm is not None:
@@ -217,13 +246,30 @@ class LatentSearch(pl.LightningModule):
                 found = self.beam.search(
                     self.engine, self.latent_rm, ids, mask, keys, greedy, branches, prompt_state
                 )
-        return Outcome(greedy, samples, scores, found, costs)
+        return Outcome(greedy, samples, tuned, scores, found, costs)
+
+    def _sample_tuned(
+        self, ids: Tensor, mask: Tensor, names: Tensor, prompt: Branches, costs: dict[str, Cost]
+    ) -> Trajectories | None:
+        """As many samples of the sampler that was chosen for majority voting alone."""
+        if self.tuned is None:
+            return None
+        engine = self.engine.with_sampler(self.tuned.majority_sampler)
+        with self._measured("tuned_sampling", costs):
+            every = torch.arange(len(ids))
+            own = engine.sampler.perturbs_prompt
+            start = engine.start(ids, mask, names) if own else prompt.take(every)
+            return engine.sample(start, names)
 
     @contextmanager
     def _measured(self, part: str, costs: dict[str, Cost]) -> Iterator[None]:
         """Notes the seconds and the cost of a part of the search."""
-        with self._timed(part), self.engine.counting() as costs[part]:
+        with self._timed(part), ExitStack() as counts:
+            counted = [counts.enter_context(self.engine.counting())]
+            if self.latent_rm is not None:
+                counted.append(counts.enter_context(self.latent_rm.counting()))
             yield
+        costs[part] = sum(counted, Cost())
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

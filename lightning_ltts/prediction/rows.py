@@ -1,6 +1,7 @@
 """Rows of `predictions.jsonl`: from tensors to plain values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 from lightning_ltts.analysis.thought_store import StoredThoughts
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.engine.cost import Cost
 from lightning_ltts.engine.grading import read_answers
+from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
@@ -18,6 +19,7 @@ from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Pruning, Search, SearchResult
 from lightning_ltts.voting.selection import selections
+from lightning_ltts.voting.signals import Signal
 from lightning_ltts.voting.votes import vote_numbers
 
 LENS_SAMPLES = 3  # trajectories besides the greedy one whose thoughts are decoded
@@ -25,8 +27,8 @@ LENS_TOKENS = 5  # tokens of each thought
 # names that a tree search must not have: they are other entries of a row, or parts of the search
 TAKEN = (
     *("id", "question", "answer", "sampler", "seed", "steps", "prompt_tokens", "greedy"),
-    *("samples", "choices", "cost", "temperature", "agreement", "fitted"),
-    *("prompt", "sampling", "scoring"),
+    *("samples", "choices", "cost", "temperature", "agreement", "fitted", "reads_greedy", "tuned"),
+    *("prompt", "sampling", "tuned_sampling", "latent_rm_prompt", "scoring"),
 )
 
 
@@ -36,6 +38,7 @@ class Outcome:
 
     greedy: Trajectories  # (Q, 1, ...)
     samples: Trajectories  # (Q, N, ...)
+    tuned: Trajectories | None  # (Q, N, ...): of the sampler chosen for majority voting alone
     scores: Scores | None  # of the samples, where there is a LatentRM
     found: SearchResult | None  # what the tree search ended with, where there is one
     costs: dict[str, Cost]  # of each part, for all problems together
@@ -74,15 +77,24 @@ class RowMaker:
     sampler: Sampler
     seed: int
     num_samples: int = 1  # N
+    tuned: Mapping[str, float] = field(default_factory=dict)  # parameters chosen by tuning
+    num_tuned: int = 0  # samples for majority voting alone
 
     def __call__(
         self, problems: list[Problem], prompts: list[list[int]], outcome: Outcome
     ) -> list[Prediction]:
         """Q problems with their prompts' tokens and what was found -> their Q predictions."""
         counts = outcome.samples.thought_counts if self.reasoner.spec.open_ended else None
-        greedy = read_answers(self.reasoner, outcome.greedy.answer_ids[:, 0])
-        samples = sample_rows(self.reasoner, outcome.samples.answer_ids, outcome.scores, counts)
-        choices = self._choices(samples, outcome.scores)
+        signals = signals_of(outcome)
+        greedy = sample_rows(self.reasoner, outcome.greedy.answer_ids, None)
+        samples = sample_rows(
+            self.reasoner, outcome.samples.answer_ids, outcome.scores, counts, signals
+        )
+        choices = self._choices(samples, signals)
+        tuned = None
+        if outcome.tuned is not None:
+            tuned = sample_rows(self.reasoner, outcome.tuned.answer_ids, None)
+        reads_greedy = self.latent_rm is not None and self.latent_rm.reference
         fitted = self._fitted
         searched = self._searched(problems, outcome.found)
         predictions = []
@@ -95,10 +107,12 @@ class RowMaker:
                 "seed": self.seed,
                 "steps": len(problem.steps),
                 "prompt_tokens": len(prompts[i]),
-                "greedy": {"answer": format_answer(greedy[i])},
+                "greedy": greedy[i][0],
                 "samples": samples[i],
+                **({} if tuned is None else {"tuned": {"samples": tuned[i]}}),
                 **searched[i],
                 **({"fitted": fitted} if fitted else {}),
+                **({"reads_greedy": True} if reads_greedy else {}),
                 "choices": {name: int(chosen[i]) for name, chosen in choices.items()},
                 "cost": _share(outcome.costs, len(problems)),
             }
@@ -109,8 +123,8 @@ class RowMaker:
 
     @property
     def _fitted(self) -> dict[str, float]:
-        """Parameters of selections, as they were fitted with the LatentRM."""
-        return {} if self.latent_rm is None else self.latent_rm.fitted
+        """Parameters of selections, as they were fitted with the LatentRM or chosen by tuning."""
+        return {**({} if self.latent_rm is None else self.latent_rm.fitted), **self.tuned}
 
     def unread(self, problems: list[Problem], prompts: list[list[int]]) -> list[Prediction]:
         """The predictions of Q problems that nothing was thought or written for: wrong ones.
@@ -125,6 +139,8 @@ class RowMaker:
                 torch.zeros(*shape, steps, self.reasoner.hidden_size),
                 torch.zeros(shape, dtype=torch.int64),
                 torch.full((*shape, 1), pad),
+                log_probs=torch.zeros(shape),
+                self_certainty=torch.zeros(shape),
             )
 
         def zeros(samples: int) -> Scores:
@@ -133,26 +149,31 @@ class RowMaker:
             return Scores(scores, scores[..., 0] if reads_answer else None)
 
         scores = None if self.latent_rm is None else zeros(self.num_samples)
-        costs, found = {part: Cost() for part in ("prompt", "greedy", "sampling")}, None
+        parts = ["prompt", "greedy", "sampling"]
+        parts += ["latent_rm_prompt", "scoring"] if self.latent_rm is not None else []
+        parts += ["tuned_sampling"] if self.num_tuned else []
+        costs, found = {part: Cost() for part in parts}, None
         if self.search is not None:
             beams = getattr(self.search, "beams", self.search.budget)
             found = SearchResult(nothing(beams).answer_ids, zeros(beams))
             costs[self.search.name] = Cost()
-        outcome = Outcome(nothing(1), nothing(self.num_samples), scores, found, costs)
+        tuned = nothing(self.num_tuned) if self.num_tuned else None
+        outcome = Outcome(nothing(1), nothing(self.num_samples), tuned, scores, found, costs)
         return [
             Prediction({**prediction, "left_out": "the prompt is too long"})
             for prediction in self(problems, prompts, outcome)
         ]
 
     def _choices(
-        self, samples: list[list[dict[str, Any]]], scores: Scores | None
+        self, samples: list[list[dict[str, Any]]], signals: dict[Signal, Tensor]
     ) -> dict[str, Tensor]:
         """Name of each selection -> index (Q,) of the sample it chooses, -1 for none."""
         answers = [[sample["answer"] for sample in question] for question in samples]
         votes = torch.tensor([vote_numbers(question) for question in answers])
-        totals = torch.zeros(votes.shape) if scores is None else scores.trajectory.float().cpu()
-        chosen_by = selections(self._fitted, scored=scores is not None)
-        return {selection.name: selection.choose(votes, totals) for selection in chosen_by}
+        return {
+            selection.name: selection.choose(votes, selection.read(signals, votes))
+            for selection in selections(self._fitted, signals)
+        }
 
     def _searched(
         self, problems: list[Problem], found: SearchResult | None
@@ -172,12 +193,27 @@ class RowMaker:
         return parts
 
 
+def signals_of(outcome: Outcome) -> dict[Signal, Tensor]:
+    """What is known of each sample (Q, N) beside its answer, on the CPU."""
+    samples, greedy = outcome.samples, outcome.greedy
+    apart = (samples.thoughts.float() - greedy.thoughts.float()).norm(dim=-1)  # (Q, N, T)
+    both = samples.thought_mask * greedy.thought_mask
+    known = {
+        Signal.LOG_PROB: samples.log_probs,
+        Signal.SELF_CERTAINTY: samples.self_certainty,
+        Signal.NEARNESS: -(apart * both).sum(-1) / both.sum(-1).clamp(min=1),
+        Signal.SCORE: None if outcome.scores is None else outcome.scores.trajectory,
+    }
+    return {name: values.float().cpu() for name, values in known.items() if values is not None}
+
+
 def _share(costs: dict[str, Cost], problems: int) -> dict[str, dict[str, float]]:
     """One problem's share: a pass is shared by its problems, and so is its cost."""
     return {
         part: {
             "token_forwards": cost.token_forwards / problems,
             "tree_nodes": cost.tree_nodes / problems,
+            "flops": cost.flops / problems,
         }
         for part, cost in costs.items()
     }
@@ -188,8 +224,12 @@ def sample_rows(
     answer_ids: Tensor,
     scores: Scores | None,
     counts: Tensor | None = None,
+    signals: Mapping[Signal, Tensor] | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """Answer ids (Q, N, A), scores and numbers of thoughts (Q, N) -> each question's samples."""
+    """Answer ids (Q, N, A) -> each question's samples.
+
+    They come with scores, numbers of thoughts (Q, N) and signals (Q, N), where there are such.
+    """
     questions, samples = answer_ids.shape[:2]
     answers = read_answers(reasoner, answer_ids.flatten(0, 1))
     rows: list[list[dict[str, Any]]] = []
@@ -198,6 +238,9 @@ def sample_rows(
         for n, row in enumerate(rows[-1]):
             if counts is not None:
                 row["thoughts"] = int(counts[q, n])
+            for signal, values in (signals or {}).items():
+                if signal != Signal.SCORE:  # which stands there step by step
+                    row[signal] = round(float(values[q, n]), 5)
             if scores is not None:
                 steps = scores.steps[q, n, : row.get("thoughts")].tolist()
                 row["scores"] = [round(score, 5) for score in steps]

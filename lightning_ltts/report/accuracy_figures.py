@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import COVERAGE, GREEDY, SAMPLING, Method
+from lightning_ltts.analysis.methods import COVERAGE, GREEDY, GROWING, Method
 from lightning_ltts.report.drawing import Titled, curve, level, new_figure
 from lightning_ltts.report.runs import Run
 
@@ -15,6 +15,25 @@ from lightning_ltts.report.runs import Run
 def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
     """Accuracy against N, pass@k, compute, steps, difficulty and seconds, where the runs hold what they need."""
     figures = [
+        (title, about, figure)
+        for title, about, figure in (
+            (
+                "Accuracy against compute",
+                "FLOPs per question, of all that a method needs: prompts, the greedy trajectory where "
+                "it is read, samples or beams, and the LatentRM. Methods at the same place on the axis "
+                "cost the same.",
+                _by_cost(runs, "flops", "FLOPs per question"),
+            ),
+            (
+                "Accuracy against positions",
+                "Token forwards per question, likewise of all that a method needs, whatever the size "
+                "of the model that reads them.",
+                _by_cost(runs, "token_forwards", "token forwards per question"),
+            ),
+        )
+        if figure.data
+    ]
+    figures += [
         (
             "Accuracy against N",
             "Each selection with N samples, 95 % bootstrap intervals over questions; coverage is the oracle that always finds "
@@ -27,16 +46,6 @@ def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
             _pass_at_k(runs),
         ),
     ]
-    budget = _by_token_forwards(runs)
-    if budget.data:
-        figures.append(
-            (
-                "Accuracy against compute",
-                "Token forwards per question, prompt included: methods at the same place on the axis cost the same. Those of N "
-                "samples are the stored run's share; scoring by the LatentRM is not among them.",
-                budget,
-            )
-        )
     if any(len({row.get("steps", 0) for row in run.rows}) > 1 for run in runs):
         figures.append(
             (
@@ -91,19 +100,18 @@ def _pass_at_k(runs: Sequence[Run]) -> go.Figure:
     return figure
 
 
-def _by_token_forwards(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("token forwards per question", "accuracy", log=True)
+def _by_cost(runs: Sequence[Run], unit: str, title: str) -> go.Figure:
+    figure = new_figure(title, "accuracy", log=True)
     for run in runs:
-        prompt, sampling = run.cost("prompt"), run.cost(SAMPLING)
-        if prompt is None or sampling is None:
-            continue
-        for name, by_n in run.summary.curve_values.items():
-            points = {prompt + sampling * n / run.num_samples: values for n, values in by_n.items()}
-            figure.add_trace(curve(run, name, points, runs))
-        for method in (m for m in run.summary.methods if SAMPLING not in m.parts):
-            cost = run.cost(*method.parts)
-            if cost is not None:
-                figure.add_trace(curve(run, method.name, {prompt + cost: method.values}, runs))
+        curves = run.summary.curve_values
+        for method in _shown(run):
+            growing = run.cost(unit, *(part for part in method.parts if part in GROWING))
+            fixed = run.cost(unit, *(part for part in method.parts if part not in GROWING))
+            if growing is None or fixed is None:
+                continue
+            by_n = curves.get(method.name, {run.drawn: method.values})
+            points = {fixed + growing * n / run.drawn: values for n, values in by_n.items()}
+            figure.add_trace(curve(run, method.name, points, runs))
     return figure
 
 
@@ -111,7 +119,7 @@ def _by_seconds(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("seconds per question", "accuracy")
     for run in runs:
         for method in _shown(run):
-            seconds = run.seconds("prompt", *method.parts)
+            seconds = run.seconds(*method.parts)
             if seconds is not None:
                 figure.add_trace(curve(run, method.name, {seconds: method.values}, runs))
     return figure

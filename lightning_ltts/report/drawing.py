@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import COVERAGE, GREEDY
+from lightning_ltts.analysis.methods import COVERAGE, GREEDY
 from lightning_ltts.report.runs import Run
 from lightning_ltts.voting import selection
 from lightning_ltts.voting.bootstrap import bootstrap_interval

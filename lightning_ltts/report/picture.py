@@ -7,7 +7,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import COVERAGE, GREEDY, Summary
+from lightning_ltts.analysis.methods import COVERAGE, GREEDY
+from lightning_ltts.analysis.summary import Summary
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 
 

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lightning_ltts.analysis.methods import cost_of
 from lightning_ltts.analysis.predictions import (
     MANIFEST,
     PREDICTIONS,
@@ -33,6 +33,7 @@ class Run:
     pool: SamplePool
     summary: Summary
     temperature: float | None
+    drawn: int  # samples of each question in the file, of which N are used
 
     @property
     def num_samples(self) -> int:
@@ -47,12 +48,10 @@ class Run:
     @cached_property
     def choices(self) -> dict[str, Tensor]:
         """Name of each selection -> the sample that it chooses among all (Q,), -1 for none."""
-        scores = (
-            self.pool.scores
-            if self.pool.scores is not None
-            else torch.zeros_like(self.pool.correct)
-        )
-        return {s.name: s.choose(self.pool.votes, scores) for s in self.selections}
+        pool = self.pool
+        return {
+            s.name: s.choose(pool.votes, s.read(pool.signals, pool.votes)) for s in self.selections
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,14 +63,17 @@ class Run:
         settings |= _read(manifest) if manifest.is_file() else {}
         return {**settings, "folder": self.folder.name}
 
-    def cost(self, *parts: str) -> float | None:
-        """Token forwards per question, on average, of parts of the search; None where they were not stored."""
-        if any(part not in row.get("cost", {}) for row in self.rows for part in parts):
-            return None
-        result: float | None = sum(
-            row["cost"][part]["token_forwards"] for row in self.rows for part in parts
-        ) / len(self.rows)
-        return result
+    def cost(self, unit: str, *parts: str) -> float | None:
+        """What parts of the search took per question, of all samples that were drawn.
+
+        Args:
+            unit: `token_forwards` or `flops`.
+            parts: names of the parts.
+
+        Returns None where it was not stored.
+        """
+        found = cost_of(self.rows, parts)
+        return None if found is None else found.get(unit)
 
     def seconds(self, *parts: str) -> float | None:
         """Wall clock per question of parts of the search, as `ltts predict` measured it; None where it did not."""
@@ -101,9 +103,10 @@ def load_runs(
     for path, name in zip(paths, short_names(paths), strict=True):
         rows = read_rows(path)
         summary = summarize(rows, temperature, rule, against, stopping, num_samples)
+        drawn = len(rows[0]["samples"])
         rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
-        runs.append(Run(name, folder, rows, sample_pool(rows, rule), summary, temperature))
+        runs.append(Run(name, folder, rows, sample_pool(rows, rule), summary, temperature, drawn))
     return runs
 
 

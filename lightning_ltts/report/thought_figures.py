@@ -9,7 +9,7 @@ from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from lightning_ltts.analysis.summary import COVERAGE, PASS
+from lightning_ltts.analysis.methods import COVERAGE, PASS
 from lightning_ltts.analysis.thought_store import StoredThoughts, read_thoughts
 from lightning_ltts.analysis.thoughts import diversity, measures, project
 from lightning_ltts.report.drawing import RIGHT, WRONG, Titled

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Sampler:
     perturbs_forward = False  # passes differ between trajectories, so siblings cannot share them
     perturbs_prompt = False  # the question's own passes differ too: not even those can be shared
     deterministic = False  # all trajectories of a question are equal
+    strengths: ClassVar[tuple[str, ...]] = ()  # options that say how much trajectories differ
 
     def settings(self) -> dict[str, Any]:
         """Class name and every option of the constructor, as plain values.
@@ -43,6 +44,19 @@ class Sampler:
         refused.
         """
         return settings_of(self)
+
+    def scaled(self, factor: float) -> Self:
+        """The same sampler, `factor` times as strong: the options of `strengths` are multiplied."""
+        options = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        for name in self.strengths:
+            if options[name] is not None:
+                options[name] = self._strength(options[name] * factor)
+        return type(self)(**options)
+
+    @staticmethod
+    def _strength(value: float) -> float:
+        """A scaled option as it can be used; a probability, for instance, stays below 1."""
+        return value
 
     def __repr__(self) -> str:
         """Class and options, to be shown; it also names the sampler in older stores."""
@@ -100,6 +114,8 @@ class GaussianNoise(Sampler):
             between models.
     """
 
+    strengths = ("std", "relative_std")
+
     def __init__(self, std: float | None = None, relative_std: float | None = None):
         if (std is None) == (relative_std is None):
             raise ConfigError("GaussianNoise takes exactly one of std and relative_std")
@@ -133,6 +149,8 @@ class LearnedSpread(Sampler):
     Args:
         scale: multiple of the learned standard deviation (the temperature of the latent policy).
     """
+
+    strengths = ("scale",)
 
     def __init__(self, scale: float = 1.0):
         require_number(
@@ -171,6 +189,7 @@ class MCDropout(Sampler):
     """
 
     perturbs_forward = True
+    strengths = ("p",)
 
     def __init__(
         self,
@@ -192,6 +211,10 @@ class MCDropout(Sampler):
         self.answer = answer
         self.lifetime = lifetime
         self.perturbs_prompt = prompt
+
+    @staticmethod
+    def _strength(value: float) -> float:
+        return min(value, 0.95)
 
     @contextmanager
     def active(  # noqa: D102

@@ -133,7 +133,7 @@ class BeamSearch(Search):
     ) -> SearchResult:
         """Decodes the beams' answers and puts the beams in order, best first."""
         shape = steps.shape[:2]
-        answers, final = engine.answer(branches), None
+        answers, final = engine.answer(branches).ids, None
         if latent_rm.answer_head is not None:
             final = latent_rm.score_answers(state, answers).view(shape)
         totals = Scores(steps, final).trajectory

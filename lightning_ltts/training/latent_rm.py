@@ -17,6 +17,7 @@ from lightning_ltts.training.optimization import adamw, check_rates, keep_given_
 from lightning_ltts.voting import selection
 from lightning_ltts.voting.per_question import SelectedAccuracy
 from lightning_ltts.voting.selection import Majority, fitted_in
+from lightning_ltts.voting.signals import Signal
 
 
 class LatentRMModule(pl.LightningModule):
@@ -82,8 +83,9 @@ class LatentRMModule(pl.LightningModule):
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
         # one metric for each selection, or for each candidate of the parameter that is fitted on validation
+        self._kinds = selection.kinds_for((Signal.SCORE,))
         self.selected = torch.nn.ModuleList(
-            [SelectedAccuracy(s) for kind in selection.SELECTIONS for s in kind.variants()]
+            [SelectedAccuracy(s) for kind in self._kinds for s in kind.variants()]
         )
         self.fitted: dict[str, float] = {}
 
@@ -169,7 +171,7 @@ class LatentRMModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs and resets the metrics, and fits the parameters of those selections that have one."""
         values: dict[str, Any] = {}
-        for kind in selection.SELECTIONS:
+        for kind in self._kinds:
             reached = [
                 float(metric.compute())
                 for metric in self._selection_metrics()

@@ -75,6 +75,7 @@ class Adaptive(Selection):
         self.selection = selection
         self.rule = rule
         self.name = f"adaptive_{selection.name}"
+        self.reads = selection.reads
 
     def samples_used(self, votes: Tensor) -> Tensor:
         """Votes (Q, N) -> samples drawn (Q,), N where the vote is never settled."""

@@ -60,31 +60,40 @@ class SelectedAccuracy(PerQuestion):
     Args:
         selection: the rule that chooses.
         num_samples: N; the whole pool where it is not given.
-        shuffles: how often the pool is cut into blocks, each time in another (seeded) order, the first time in its own; more
-            estimate the same value with less variance.
+        shuffles: how often the pool is cut into blocks, each time in another (seeded) order, the
+            first time in its own; more estimate the same value with less variance.
+        fixed: how many columns at the end of the pool are part of every block, beside its N.
     """
 
-    def __init__(self, selection: Selection, num_samples: int | None = None, shuffles: int = 1):
+    def __init__(
+        self,
+        selection: Selection,
+        num_samples: int | None = None,
+        shuffles: int = 1,
+        fixed: int = 0,
+    ):
         super().__init__()
         self.selection = selection
         self.num_samples = num_samples
         self.shuffles = shuffles
+        self.fixed = fixed
 
     def update(self, votes: Tensor, correct: Tensor, scores: Tensor) -> None:
-        """Votes (Q, P), correct (Q, P) and trajectory scores (Q, P) of a pool of P samples; see `Selection`."""
-        size = self.num_samples or votes.shape[1]
-        blocks = votes.shape[1] // size
+        """A pool of P samples: votes (Q, P), which are correct, and scores; see `Selection`."""
+        pool = votes.shape[1] - self.fixed
+        size = self.num_samples or pool
+        blocks = pool // size
         if not blocks:
             raise ValueError(
-                f"accuracy at N = {size} needs at least {size} samples per question, got {votes.shape[1]}"
+                f"accuracy at N = {size} needs at least {size} samples per question, got {pool}"
             )
         per_block, generator = [], torch.Generator().manual_seed(0)
-        order = torch.arange(votes.shape[1])
+        order, always = torch.arange(pool), torch.arange(pool, votes.shape[1])
         parts = []
-        for _ in range(self.shuffles if size < votes.shape[1] else 1):
+        for _ in range(self.shuffles if size < pool else 1):
             parts += list(order[: blocks * size].split(size))
-            order = torch.randperm(votes.shape[1], generator=generator)
-        for part in parts:
+            order = torch.randperm(pool, generator=generator)
+        for part in (torch.cat([part, always]) for part in parts):
             chosen = self.selection.choose(votes[:, part], scores[:, part])
             right = correct[:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
             per_block.append(right.double() * (chosen >= 0))

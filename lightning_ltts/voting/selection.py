@@ -1,4 +1,7 @@
-"""Choosing an answer among samples: majority, LatentRM-weighted vote and best-of-N.
+"""Choosing an answer among samples: majority, weighted vote and best-of-N.
+
+What weighs is the LatentRM's score or, for the baselines without training, how sure the reasoner
+was of the answer, or how near its thoughts are to the greedy ones.
 
 A selection needs only the samples' answers and scores, so it runs on stored predictions. All work
 on a batch of questions at once: votes (Q, N) are integers that are equal where two samples of a
@@ -12,20 +15,21 @@ a LatentRM: its checkpoint and its predictions hold them under `fitted`, by the 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.voting.signals import Signal
 
 
 class Selection(ABC):
     """A rule that chooses one sample per question."""
 
     name: str  # in tables and figures
-    needs_scores: ClassVar[bool] = True
+    reads: Signal | None = Signal.SCORE  # of each sample, beside the answer
     parameter: ClassVar[str | None] = None  # what it is called where fitted values are stored
     candidates: ClassVar[tuple[float, ...]] = ()  # what its parameter is fitted from, on validation
 
@@ -35,10 +39,15 @@ class Selection(ABC):
 
         Args:
             votes: (Q, N) int64 answers as numbers, -1 for none.
-            scores: (Q, N) trajectory scores; zeros where there is no LatentRM.
+            scores: (Q, N) what `reads` names, such as trajectory scores; zeros where it is None.
 
         Returns the index of the chosen sample (Q,), -1 for none.
         """
+
+    def read(self, signals: Mapping[Signal, Tensor], votes: Tensor) -> Tensor:
+        """What it reads of the samples (Q, N) beside their answers; zeros where that is nothing."""
+        nothing = torch.zeros(votes.shape, device=votes.device)
+        return nothing if self.reads is None else signals[self.reads]
 
     @classmethod
     def variants(cls) -> "list[Selection]":
@@ -58,7 +67,7 @@ class Majority(Selection):
     """The most frequent answer (self-consistency)."""
 
     name = "majority"
-    needs_scores = False
+    reads = None
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
         return _heaviest(votes, torch.ones(votes.shape, dtype=torch.float64, device=votes.device))
@@ -128,20 +137,73 @@ class AgreeingBestOfN(BestOfN):
         return super().choose(votes, scores.double() + self.weight * share.log())
 
 
+class MostProbable(BestOfN):
+    """The answer that the reasoner gave with the highest probability, thoughts given."""
+
+    name = "log_prob_best"
+    reads = Signal.LOG_PROB
+
+
+class ProbableVote(WeightedVote):
+    """The weighted vote where a sample weighs as its answer's probability."""
+
+    name = "log_prob_vote"
+    reads = Signal.LOG_PROB
+    parameter = "log_prob_temperature"
+
+
+class MostCertain(BestOfN):
+    """The answer with the highest self-certainty (Kang et al. 2025, arXiv 2502.18581)."""
+
+    name = "certainty_best"
+    reads = Signal.SELF_CERTAINTY
+
+
+class CertainVote(WeightedVote):
+    """The weighted vote by self-certainty."""
+
+    name = "certainty_vote"
+    reads = Signal.SELF_CERTAINTY
+    parameter = "certainty_temperature"
+
+
+class Nearest(BestOfN):
+    """The answer of the trajectory whose thoughts are nearest to the greedy ones."""
+
+    name = "nearest_best"
+    reads = Signal.NEARNESS
+
+
+class NearVote(WeightedVote):
+    """The weighted vote by nearness to the greedy thoughts."""
+
+    name = "nearest_vote"
+    reads = Signal.NEARNESS
+    parameter = "nearness_temperature"
+
+
 # what stood in every description and row before there was `fitted`, with the value where nothing was
 UNFITTED = {"temperature": 1.0, "agreement": 0.0}
 # the list of selections, in the order of tables and figures
-SELECTIONS: tuple[type[Selection], ...] = (Majority, WeightedVote, BestOfN, AgreeingBestOfN)
+SELECTIONS: tuple[type[Selection], ...] = (
+    *(Majority, MostProbable, ProbableVote, MostCertain, CertainVote, Nearest, NearVote),
+    *(WeightedVote, BestOfN, AgreeingBestOfN),
+)
 
 
-def selections(fitted: Mapping[str, Any], scored: bool) -> list[Selection]:
+def selections(fitted: Mapping[str, Any], signals: Container[Signal | None]) -> list[Selection]:
     """Every selection that can be used, with fitted parameters (name -> value) where there are such.
 
     Args:
         fitted: values of parameters such as `temperature`; others in it do no harm.
-        scored: whether trajectories have scores.
+        signals: what is known of each sample beside its answer.
     """
-    return [kind.fitted(fitted) for kind in SELECTIONS if scored or not kind.needs_scores]
+    return [kind.fitted(fitted) for kind in kinds_for(signals)]
+
+
+def kinds_for(signals: Container[Signal | None]) -> list[type[Selection]]:
+    """The selections that read nothing but these signals of a sample, and its answer."""
+    return [kind for kind in SELECTIONS if kind.reads is None or kind.reads in signals]
 
 
 def fitted_in(stored: Mapping[str, Any]) -> dict[str, float]:

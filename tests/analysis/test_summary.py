@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_ltts.analysis.lines import Gain
+from lightning_ltts.analysis.methods import searches_of
 from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import Gain, searches_of, summarize
+from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import DataError
 
 
@@ -36,6 +38,7 @@ def test_table_by_hand() -> None:
         "pass@1": round((1 / 4 + 3 / 4) / 3, 4),
         "coverage@4": round(2 / 3, 4),
         "majority@4": round(1 / 3, 4),
+        "greedy_majority@4": round(2 / 3, 4),  # greedy's "1" counts four times on question 0
         "weighted_vote@4": round(1 / 3, 4),
         "best_of_n@4": round(1 / 3, 4),
         "agreeing_best_of_n@4": round(1 / 3, 4),
@@ -47,7 +50,8 @@ def test_table_by_hand() -> None:
     assert line.p_value == 1  # one question won, one lost
     assert line.headroom == 0
     # question 1 is settled by 1 1 3 1 after all four; of 1 2 2 none and 7/2 4 5 4 the last cannot turn the vote
-    assert summary.lines[-1].samples_used == pytest.approx(4)
+    adaptive = next(x for x in summary.lines if x.name == "adaptive_majority@4")
+    assert adaptive.samples_used == pytest.approx(4)
 
 
 @pytest.mark.slow
@@ -157,7 +161,8 @@ def test_temperature_moves_the_vote() -> None:
 
 def test_without_scores_and_with_beams() -> None:
     names = [line.name for line in summarize([row(0, ["1", "2"], None)]).lines]
-    assert names == ["greedy", "pass@1", "coverage@2", "majority@2", "adaptive_majority@2"]
+    methods = ["greedy", "pass@1", "coverage@2", "majority@2", "adaptive_majority@2"]
+    assert names == [*methods, "greedy_majority@2"]
     beams = [r | {"beam": {"budget": 8, "beams": r["samples"]}} for r in ROWS]
     assert summarize(beams)["beam@8"] == summarize(ROWS)["best_of_n@4"]
     assert summarize(beams)["beam_vote@8"] == summarize(ROWS)["weighted_vote@4"]
@@ -221,3 +226,74 @@ def test_missing_file_and_mixed_runs(tmp_path: Path) -> None:
         read_rows(tmp_path / "nope.jsonl")
     with pytest.raises(DataError, match="different numbers of samples"):
         summarize([ROWS[0], row(5, ["1"], [0.0])])
+
+
+def costly(number: int, answers: list[str], greedy: str, **signals: list[float]) -> dict:
+    """A row with signals of its samples, and costs of a reasoner and a LatentRM."""
+    made = row(number, answers, [0.0] * len(answers), greedy)
+    for name, values in signals.items():
+        for sample, value in zip(made["samples"], values, strict=True):
+            sample[name] = value
+    costs = {"prompt": 10, "greedy": 5, "sampling": 20, "latent_rm_prompt": 12, "scoring": 16}
+    cost = {part: {"token_forwards": x, "flops": 100 * x} for part, x in costs.items()}
+    return made | {"cost": cost, "reads_greedy": True}
+
+
+def test_rules_without_training_by_hand() -> None:
+    """Truth is 1. Question 0: 1 2 2 with greedy 2; question 1: 3 1 3 with greedy 1."""
+    signals = {
+        "log_prob": [-0.1, -2.0, -3.0],
+        "self_certainty": [0.5, 4.0, 0.1],
+        "nearness": [-1.0, -9.0, -0.5],
+    }
+    rows = [
+        costly(0, ["1", "2", "2"], "2", **signals),
+        costly(1, ["3", "1", "3"], "1", **signals) | {"fitted": {"greedy_votes": 2}},
+    ]
+    rows[0]["fitted"] = {"greedy_votes": 2}
+    lines = {line.method: line for line in summarize(rows).lines}
+    # the likeliest answers are 1 and 3, the most certain ones 2 and 1, the nearest 2 and 3
+    assert lines["log_prob_best"].accuracy == 0.5
+    assert lines["certainty_best"].accuracy == 0.5
+    assert lines["nearest_best"].accuracy == 0.0
+    # softmax of -0.1 -2 -3 gives the first .83 of the weight; of .5 4 .1 the second .95
+    assert lines["log_prob_vote"].as_greedy == 0.0
+    assert lines["certainty_vote"].as_greedy == 1.0
+    # twice greedy and two votes for 2; twice greedy and one vote for 1 against two for 3
+    assert lines["greedy_majority"].accuracy == 0.5
+    assert lines["greedy_majority"].as_greedy == 1.0
+    assert (lines["majority"].as_greedy, lines["greedy"].as_greedy) == (0.5, 1.0)
+    # of question 0 alone, greedy is wrong and some sample right
+    assert summarize(rows).recoverable == 1
+    assert (lines["log_prob_best"].recovered, lines["certainty_best"].recovered) == (1.0, 0.0)
+
+
+def test_all_compute_is_counted() -> None:
+    """Positions by hand: prompt 10, greedy 5, samples 20; the LatentRM's prompt 12, scoring 16."""
+    rows = [costly(i, ["1", "2", "1", "1"], "1", nearness=[0, 0, 0, 0]) for i in range(2)]
+    lines = {line.method: line for line in summarize(rows).lines}
+    assert lines["greedy"].positions == 15
+    assert lines["pass"].positions == lines["majority"].positions == 30
+    assert lines["greedy_majority"].positions == lines["nearest_vote"].positions == 35
+    assert lines["weighted_vote"].positions == 10 + 5 + 12 + 20 + 16
+    assert lines["weighted_vote"].flops == 6300
+    assert lines["coverage"].positions is None
+    assert lines["adaptive_majority"].positions is None  # it stops early
+    half = {line.method: line for line in summarize(rows, num_samples=2).lines}
+    assert half["majority"].positions == 10 + 10
+    assert half["weighted_vote"].positions == 10 + 5 + 12 + 10 + 8
+    # for 4500 FLOPs majority draws (4500 - 1000) / 500 = 7 samples, of which there are 4
+    assert half["majority"].at_dearest == (4, 1.0)
+    assert half["weighted_vote"].at_dearest == (2, pytest.approx(0.75, abs=0.26))
+    table = summarize(rows).table()
+    assert "at the dearest's FLOPs" in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_majority_at_a_chosen_strength() -> None:
+    rows = [
+        row(i, ["2", "2"], None) | {"tuned": {"samples": [{"answer": "1"}, {"answer": "1"}]}}
+        for i in range(3)
+    ]
+    lines = {line.name: line.accuracy for line in summarize(rows).lines}
+    assert (lines["majority@2"], lines["tuned_majority@2"]) == (0.0, 1.0)

@@ -57,6 +57,7 @@ def test_commands_say_what_they_need(arguments, who, example, monkeypatch, capsy
     assert f"experiment={example}" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
@@ -70,6 +71,7 @@ def test_what_lightning_does_not_have(option: str, expected: str, monkeypatch, c
     assert expected in refused(monkeypatch, capsys, "fit", *FIT, option)
 
 
+@pytest.mark.slow
 def test_early_stopping_by_an_unknown_metric(monkeypatch, capsys) -> None:
     stop = "callbacks.stop.class_path=lightning.pytorch.callbacks.EarlyStopping"
     monitor = "callbacks.stop.init_args.monitor=val/nope"
@@ -84,6 +86,7 @@ def test_fit_without_a_logger(monkeypatch) -> None:
     assert not Path("logs/demo/reasoner/tensorboard").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "logger",
     [
@@ -98,6 +101,7 @@ def test_csv_logger_instead(logger: str, monkeypatch) -> None:
     assert list(Path("logs/demo/reasoner/tensorboard/fit").rglob("metrics.csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["trainer.max_time", "callbacks.timer.init_args.duration"])
 def test_limited_time(given: str, monkeypatch, capsys) -> None:
     """By the option or by Lightning's callback, which the run goes on after."""
@@ -110,6 +114,7 @@ def test_limited_time(given: str, monkeypatch, capsys) -> None:
     assert "soon" in refused(monkeypatch, capsys, "fit", *options, "name=x", f"{given}=soon")
 
 
+@pytest.mark.slow
 def test_stray_variable_of_slurm(monkeypatch) -> None:
     """One that a shell inherited, where there is no Slurm."""
     monkeypatch.setenv("SLURM_NTASKS", "2")
@@ -137,6 +142,7 @@ def test_checkpoint_there_is_not(command: str, which: str, monkeypatch, capsys) 
     assert which in line
 
 
+@pytest.mark.slow
 def test_checkpoints_by_name(monkeypatch, capsys) -> None:
     """A first fit may ask for the last one; later commands find the best and the last."""
     assert ltts(monkeypatch, "fit", *FIT, "ckpt_path=last") == 0
@@ -157,6 +163,7 @@ def test_checkpoints_by_name(monkeypatch, capsys) -> None:
     assert "last.ckpt" in refused(monkeypatch, capsys, "validate", *FIT, "ckpt_path=last")
 
 
+@pytest.mark.slow
 def test_last_line_of_fit(monkeypatch, capsys) -> None:
     """The accuracy of the best checkpoint, not stage + accuracy, and where it is from here."""
     right = iter([0.25, 0.75, 0.5, 0.5])

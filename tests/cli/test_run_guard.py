@@ -12,6 +12,8 @@ from lightning_ltts.run_folder import FIT_MANIFEST
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.cli.helpers import ltts
 
+pytestmark = pytest.mark.slow  # each runs whole commands
+
 SMALL = [
     "trainer.check_val_every_n_epoch=1",
     "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.max_epochs=2",

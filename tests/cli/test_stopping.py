@@ -16,6 +16,8 @@ from lightning_ltts.run_folder import FIT_MANIFEST, LOCK
 from tests.crash.victims import ROOT, Zygote, start
 from tests.helpers import save_latent_rm, save_reasoner
 
+pytestmark = pytest.mark.slow  # each runs whole commands
+
 ENDLESS = [
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",

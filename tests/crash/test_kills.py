@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ def scene(request, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory, tok
 
     reasoner = make_reasoner("gpt2", tokenizer)
     # dropout draws from a state that no checkpoint holds: a resumed training draws other masks
-    for site in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        setattr(reasoner.backbone.config, site, 0.0)
+    still = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    reasoner.backbone.config.update(still)
+    reasoner.spec = replace(reasoner.spec, backbone={**reasoner.spec.backbone, **still})
     save_reasoner(reasoner, folder / "r.ckpt")
     save_latent_rm(LatentRM.from_reasoner(reasoner), folder / "rm.ckpt")
     name = f"name={verb.folder.removeprefix('logs/')}"  # or else what is printed has a new one

@@ -45,6 +45,7 @@ def test_all_rows_are_read_exactly(path: Path) -> None:
     assert rewritten == (26 if path.name == "gsm_hard.json" else 0)
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_have_no_question_in_common() -> None:
     """What they share are numbers and operations, which is counted."""
     evaluation = [problem for path in FILES if path.parent.name == "eval" for problem in load(path)]

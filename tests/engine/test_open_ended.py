@@ -157,6 +157,7 @@ def _closed(reasoner: LatentReasoner, ids: Tensor, thoughts: Tensor) -> bool:
     return int(reasoner.logits(hidden).argmax()) == reasoner.end_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, answer=True)], ids=repr
 )
@@ -187,6 +188,7 @@ def test_mining(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(tight.labels, mined.labels)  # completions finished step by step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, 1])
 def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int | None) -> None:
     """With noise every prefix is another one, so two positions with one hidden state would be the same prefix read twice."""

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +74,42 @@ def test_equals_a_plain_loop(
             )
             lengths.add(len(answer))
     assert len(lengths) > 1, "the test should see answers that end at different positions"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("suppressed", [(), (7,)], ids=["all", "one-suppressed"])
+def test_log_probs_and_self_certainty(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], suppressed: tuple[int, ...]
+) -> None:
+    """Of the answer's tokens and its end, by one plain pass over each whole trajectory.
+
+    With p_j over the V tokens that may be chosen, a token's self-certainty is
+    sum_j 1/V log((1/V) / p_j) = -log V - mean_j log p_j.
+    """
+    ids, mask = prompts
+    reasoner.suppressed_ids = list(suppressed)
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 2, NAMES, seed=3)
+    assert rollouts.log_probs is not None
+    assert rollouts.self_certainty is not None
+    ended = []
+    for q in range(len(ids)):
+        for n in range(2):
+            answer = rollouts.answer_ids[q, n]
+            tokens = answer[answer != reasoner.pad_id].tolist()
+            ended.append(len(tokens) < 5)
+            prompt = reasoner.embed(ids[q][mask[q].bool()])
+            written = reasoner.embed(torch.tensor([reasoner.end_id, *tokens]))
+            inputs = torch.cat([prompt, rollouts.thoughts[q, n], written])[None]
+            states = reasoner.backbone.base_model(inputs_embeds=inputs).last_hidden_state[0]
+            chosen = tokens + [reasoner.eos_id] * ended[-1]
+            logits = reasoner.logits(states[-len(tokens) - 1 :][: len(chosen)])
+            allowed = [v for v in range(logits.shape[-1]) if v not in suppressed]
+            log_p = logits[:, allowed].log_softmax(-1)
+            of_chosen = log_p[range(len(chosen)), [allowed.index(token) for token in chosen]]
+            assert torch.allclose(rollouts.log_probs[q, n], of_chosen.sum(), atol=2e-4)
+            certainty = (-math.log(len(allowed)) - log_p.mean(-1)).mean()
+            assert torch.allclose(rollouts.self_certainty[q, n], certainty, atol=2e-4)
+    assert any(ended), "the test should see answers that end"
 
 
 @pytest.mark.slow
@@ -168,6 +206,7 @@ def test_vocabulary_head_only_where_a_token_is_chosen(
     assert all(len(shape) == 2 for shape in shapes)
 
 
+@pytest.mark.slow
 def test_compiled_mlps_change_nothing(
     tokenizer: PreTrainedTokenizerFast,
     prompts: tuple[Tensor, Tensor],

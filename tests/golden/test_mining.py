@@ -52,6 +52,7 @@ class ReplayAnnotation(Sampler):
         return thought
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["estimates", "estimates_noise"])
 def test_labels(golden: Path, run: str) -> None:
     reasoner = load_reasoner(golden / "coconut/checkpoint", max_answer_tokens=24)

@@ -108,6 +108,7 @@ PREDICTIONS = {
     "score of an answer is NaN": changed(
         lambda r: r["samples"][0].update(answer_score=NAN), "answer_score"
     ),
+    "log-probability is NaN": changed(lambda r: r["samples"][0].update(log_prob=NAN), "log_prob"),
     "score of an answer is a text": changed(
         lambda r: r["samples"][0].update(answer_score="x"), "answer_score"
     ),

@@ -41,6 +41,7 @@ def answering(gpt2: LatentReasoner, monkeypatch: pytest.MonkeyPatch) -> LatentRe
     return gpt2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_labels_equal_completions_from_scratch(
     answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
@@ -62,7 +63,7 @@ def test_labels_equal_completions_from_scratch(
                     branches = engine.start(ids[q : q + 1], mask[q : q + 1], own[None], room=9)
                     for step in range(3):
                         branches = engine.step(branches, own if step < t else rollout)
-                    right += read_answers(answering, engine.answer(branches, 5))[0] == truths[q]
+                    right += read_answers(answering, engine.answer(branches, 5).ids)[0] == truths[q]
                 assert float(mined.labels[q, n, t - 1]) == pytest.approx(right / 3)
 
 
@@ -122,9 +123,7 @@ def test_no_prefix_is_read_twice(
         mine(engine, ids, mask, keys, [0] * 4, rollouts=3)
     handle.remove()
     rows = 4 * 2
-    fed = sum(
-        int((answers != answering.pad_id).sum(-1).clamp(max=4).sum()) for answers in answer_rows
-    )
+    fed = sum(int((a.ids != answering.pad_id).sum(-1).clamp(max=4).sum()) for a in answer_rows)
     shared = isinstance(sampler, GaussianNoise)
     trajectory, rollouts = 3 + 1, 3 * ((2 + 1) + (1 + 1)) if shared else 3 * ((3 + 1) + (2 + 1))
     prompt = 4 * 14 if shared else 4 * 13 + rows
@@ -191,6 +190,7 @@ def same(one: dict, two: dict) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_chunks_and_shards_do_not_matter(checkpoint: Path, tmp_path: Path) -> None:
     run(make_data(tmp_path / "a", checkpoint))
     run(make_data(tmp_path / "b", checkpoint, token_budget=200, shard_size=3))
@@ -343,6 +343,7 @@ class TestInformative:
     def counts(self, folder: Path) -> dict[str, float]:
         return TrajectoryStore(folder / "train").manifest["counts"]
 
+    @pytest.mark.slow
     def test_goes_on_until_there_are_enough(self, checkpoint: Path, tmp_path: Path) -> None:
         options = {"keep_uninformative": False, "shard_size": 2}
         run(make_data(tmp_path / "all", checkpoint, **options))
@@ -361,6 +362,7 @@ class TestInformative:
         assert self.counts(tmp_path)["questions"] == 20
         assert "fewer than the 500 asked for" in data.describe()[0]
 
+    @pytest.mark.slow
     def test_shards_beyond_what_is_needed_are_no_part_of_the_store(
         self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

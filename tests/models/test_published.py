@@ -102,6 +102,7 @@ def test_codi(family: str, tmp_path: Path) -> None:
     assert torch.equal(reasoner.thought_head[4].bias, state["prj.ln.bias"])
 
 
+@pytest.mark.slow
 def test_colar(tmp_path: Path) -> None:
     state = colar_checkpoint(tmp_path)
     path, base = tmp_path / "colar_best.ckpt", tmp_path / "base"

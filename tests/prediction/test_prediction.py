@@ -25,6 +25,8 @@ from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.trainer import Trainer
+from lightning_ltts.voting.selection import SELECTIONS
+from lightning_ltts.voting.signals import Signal
 from tests.helpers import save_latent_rm, save_reasoner
 
 
@@ -91,8 +93,10 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert len(row["samples"][0]["scores"]) == 3
     assert len(row["beam"]["beams"]) == 2
     assert row["beam"]["budget"] == 4
-    assert row["choices"].keys() == {"majority", "weighted_vote", "best_of_n", "agreeing_best_of_n"}
-    assert row["cost"].keys() == {"prompt", "greedy", "sampling", "beam"}
+    assert row["choices"].keys() == {kind.name for kind in SELECTIONS}
+    judging = {"latent_rm_prompt", "scoring"}
+    assert row["cost"].keys() == {"prompt", "greedy", "sampling", "beam"} | judging
+    assert row["samples"][0].keys() >= {"log_prob", "self_certainty", "nearness"}
     assert (row["sampler"], row["seed"]) == ("GaussianNoise(std=0.5)", 0)
     assert "beam@4" in capsys.readouterr().out  # the table
     assert json.loads((tmp_path / "p/summary.json").read_text())["num_problems"] == 10
@@ -107,6 +111,7 @@ def test_rows(checkpoints: tuple[str, str], tmp_path: Path, capsys: pytest.Captu
     assert set(timing["seconds_per_question"]) >= {"prompt", "greedy", "sampling"}
 
 
+@pytest.mark.slow
 def test_survival_of_right_branches(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Without noise all candidates lead to the greedy answer, so that right ones survive wherever there are any."""
     quiet, noisy = (
@@ -156,6 +161,27 @@ def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_
     assert same(whole, read_rows(tmp_path / "d"))
 
 
+def test_rows_are_returned_in_the_order_of_the_problems(
+    checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
+    """Though problems of one length are predicted together; with a writer, those of before, too."""
+    problems = WordProblems("test", 12)
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), num_samples=2)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    rows: Any = Trainer(**quiet).predict(module, datamodule=PredictionData(problems))
+    assert [row["id"] for row in rows] == [problem.id for problem in problems.load()]
+    lengths = [len(row["question"].split()) for row in rows]
+    assert lengths != sorted(lengths), "the test should see another order than that by length"
+    for _ in range(2):  # the second time, nothing is left to be predicted
+        writing = Trainer(**quiet, callbacks=[PredictionWriter(str(tmp_path / "p"))])
+        written: Any = writing.predict(module, datamodule=PredictionData(problems))
+        assert [row["id"] for row in written] == [row["id"] for row in rows]
+        assert written[0]["samples"] == rows[0]["samples"]
+    silent = Trainer(**quiet)
+    data = PredictionData(problems)
+    assert silent.predict(module, datamodule=data, return_predictions=False) is None
+
+
 class KilledError(Exception):
     """Stands for a kill in the middle of a run."""
 
@@ -201,6 +227,7 @@ def test_other_settings_need_another_folder(checkpoints: tuple[str, str], tmp_pa
         predict(checkpoints, tmp_path / "p", size=3, trainer={"precision": "bf16-mixed"})
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     full = predict(checkpoints, tmp_path / "a")
     mixed = predict(checkpoints, tmp_path / "b", trainer={"precision": "bf16-mixed"})
@@ -209,7 +236,8 @@ def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path
     assert 0 < first.abs().mean() < 0.2  # it did run in another precision, and stays close
     plain = predict(checkpoints, tmp_path / "c", latent_rm=None, beam=None)
     assert [s["answer"] for s in plain[0]["samples"]] == [s["answer"] for s in full[0]["samples"]]
-    assert plain[0]["choices"].keys() == {"majority"}
+    unscored = {kind.name for kind in SELECTIONS if kind.reads != Signal.SCORE}
+    assert plain[0]["choices"].keys() == unscored
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ def make_runs(
     )
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_projection(tmp_path: Path) -> None:
     figures = {
         title: figure for title, _, figure in thought_figures(make_runs(tmp_path, ("a", "b")))

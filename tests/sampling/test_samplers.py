@@ -3,7 +3,13 @@ import torch
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    Deterministic,
+    GaussianNoise,
+    LearnedSpread,
+    MCDropout,
+    Sampler,
+)
 
 
 def test_noise_has_the_asked_size() -> None:
@@ -137,3 +143,14 @@ def test_unknown_site_of_a_family(tokenizer) -> None:
 def test_settings_that_make_no_sense(make) -> None:
     with pytest.raises(ConfigError):
         make()
+
+
+def test_scaled() -> None:
+    """Only what says how much trajectories differ is multiplied."""
+    assert GaussianNoise(0.6).scaled(0.5).settings() == GaussianNoise(0.3).settings()
+    assert GaussianNoise(relative_std=0.2).scaled(2).relative_std == 0.4
+    dropout = MCDropout(0.2, prompt=True, lifetime="per_trajectory")
+    assert dropout.scaled(2).settings() == dropout.settings() | {"p": 0.4}
+    assert dropout.scaled(100).p < 1
+    assert LearnedSpread(2.0).scaled(0.5).scale == 1.0
+    assert Deterministic().scaled(3).deterministic

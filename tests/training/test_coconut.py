@@ -70,6 +70,7 @@ class Weights(pl.Callback):
             trainer.should_stop = True
 
 
+@pytest.mark.slow
 def test_resume_gives_the_same_weights(tmp_path: Path) -> None:
     whole, first, second = Weights(), Weights(stop_after=1), Weights()
     make_trainer(tmp_path / "a", callbacks=[whole]).fit(make_module(), make_data())

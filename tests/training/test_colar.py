@@ -66,6 +66,7 @@ def test_trains_and_decides_by_itself_when_to_stop(tmp_path: Path) -> None:
     assert 0 <= int(rollouts.thought_counts) <= 12
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_after_a_resume(tmp_path: Path) -> None:
     """Compression factors and drawn tokens follow from the step, so that a resumed run ends with the same weights."""
     whole, begun, resumed = make_module(lr=1e-3), make_module(lr=1e-3), make_module(lr=1e-3)

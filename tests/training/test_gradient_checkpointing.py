@@ -81,6 +81,7 @@ def test_same_loss_and_gradients_in_less_memory(method: str, family: str) -> Non
     assert not any("forward" in vars(block) for block in module.reasoner.blocks)
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_once(tmp_path: Path) -> None:
     """Training with it ends in the weights that it ends in without, dropout and validation included."""
     ends = []

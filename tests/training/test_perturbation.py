@@ -138,6 +138,7 @@ def test_the_loss_is_another_one(method: str) -> None:
     assert losses[1] == losses[2]
 
 
+@pytest.mark.slow
 def test_resume_gives_the_same_weights(tmp_path: Path) -> None:
     options = {"sampler": GaussianNoise(0.5), "sampled_share": 0.7, "step_factor": 0.5}
     whole, first, second = Weights(), Weights(stop_after=1), Weights()

@@ -130,6 +130,7 @@ def test_hyper_parameters_hold_every_option(method: str) -> None:
         MODULES[method](make_module().start, learning_rate=1.0)
 
 
+@pytest.mark.slow
 def test_score_is_what_the_best_checkpoint_is_chosen_by(tmp_path: Path) -> None:
     """The accuracy; for COCONUT the stage's index is added, and older runs' name is logged, too."""
     for method, stage in (("coconut", 2), ("codi", 0)):
@@ -155,6 +156,7 @@ def test_curriculum_needs_steps(tmp_path: Path) -> None:
         make_trainer(tmp_path).fit(make_module(), datamodule=data)
 
 
+@pytest.mark.slow
 def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
     """Moments are forgotten when a stage begins, so the two runs part ways then."""
     seen = {}
@@ -168,6 +170,7 @@ def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
     assert seen[True] == 4
 
 
+@pytest.mark.slow
 def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
     """A task whose answers are sentences goes through the same parts: training, validation, search, summary."""
     rows = [

@@ -58,6 +58,7 @@ def test_interval_is_seeded_and_has_the_binomial_width() -> None:
     assert high - low == pytest.approx(2 * 1.96 * (0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
 
 
+@pytest.mark.slow
 def test_shuffles_estimate_the_same() -> None:
     """Best of 2 of 4 samples with scores 1..4, the second best right: it is chosen of 2 of the 6 pairs."""
     votes, correct = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0.0, 0, 1, 0]])

@@ -25,6 +25,7 @@ from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting import selection as selection_module
 from lightning_ltts.voting.adaptive import BetaStopping
 from lightning_ltts.voting.selection import SELECTIONS, BestOfN, Selection, fitted_in, selections
+from lightning_ltts.voting.signals import Signal
 from tests.helpers import save_reasoner
 from tests.report.test_page import write
 
@@ -121,14 +122,14 @@ def test_what_was_stored_before_there_was_fitted() -> None:
 def test_parameters_are_taken_where_they_are_given() -> None:
     by_name = {
         s.name: s
-        for s in selections({"temperature": 3.0, "agreement": 2.0, "seed": 1}, scored=True)
+        for s in selections({"temperature": 3.0, "agreement": 2.0, "seed": 1}, [Signal.SCORE])
     }
     assert (by_name["weighted_vote"].temperature, by_name["agreeing_best_of_n"].weight) == (
         3.0,
         2.0,
     )  # type: ignore[attr-defined]
-    assert [s.name for s in selections({}, scored=False)] == ["majority"]
-    assert selections({}, scored=True)[1].temperature == 1.0  # type: ignore[attr-defined]
+    assert [s.name for s in selections({}, [])] == ["majority"]
+    assert selections({}, [Signal.SCORE])[1].temperature == 1.0  # type: ignore[attr-defined]
 
 
 def test_names_are_distinct() -> None:

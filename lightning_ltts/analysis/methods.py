@@ -1,0 +1,184 @@
+"""Methods: what answered the questions of a prediction run, how well, and what it took."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
+from lightning_ltts.voting.per_question import SelectedAccuracy
+from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
+from lightning_ltts.voting.signals import Signal
+
+GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
+GREEDY_MAJORITY, TUNED_MAJORITY = "greedy_majority", "tuned_majority"
+GREEDY_VOTES = "greedy_votes"  # the fitted parameter of the first of them
+# parts of the search, as costs and timings name them
+PROMPT, SAMPLING, TUNED_SAMPLING = "prompt", "sampling", "tuned_sampling"
+LATENT_RM_PROMPT, SCORING = "latent_rm_prompt", "scoring"
+GROWING = (SAMPLING, TUNED_SAMPLING, SCORING)  # those that take as much as there are samples
+
+
+@dataclass(frozen=True)
+class Method:
+    """What answered the questions, with how many samples or candidates, and how well."""
+
+    name: str  # greedy, pass, coverage, a selection's or a search's, or a search's with _vote
+    n: int | None  # samples per question; None where there is one trajectory without noise
+    values: Tensor = field(repr=False)  # (Q,) float64: accuracy on each question
+    chooses: bool = True  # whether it gives one answer a question, which pass@1 and coverage do not
+    scored: bool = False  # whether it reads the LatentRM's scores
+    parts: tuple[str, ...] = (PROMPT, SAMPLING)  # of the search that it needs
+    as_greedy: Tensor | None = field(default=None, repr=False)  # (Q,): 1 where it says the same
+
+    @property
+    def title(self) -> str:
+        """The name in tables, such as `majority@32`."""
+        return self.name if self.n is None else f"{self.name}@{self.n}"
+
+
+def greedy_method(rows: Sequence[dict[str, Any]]) -> Method:
+    """Greedy decoding: the one trajectory without noise."""
+    right = torch.tensor([_right(row, row["greedy"]) for row in rows]).double()
+    return Method(GREEDY, None, right, parts=(PROMPT, GREEDY), as_greedy=torch.ones_like(right))
+
+
+def selected(
+    selection: Selection, pool: SamplePool, values: Tensor, parts: tuple[str, ...]
+) -> Method:
+    """A selection among all samples, with its accuracy (Q,) where that is known already."""
+    size, scored = pool.votes.shape[1], selection.reads == Signal.SCORE
+    same = selected_accuracy(selection, replace(pool, correct=pool.as_greedy))
+    return Method(selection.name, size, values, scored=scored, parts=parts, as_greedy=same)
+
+
+def parts_of(selection: Selection, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Parts of the search that a selection among the samples needs."""
+    if selection.reads == Signal.NEARNESS:
+        return (PROMPT, GREEDY, SAMPLING)
+    if selection.reads != Signal.SCORE:
+        return (PROMPT, SAMPLING)
+    return (*_judging(rows), SAMPLING, SCORING)
+
+
+def _judging(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """What comes before a LatentRM can score anything."""
+    greedy = (GREEDY,) if rows[0].get("reads_greedy") else ()
+    # rows that were written before all of the LatentRM's work was counted have one part for it
+    prompt = (LATENT_RM_PROMPT,) if LATENT_RM_PROMPT in rows[0].get("cost", {}) else ()
+    return (PROMPT, *greedy, *prompt)
+
+
+def greedy_majority(pool: SamplePool, counted: int, num_samples: int, shuffles: int = 1) -> Tensor:
+    """(Q,): accuracy of majority voting where the greedy answer counts as several samples.
+
+    Args:
+        pool: samples and greedy answers of the questions.
+        counted: as how many samples.
+        num_samples: N, samples beside it.
+        shuffles: as `SelectedAccuracy`'s.
+    """
+    whole = _with_greedy(pool, counted)
+    return selected_accuracy(Majority(), whole, num_samples, shuffles, fixed=counted)
+
+
+def greedy_majority_method(pool: SamplePool, counted: int) -> Method:
+    """Majority voting among all samples where the greedy answer counts as several of them."""
+    size, whole = pool.votes.shape[1], _with_greedy(pool, counted)
+    same = selected_accuracy(Majority(), replace(whole, correct=whole.as_greedy), size, 1, counted)
+    values, parts = greedy_majority(pool, counted, size), (PROMPT, GREEDY, SAMPLING)
+    return Method(GREEDY_MAJORITY, size, values, parts=parts, as_greedy=same)
+
+
+def _with_greedy(pool: SamplePool, counted: int) -> SamplePool:
+    """The pool with the greedy answer as further samples, the last ones."""
+    votes, right = (x[:, None].expand(-1, counted) for x in (pool.greedy_vote, pool.greedy_correct))
+    return replace(
+        pool, votes=torch.cat([pool.votes, votes], 1), correct=torch.cat([pool.correct, right], 1)
+    )
+
+
+def tuned_methods(rows: Sequence[dict[str, Any]]) -> list[Method]:
+    """Majority voting at the sampler that was chosen for it on validation, where it was sampled."""
+    if "tuned" not in rows[0]:
+        return []
+    pool = sample_pool([{**row, "samples": row["tuned"]["samples"]} for row in rows])
+    values = selected_accuracy(Majority(), pool)
+    method = selected(Majority(), pool, values, (PROMPT, TUNED_SAMPLING))
+    return [replace(method, name=TUNED_MAJORITY)]
+
+
+def searches_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the tree searches in the rows: the keys under which a budget and its beams are."""
+    return [
+        name
+        for name, part in rows[0].items()
+        if isinstance(part, dict) and {"budget", "beams"} <= part.keys()
+    ]
+
+
+def search_methods(
+    search: str, rows: Sequence[dict[str, Any]], chosen_by: Sequence[Selection], rule: str
+) -> list[Method]:
+    """The best trajectory that a tree search ended with, and a weighted vote over all of them."""
+    budget, parts = rows[0][search]["budget"], (*_judging(rows), search)
+    pool = sample_pool([{**row, "samples": row[search]["beams"]} for row in rows], rule)
+    assert pool.scores is not None, "the trajectories of a tree search are always scored"
+    # not a subclass, which may weigh by something else
+    vote = next((s for s in chosen_by if type(s) is WeightedVote), WeightedVote())
+    chosen: list[tuple[str, Selection]] = [(search, BestOfN()), (f"{search}_vote", vote)]
+    return [
+        replace(
+            selected(selection, pool, selected_accuracy(selection, pool), parts),
+            name=name,
+            n=budget,
+        )
+        for name, selection in chosen
+    ]
+
+
+def selected_accuracy(
+    selection: Selection,
+    pool: SamplePool,
+    num_samples: int | None = None,
+    shuffles: int = 1,
+    fixed: int = 0,
+) -> Tensor:
+    """(Q,): accuracy of a selection on each question; see `SelectedAccuracy`."""
+    accuracy = SelectedAccuracy(selection, num_samples, shuffles, fixed)
+    accuracy.update(pool.votes, pool.correct, selection.read(pool.signals, pool.votes))
+    return accuracy.per_question()
+
+
+def cost_of(
+    rows: Sequence[dict[str, Any]], parts: Sequence[str], share: float = 1.0
+) -> dict[str, float] | None:
+    """Token forwards and FLOPs per question, on average, of parts of the search.
+
+    Args:
+        rows: lines of a prediction file.
+        parts: names of the parts.
+        share: of the samples that are used.
+
+    Returns None where a part was not stored; without FLOPs where those were not.
+    """
+    if any(part not in row.get("cost", {}) for row in rows for part in parts):
+        return None
+    found = {}
+    for unit in ("token_forwards", "flops"):
+        if all(unit in row["cost"][part] for row in rows for part in parts):
+            found[unit] = sum(
+                row["cost"][part][unit] * (share if part in GROWING else 1)
+                for row in rows
+                for part in parts
+            ) / len(rows)
+    return found
+
+
+def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
+    return float(
+        given["answer"] is not None
+        and stored_answer(given["answer"]) == stored_answer(row["answer"])
+    )
