@@ -31,6 +31,13 @@ from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.search.search import Search
 
 
+def _check_ranges(num_samples: int, seed: int, token_budget: int | None) -> None:
+    require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
+    require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
+    if token_budget is not None:
+        require_whole("LatentSearch", "token_budget", token_budget, 1)
+
+
 class LatentSearch(pl.LightningModule):
     """Predicts problems by greedy decoding, N samples with their scores, and a guided tree search.
 
@@ -72,10 +79,7 @@ class LatentSearch(pl.LightningModule):
         tuned: str | None = None,
     ):
         super().__init__()
-        require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
-        require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
-        if token_budget is not None:
-            require_whole("LatentSearch", "token_budget", token_budget, 1)
+        _check_ranges(num_samples, seed, token_budget)
         if beam is not None and latent_rm is None:
             raise ConfigError(
                 "guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null"
