@@ -276,8 +276,8 @@ def _copy(value: Any) -> Any:
 
 
 CASES: Mapping[str, Case] = {
-    f"{owner} {option}={str(value)[:40]}": Case(
+    f"{owner} {option}={str(value)[:40]} ({number})": Case(
         made(owner, option, value), (option.rsplit(".", 1)[-1] if not words else "", *words)
     )
-    for owner, option, value, *words in OPTIONS
+    for number, (owner, option, value, *words) in enumerate(OPTIONS)
 }
