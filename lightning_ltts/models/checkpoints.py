@@ -23,6 +23,7 @@ from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.published import Published, change_spec, read_published
 from lightning_ltts.models.weights import (
     State,
+    check_json_sizes,
     check_keys,
     fill_backbone,
     read_pickle,
@@ -205,6 +206,7 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
 
 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
+    check_json_sizes(path)
     try:
         entry = json.loads((path / FOLDER_ENTRY).read_text(encoding="utf-8"))
         entry["spec"]["backbone"] = canonical(

@@ -29,7 +29,7 @@ from lightning_ltts.models.gguf import find_gguf, read_gguf
 from lightning_ltts.models.latent_lm import ReasonerSpec, canonical
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.thought_heads import CodiHead, required_options, thought_head_of
-from lightning_ltts.models.weights import State, read_tensors, reason_of
+from lightning_ltts.models.weights import State, check_json_sizes, read_tensors, reason_of
 
 _EMBEDDINGS = tuple(dict.fromkeys(f"{family.embedding}.weight" for family in FAMILIES.values()))
 
@@ -79,6 +79,7 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
     known = find_format(set(tensors), str(path))
     state, names = rename(tensors, known.keys, str(path), known.name)
     home = _home(path, base, gguf, known)
+    check_json_sizes(home)
     config = _read_config(home, gguf)
     if known.kind == "latent_rm":
         return _latent_rm(known, config, state, names)

@@ -20,6 +20,7 @@ from lightning_ltts.errors import CheckpointError, shorten
 from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
+MAX_JSON = 300_000_000  # bytes; tokenizers of known models have up to 40 million
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 # Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,
 # admitted by name while a file is read. `lightning_ltts/__init__.py` admits this package's classes.
@@ -108,6 +109,20 @@ def _shards(folder: Path, index: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing, although {index.name} names it")
     return [folder / name for name in names]
+
+
+def check_json_sizes(folder: Path) -> None:
+    """Refuses a folder with a JSON file that no model has, before it is read.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if path.stat().st_size > MAX_JSON:
+            raise CheckpointError(
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:,.0f} "
+                "MB that any tokenizer or configuration needs; fetch it again"
+            )
 
 
 def read_tensors(path: Path) -> State:
