@@ -26,6 +26,19 @@ TIMING = "predictions.timing.json"
 
 
 @dataclass(frozen=True)
+class StepScores:
+    """Step scores of all samples, and the rule that makes trajectory scores of them."""
+
+    values: Tensor  # (Q, N, T)
+    mask: Tensor  # (Q, N, T): 1 where a trajectory has the step
+    rule: str  # a key of `RULES`
+
+    def of(self, samples: Tensor) -> Tensor:
+        """Trajectory scores (Q, n) of some samples (n,), as if no others had been drawn."""
+        return RULES[self.rule](self.values[:, samples], self.mask[:, samples])
+
+
+@dataclass(frozen=True)
 class SamplePool:
     """The samples of all questions of a prediction file."""
 
@@ -34,6 +47,7 @@ class SamplePool:
     signals: dict[Signal, Tensor]  # (Q, N) each: what is known of all samples
     greedy_vote: Tensor  # (Q,): the greedy answer as a vote, -1 for none
     greedy_correct: Tensor  # (Q,) float
+    steps: StepScores | None = None  # what the scores are made of
 
     @property
     def scores(self) -> Tensor | None:
@@ -127,21 +141,31 @@ def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool
         if all(signal in sample for question in samples for sample in question):
             values = [[sample[signal] for sample in question] for question in samples]
             signals[signal] = torch.tensor(values)
+    steps = None
     if all("scores" in sample for question in samples for sample in question):
-        signals[Signal.SCORE] = _trajectory_scores(samples, rule)
-    return SamplePool(votes[:, :-1], correct[:, :-1], signals, votes[:, -1], correct[:, -1])
+        if rule == "answer":
+            signals[Signal.SCORE] = _answer_scores(samples)
+        else:
+            steps = StepScores(*_step_scores(samples), rule)
+            signals[Signal.SCORE] = steps.of(torch.arange(votes.shape[1] - 1))
+    own = (votes[:, :-1], correct[:, :-1], signals)
+    return SamplePool(*own, votes[:, -1], correct[:, -1], steps)
 
 
-def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor:
-    """Stored samples of every question -> trajectory scores (Q, N)."""
-    if rule == "answer":
-        if "answer_score" not in samples[0][0]:
-            raise DataError(
-                "these predictions hold no scores of answers; use another rule than 'answer'"
-            )
-        return torch.tensor(
-            [[sample["answer_score"] for sample in question] for question in samples]
+def _answer_scores(samples: list[list[dict[str, Any]]]) -> Tensor:
+    """Stored samples of every question -> scores of their answers (Q, N)."""
+    if "answer_score" not in samples[0][0]:
+        raise DataError(
+            "these predictions hold no scores of answers; use another rule than 'answer'"
         )
+    return torch.tensor([[sample["answer_score"] for sample in question] for question in samples])
+
+
+def _step_scores(samples: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
+    """Stored samples of every question -> step scores and their mask, (Q, N, T) each.
+
+    A score that was read after the answer is one more step at the end.
+    """
     steps = [
         [
             [*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])]
@@ -154,10 +178,8 @@ def _trajectory_scores(samples: list[list[dict[str, Any]]], rule: str) -> Tensor
         [scores + [0.0] * (longest - len(scores)) for scores in question] for question in steps
     ]
     counts = torch.tensor([[len(scores) for scores in question] for question in steps])
-    return RULES[rule](
-        torch.tensor(padded, dtype=torch.float32),
-        (torch.arange(longest) < counts[..., None]).float(),
-    )
+    mask = (torch.arange(longest) < counts[..., None]).float()
+    return torch.tensor(padded, dtype=torch.float32), mask
 
 
 def stored_answer(text: str | None) -> Answer | None:

@@ -42,3 +42,23 @@ def interval_of(
     bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = statistic(torch.cat(means)).double().nanquantile(bounds).tolist()
     return low, high
+
+
+def crossed_interval(
+    values: Tensor, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` (S, Q) of S trainings on the same Q questions.
+
+    Both are resampled, the questions for all trainings alike, so that the interval holds the noise
+    of training, too. With a few trainings it can say little about that, and is wide.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    trainings, questions = values.shape
+    means = []
+    for _ in range(resamples):
+        drawn = torch.randint(trainings, (trainings,), generator=generator)
+        asked = torch.randint(questions, (questions,), generator=generator)
+        means.append(values[drawn][:, asked].mean())
+    bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.stack(means).double().quantile(bounds).tolist()
+    return low, high

@@ -1,5 +1,7 @@
 """Metrics that keep one value per question, so that they come with bootstrap intervals over questions."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -78,8 +80,14 @@ class SelectedAccuracy(PerQuestion):
         self.shuffles = shuffles
         self.fixed = fixed
 
-    def update(self, votes: Tensor, correct: Tensor, scores: Tensor) -> None:
-        """A pool of P samples: votes (Q, P), which are correct, and scores; see `Selection`."""
+    def update(
+        self, votes: Tensor, correct: Tensor, scores: Tensor | Callable[[Tensor], Tensor]
+    ) -> None:
+        """A pool of P samples: votes (Q, P), which are correct, and scores; see `Selection`.
+
+        Scores that depend on what else is in a block come as a function: from the numbers of a
+        block's samples (n,) to their scores (Q, n).
+        """
         pool = votes.shape[1] - self.fixed
         size = self.num_samples or pool
         blocks = pool // size
@@ -94,7 +102,8 @@ class SelectedAccuracy(PerQuestion):
             parts += list(order[: blocks * size].split(size))
             order = torch.randperm(pool, generator=generator)
         for part in (torch.cat([part, always]) for part in parts):
-            chosen = self.selection.choose(votes[:, part], scores[:, part])
+            own = scores[:, part] if isinstance(scores, Tensor) else scores(part)
+            chosen = self.selection.choose(votes[:, part], own)
             right = correct[:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
             per_block.append(right.double() * (chosen >= 0))
         self.values.append(torch.stack(per_block).mean(0))

@@ -3,12 +3,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_ltts.analysis.lines import Gain
-from lightning_ltts.analysis.methods import searches_of
-from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.methods import searches_of, selected_accuracy
+from lightning_ltts.analysis.predictions import read_rows, sample_pool
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import DataError
+from lightning_ltts.voting.per_question import SelectedAccuracy
+from lightning_ltts.voting.selection import BestOfN
 
 
 def row(
@@ -297,3 +300,25 @@ def test_majority_at_a_chosen_strength() -> None:
     ]
     lines = {line.name: line.accuracy for line in summarize(rows).lines}
     assert (lines["majority@2"], lines["tuned_majority@2"]) == (0.0, 1.0)
+
+
+def test_scores_of_a_block_do_not_depend_on_samples_beyond_it() -> None:
+    """`standardized` takes mean and deviation of the samples that are drawn, not of the pool's."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(40, 8, 2, generator=generator) * torch.tensor([1.0, 5.0])
+    rows = [row(i, [str(1 + (i + n) % 3) for n in range(8)], [0.0] * 8) for i in range(40)]
+    for i, one in enumerate(rows):
+        for n, sample in enumerate(one["samples"]):
+            sample["scores"] = scores[i, n].tolist()
+
+    def best_of_two(first: int) -> torch.Tensor:
+        pair = [one | {"samples": one["samples"][first : first + 2]} for one in rows]
+        return selected_accuracy(BestOfN(), sample_pool(pair, "standardized"))
+
+    pool = sample_pool(rows, "standardized")
+    expected = torch.stack([best_of_two(first) for first in (0, 2, 4, 6)]).mean(0)
+    assert torch.equal(selected_accuracy(BestOfN(), pool, 2), expected)
+    assert pool.scores is not None
+    by_pool = SelectedAccuracy(BestOfN(), 2)
+    by_pool.update(pool.votes, pool.correct, pool.scores)
+    assert not torch.equal(by_pool.per_question(), expected), "the rule should make a difference"

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.voting.bootstrap import bootstrap_interval
+from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN, Majority
 
@@ -65,3 +65,15 @@ def test_shuffles_estimate_the_same() -> None:
     metric = SelectedAccuracy(BestOfN(), 2, shuffles=3000)
     metric.update(votes, correct, torch.tensor([[1.0, 2, 3, 4]]))
     assert float(metric.compute()) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_interval_over_trainings_and_questions() -> None:
+    """Trainings that agree add nothing to the interval over questions; such as differ widen it."""
+    values = (torch.arange(200) % 4 == 0).double()
+    alike = crossed_interval(values.expand(3, -1))
+    assert alike == pytest.approx(bootstrap_interval(values), abs=0.02)
+    low, high = crossed_interval(torch.stack([values - 0.2, values, values + 0.2]))
+    assert high - low > 2 * (alike[1] - alike[0])
+    assert low < 0.25 < high
+    # of no noise at all between questions, what is left is that between trainings
+    assert crossed_interval(torch.tensor([[0.0], [1.0]]).expand(2, 9)) == (0.0, 1.0)
