@@ -13,6 +13,7 @@ from lightning.pytorch.trainer import call
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData, MiningOnly
 from lightning_ltts.monitoring.progress import QuestionBar
@@ -93,6 +94,23 @@ class SearchLoop(_PredictionLoop):
         return questions
 
 
+def _check_numbers(options: dict[str, Any]) -> None:
+    """Refuses numbers that Lightning does not look at."""
+    for name, low in (
+        ("accumulate_grad_batches", 1),
+        ("check_val_every_n_epoch", 1),
+        ("log_every_n_steps", 0),
+        ("reload_dataloaders_every_n_epochs", 0),
+    ):
+        if options.get(name) is not None:
+            require_whole("the trainer", name, options[name], low)
+    if options.get("gradient_clip_val") is not None:
+        require_number("the trainer", "gradient_clip_val", options["gradient_clip_val"])
+    interval = options.get("val_check_interval")
+    if isinstance(interval, int | float):
+        require_number("the trainer", "val_check_interval", interval, open_ends=True)
+
+
 class Trainer(pl.Trainer):
     """A Lightning Trainer that packs questions in prediction, counts them in its bar, and mines.
 
@@ -102,6 +120,9 @@ class Trainer(pl.Trainer):
         callbacks: as Lightning's; a progress bar among them is used instead of `QuestionBar`.
         enable_progress_bar: as Lightning's.
         kwargs: all other options are Lightning's.
+
+    Raises:
+        ConfigError: a number that Lightning would take, and fail or do nonsense with later.
     """
 
     def __init__(
@@ -111,6 +132,7 @@ class Trainer(pl.Trainer):
         enable_progress_bar: bool | None = None,
         **kwargs: Any,
     ):
+        _check_numbers(kwargs)
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
         if kwargs.get("logger") is False:  # there is nowhere to log to, and it would refuse
             callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]

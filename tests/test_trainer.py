@@ -1,11 +1,13 @@
 """What `SearchLoop` takes from Lightning's private parts; when this fails, compare its `run` with the new version's."""
 
 import lightning.pytorch as pl
+import pytest
 import torch
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.trainer import call
 from torch.utils.data import DataLoader
 
+from lightning_ltts.errors import ConfigError
 from lightning_ltts.trainer import SearchLoop, Trainer
 
 
@@ -30,3 +32,21 @@ def test_other_modules_go_through_lightnings_loop() -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     outputs = trainer.predict(Doubler(), DataLoader(torch.arange(5.0), batch_size=2))
     assert [output.tolist() for output in outputs] == [[0, 2], [4, 6], [8]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gradient_clip_val", float("nan")),
+        ("gradient_clip_val", -1.0),
+        ("accumulate_grad_batches", 0),
+        ("check_val_every_n_epoch", 0),
+        ("val_check_interval", 0),
+        ("val_check_interval", float("nan")),
+        ("log_every_n_steps", -1),
+        ("reload_dataloaders_every_n_epochs", -1),
+    ],
+)
+def test_numbers_that_lightning_does_not_look_at(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name}={value} of the trainer must be a"):
+        Trainer(accelerator="cpu", **{name: value})

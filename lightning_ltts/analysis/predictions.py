@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.data.answers import Answer, parse_stored
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.scoring import RULES
@@ -64,39 +65,43 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         DataError: it is missing, empty, holds a problem twice, or a line that is not the last
-            cannot be read.
+            cannot be read or is no prediction.
     """
     path = Path(path)
     if path.is_dir():
         path = path / PREDICTIONS
     if not path.is_file():
         raise DataError(f"prediction file {path} does not exist; make it with 'ltts predict'")
-    rows, seen, lines = [], set(), path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop()  # nothing where the last line is whole
+    for number, line in enumerate([*lines, torn] if torn else lines, start=1):
+        where = f"prediction file {path}, line {number}"
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            row = json.loads(line.decode())
+        except (ValueError, RecursionError) as error:
+            if number > len(lines):
                 break
-            raise DataError(
-                f"prediction file {path}, line {number} is not valid JSON: {error.msg}"
-            ) from None
-        if (
-            not isinstance(rows[-1], dict)
-            or not {"id", "answer", "greedy", "samples"} <= rows[-1].keys()
-        ):
-            raise DataError(
-                f"prediction file {path}, line {number} is not a prediction: it lacks id, answer or samples"
-            )
-        if rows[-1]["id"] in seen:  # it would count twice
-            raise DataError(
-                f"prediction file {path}, line {number} is a second row of problem "
-                f"'{rows[-1]['id']}'; remove one"
-            )
-        seen.add(rows[-1]["id"])
+            raise DataError(f"{where} {_why(error)}; remove it, or predict anew") from None
+        if fault := fault_of(row):
+            raise DataError(f"{where} {fault}; remove it, or predict anew")
+        if row["id"] in seen:  # it would count twice
+            raise DataError(f"{where} is a second row of problem '{row['id']}'; remove one")
+        seen.add(row["id"])
+        rows.append(row)
     if not rows:
         raise DataError(f"prediction file {path} holds no predictions")
     return rows
+
+
+def _why(error: Exception) -> str:
+    """Why a line cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 text (byte {error.start} of the line)"
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not valid JSON: {error.msg}"
+    return "is nested too deeply or holds a number with too many digits"
 
 
 def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool:

@@ -17,17 +17,20 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 
-def swap_classes(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Drops the `init_args` that belong to a class which an override has replaced, in place.
+def swap_classes(
+    tree: dict[str, Any], overrides: Sequence[str], experiment: dict[str, Any] | None = None
+) -> None:
+    """Drops the `init_args` that belong to a class which was replaced by another, in place.
 
-    LightningCLI does the same. What the command line itself gives stays, so that a wrong name
-    is refused.
+    LightningCLI does the same. What the command line or the experiment gives itself stays, so that
+    a wrong name is refused.
 
     Args:
         tree: the composed configuration.
         overrides: Hydra overrides of one job, such as `data.init_args.train.class_path=x.Y`.
+        experiment: the experiment's own file, which may replace classes, too.
     """
-    given = list(_given_keys(overrides))
+    given = [*_leaves((), experiment or {}), *_given_keys(overrides)]
     for place in [key[:-1] for key in given if key[-1] == "class_path"]:
         node = _select(tree, place)
         accepted = _options(node.get("class_path")) if node else None

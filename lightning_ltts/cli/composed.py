@@ -1,7 +1,7 @@
 """The files that say how a run was composed: those of the run whose results are in the folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +39,6 @@ def recorded(folder: Path, files: dict[str, str], guard: RunGuard) -> Iterator[N
         if not guard.accepted:
             for path, old in before.items():
                 path.unlink(missing_ok=True) if old is None else write_text(path, old)
+            for parent in {path.parent for path in paths} - {folder}:
+                with suppress(OSError):  # it is not empty
+                    parent.rmdir()

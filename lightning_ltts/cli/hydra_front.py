@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 import torch
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +24,7 @@ from lightning_ltts.cli.composed import hydra_files, recorded
 from lightning_ltts.cli.lightning_front import command_keys, run_lightning
 from lightning_ltts.cli.messages import one_line_errors
 from lightning_ltts.cli.run_guard import RunGuard
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.errors import ConfigError, shorten
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -97,10 +98,14 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
-        if not printing:
-            return _job(command, cfg)
-        _print_config(command, cfg, printing)
-        return None
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            if not printing:
+                return _job(command, cfg)
+            _print_config(command, cfg, printing)
+            return None
+        finally:
+            _remove_empty(folder)
 
     argv = sys.argv
     sys.argv = [argv[0], *flags, *options]  # Hydra's argparse wants its overrides in one run
@@ -117,6 +122,19 @@ def run_hydra(command: str, arguments: list[str]) -> None:
 # -- one job
 
 
+def experiment_file() -> dict[str, Any]:
+    """What the file of the chosen experiment holds; empty where none is chosen."""
+    if HydraConfig.instance().cfg is None:
+        return {}
+    chosen = HydraConfig.get().runtime.choices.get("experiment")
+    for source in HydraConfig.get().runtime.config_sources:
+        path = Path(source.path) / "experiment" / f"{chosen}.yaml"
+        if source.schema == "file" and path.is_file():
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+    return {}
+
+
 def split_config(
     command: str, cfg: DictConfig, overrides: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,7 +144,13 @@ def split_config(
     is set but belongs to another command, and the named callbacks as a list.
     """
     tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    swap_classes(tree, overrides)
+    swap_classes(tree, overrides, experiment_file())
+    for part in ("trainer", "callbacks"):
+        if not isinstance(tree.get(part) or {}, dict) or (part == "trainer" and not tree.get(part)):
+            raise ConfigError(
+                f"{part}={shorten(tree.get(part))} must be options by their names, for instance "
+                f"{part}.{'max_epochs=3' if part == 'trainer' else 'throughput=null'}"
+            )
     named = tree.pop("callbacks", None) or {}
     given = tree["trainer"].get("callbacks") or []
     given = given if isinstance(given, list) else [given]
@@ -153,7 +177,6 @@ def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
             run_lightning()
         finally:
             sys.argv = argv
-            _remove_empty(folder)
 
 
 def _remove_empty(folder: Path) -> None:

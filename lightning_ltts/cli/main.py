@@ -14,9 +14,10 @@ import os
 import shlex
 import sys
 
+from lightning_ltts.cli.config_files import check_config_files
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
-from lightning_ltts.cli.messages import fail, one_line_errors, refuse_undecodable
+from lightning_ltts.cli.messages import fail, one_line_errors
 from lightning_ltts.cli.run_guard import OVERWRITE
 from lightning_ltts.cli.verbs import import_or_export, report
 from lightning_ltts.monitoring.terminal import QUIET, terminal
@@ -87,6 +88,7 @@ def _run(command: str, arguments: list[str]) -> None:
     arguments = [
         argument for argument in arguments if argument not in ("--quiet", "--json", "--overwrite")
     ]
+    check_config_files(arguments)
     by_hydra = wants_hydra(arguments)
     if quiet and not {"--help", "-h"} & set(arguments):
         arguments.append(
@@ -103,9 +105,6 @@ def _run(command: str, arguments: list[str]) -> None:
             else:
                 sys.argv = [argv[0], command, *arguments]
                 run_lightning()
-        except UnicodeDecodeError:
-            refuse_undecodable(arguments)
-            raise
         finally:
             sys.argv = argv
             for name in overwrite:

@@ -3,9 +3,8 @@
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from hydra.errors import HydraException
@@ -41,7 +40,9 @@ def one_line_errors() -> Iterator[None]:
 def _explained(error: Exception) -> str | None:
     """What to tell of an error; None where it is a bug."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return tidy_hydra(str(error))
+        wrapped = error.__cause__ or error.__context__ or type(error).__name__
+        override = getattr(error, "override", None)  # the one that cannot be read
+        return f"{override}: " * bool(override) + tidy_hydra(str(error) or str(wrapped))
     # jsonargparse wraps what a class raises when it is made
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, LTTSError | MisconfigurationException):
@@ -53,32 +54,23 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}; check the path, its permissions and the free space"
-    if isinstance(error, ValueError | RuntimeError) and _raised_by_lightning(error):
+    if isinstance(error, ValueError | RuntimeError) and _raised_by_a_front(error):
         return str(error)
     return None
 
 
-def _raised_by_lightning(error: Exception) -> bool:
-    """Whether Lightning itself found the fault: a strategy, a metric or a device there is not."""
+def _raised_by_a_front(error: Exception) -> bool:
+    """Whether Lightning or Hydra itself found the fault: a strategy, a metric, a choice there is not."""
     frames = traceback.walk_tb(error.__traceback__)
     *_, (innermost, _) = frames
-    return str(innermost.f_globals.get("__name__")).startswith("lightning.")
-
-
-def refuse_undecodable(arguments: Sequence[str]) -> None:
-    """Ends with the name of a given configuration file, or one in a given folder, not in UTF-8."""
-    for path in (Path(argument.split("=", 1)[-1]) for argument in arguments):
-        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
-            try:
-                if file.is_file():
-                    file.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                fail(f"{file} is not UTF-8 text (byte {error.start}); save it in UTF-8")
+    return str(innermost.f_globals.get("__name__")).startswith(("lightning.", "hydra."))
 
 
 def tidy_hydra(message: str) -> str:
     """A Hydra error without search paths and hints on stack traces."""
-    message = message.split("Config search path")[0].split("full_key")[0].strip()
+    message = re.split("Config search path|full_key|See https://hydra.cc", message)[0].strip()
+    if "Cannot merge DictConfig with ListConfig" in message:
+        message += "; options are written by their names, not as a list"
     hint = "; 'ltts --help' lists the experiments" if "Could not find" in message else ""
     return message + hint
 
@@ -86,6 +78,8 @@ def tidy_hydra(message: str) -> str:
 def tidy_parser(message: str) -> str:
     """A jsonargparse error without the configuration it quotes and the types nobody meant."""
     message = message.split("Given value type")[0]
+    kinds = r"Subclass types expect one of:.*"
+    message = re.sub(kinds, "give its class_path and init_args", message, flags=re.S)
     union = r"Does not validate against any of the Union subtypes.*?Errors:\s*-\s*"
     message = re.sub(union, "", message, flags=re.S)
     return re.sub(r"- Expected a <class 'NoneType'>", "", message)

@@ -4,12 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning_utilities.core.enums import StrEnum
 
 from lightning_ltts.prediction.writer import PredictionWriter
 
 SCORE, ACCURACY = "val/score", "val/accuracy"
+# defaults of Lightning's classes, such as Timer's, may be of these texts, which YAML must write
+yaml.SafeDumper.add_multi_representer(
+    StrEnum, lambda dumper, value: dumper.represent_str(str(value.value))
+)
 
 
 class RunRecord(SaveConfigCallback):

@@ -1,5 +1,6 @@
 """DataModule that serves problems to train, validate and test a reasoner."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,8 +16,28 @@ from lightning_ltts.errors import ConfigError, DataError
 MAX_BATCH = 1_000_000  # problems
 
 
+class ProblemBatch:
+    """Problems that are read together, as they were loaded.
+
+    It is no sequence by type: Lightning would look for tensors in each field of the problems of a
+    list, and fails on them where it converts inputs (`trainer.precision=bf16-true`).
+
+    Args:
+        problems: of the batch.
+    """
+
+    def __init__(self, problems: Iterable[Problem]):
+        self._problems = list(problems)
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._problems)
+
+
 class ProblemData(pl.LightningDataModule):
-    """Batches are lists of problems.
+    """Batches are `ProblemBatch`es.
 
     The module that trains on them makes the tensors, since these depend on its stage. The training
     order is a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one
@@ -87,12 +108,9 @@ class ProblemData(pl.LightningDataModule):
         seen.refuse_among(test, "test", self.allow_overlap)
 
     def transfer_batch_to_device(
-        self, batch: list[Problem], device: torch.device, dataloader_idx: int
-    ) -> list[Problem]:
-        """Problems are text and stay where they are.
-
-        Lightning would look for tensors in every field.
-        """
+        self, batch: ProblemBatch, device: torch.device, dataloader_idx: int
+    ) -> ProblemBatch:
+        """Problems are text and stay where they are."""
         return batch
 
     def train_dataloader(self) -> DataLoader[Problem]:
@@ -117,7 +135,7 @@ class ProblemData(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=True,
-            collate_fn=list,
+            collate_fn=ProblemBatch,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -131,4 +149,4 @@ class ProblemData(pl.LightningDataModule):
     def _eval_loader(self, name: str) -> DataLoader[Any]:
         trainer = self.trainer
         place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        return evaluation_loader(self.problems[name], self.eval_batch_size, list, *place)
+        return evaluation_loader(self.problems[name], self.eval_batch_size, ProblemBatch, *place)

@@ -1,10 +1,13 @@
-"""The ranges of options that are whole numbers."""
+"""The ranges of options that are numbers."""
 
+import math
 from numbers import Integral
 
 from lightning_ltts.errors import ConfigError, shorten
 
 MAX_SEED = 2**32 - 1  # as of Lightning's seed_everything
+MAX_SAMPLES = 1_000_000  # of one question
+MAX_TOKENS = 1_000_000  # thoughts, or tokens of an answer
 
 
 def require_whole(
@@ -34,4 +37,43 @@ def require_whole(
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise ConfigError(
         f"{name}={shorten(value)} of {owner} must be a whole number {limits}{remedy and '; '}{remedy}"
+    )
+
+
+def require_number(
+    owner: str,
+    name: str,
+    value: object,
+    low: float = 0.0,
+    high: float = math.inf,
+    open_ends: bool = False,
+    remedy: str = "",
+) -> None:
+    """Refuses an option that is no number from `low` to `high`, which NaN and infinity never are.
+
+    Args:
+        owner: the class whose option it is.
+        name: name of the option.
+        value: value of the option.
+        low: the smallest that can work.
+        high: the largest that can work; by default every finite number.
+        open_ends: whether `low` and `high` themselves cannot.
+        remedy: what to do about it, where the range does not say so.
+
+    Raises:
+        ConfigError: it is outside, a bool or no number at all.
+    """
+    finite = (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    )
+    if finite and (low < value < high if open_ends else low <= value <= high):  # type: ignore[operator]
+        return
+    if high < math.inf:
+        limits = (
+            f"{'between' if open_ends else 'from'} {low:g} {'and' if open_ends else 'to'} {high:g}"
+        )
+    else:
+        limits = f"{'above' if open_ends else 'of at least'} {low:g}"
+    raise ConfigError(
+        f"{name}={shorten(value)} of {owner} must be a number {limits}{remedy and '; '}{remedy}"
     )

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from lightning_ltts.data.problems import AnswerIs, ProblemFiles
 from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
-from lightning_ltts.errors import DataError, shorten
+from lightning_ltts.errors import ConfigError, DataError, shorten
 
 PAD, EOS, UNK = "<|pad|>", "<|endoftext|>", "<|unknown|>"
 START, END, LATENT = "<|start-latent|>", "<|end-latent|>", "<|latent|>"  # in Meta's order
@@ -110,7 +110,15 @@ def wrap_tokenizer(
         roles: the token strings for `pad`, `eos`, `unk` and `bos`, where there are such; `pad`
             defaults to `eos`. The markers `start`, `end` and `latent` count as special tokens in
             tokenizers made here.
+
+    Raises:
+        ConfigError: there is no `eos`.
     """
+    if not roles.get("eos"):
+        raise ConfigError(
+            f"tokens={shorten(dict(roles))} name no 'eos', the token that ends every answer; give "
+            "all tokens of the reasoner's specification"
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(serialized),
         pad_token=roles.get("pad") or roles["eos"],

@@ -289,8 +289,10 @@ class _Certainty:
     def __init__(self, rows: int, suppressed: list[int], device: torch.device):
         self._suppressed = suppressed
         self._tokens = torch.zeros(rows, device=device)  # (R,): decoded so far
-        self._certainty = torch.zeros(rows, device=device)  # (R,): summed over tokens
-        self.log_probs = torch.zeros(rows, device=device)  # (R,)
+        self._certainty = torch.zeros(
+            rows, dtype=torch.float32, device=device
+        )  # (R,): summed over tokens
+        self.log_probs = torch.zeros(rows, dtype=torch.float32, device=device)  # (R,)
 
     def allowed(self, logits: Tensor) -> Tensor:
         """Logits (R', V) with -inf for the tokens that an answer must not have."""

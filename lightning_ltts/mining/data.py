@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
+from lightning_ltts.data.problem_data import MAX_BATCH
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
+from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
@@ -63,7 +65,7 @@ class MiningData(pl.LightningDataModule):
             are otherwise refused.
 
     Raises:
-        ConfigError: a number is too small.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -87,23 +89,20 @@ class MiningData(pl.LightningDataModule):
         allow_overlap: bool = False,
     ):
         super().__init__()
-        positive = {
-            "informative": 1 if informative is None else informative,
-            "num_samples": num_samples,
-            "val_num_samples": val_num_samples,
-            "token_budget": 1 if token_budget is None else token_budget,
-            "shard_size": shard_size,
-            "batch_size": batch_size,
+        ranges: dict[str, tuple[int, int, int | None]] = {
+            # one trajectory has nothing to be compared with
+            "num_samples": (num_samples, 2, MAX_SAMPLES),
+            "num_rollouts": (num_rollouts, 0, MAX_SAMPLES),
+            "val_num_samples": (val_num_samples, 1, MAX_SAMPLES),
+            "seed": (seed, 0, MAX_SEED),
+            "shard_size": (shard_size, 1, None),
+            "batch_size": (batch_size, 1, MAX_BATCH),
         }
-        for name, value in positive.items():
-            if value < 1:
-                raise ConfigError(f"data.init_args.{name}={value} must be at least 1")
-        if num_samples < 2:
-            raise ConfigError(
-                "data.init_args.num_samples must be at least 2: one trajectory has nothing to be compared with"
-            )
-        if num_rollouts < 0:
-            raise ConfigError(f"data.init_args.num_rollouts={num_rollouts} must not be negative")
+        for name, value in (("token_budget", token_budget), ("informative", informative)):
+            if value is not None:
+                ranges[name] = (value, 1, None)
+        for name, (value, low, high) in ranges.items():
+            require_whole("MiningData", name, value, low, high)
         self.reasoner_path = reasoner
         self.sampler = sampler
         self.sources = {"train": train, "val": val}

@@ -1,10 +1,15 @@
 """What a shard must be: its bytes as they were written, and numbers that mean something."""
 
 import hashlib
+import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from lightning_ltts.errors import shorten
 
 
 def digest_of(tensors: Mapping[str, Tensor], counts: str) -> str:
@@ -19,6 +24,20 @@ def digest_of(tensors: Mapping[str, Tensor], counts: str) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def manifest_fault(manifest: Mapping[str, Any]) -> str | None:
+    """What about a store's manifest cannot be, in words; None where all is well."""
+    if not isinstance(manifest["complete"], bool):
+        return f"complete={shorten(manifest['complete'])} is neither true nor false"
+    for name, count in manifest.get("counts", {}).items():
+        number = isinstance(count, int | float) and not isinstance(count, bool)
+        if not number or not 0 <= count < math.inf:
+            return f"{name}={shorten(count)} of 'counts' is no number of at least 0"
+    for name, checksum in manifest.get("shards", {}).items():
+        if Path(name).name != name or not isinstance(checksum, str):
+            return f"'shards' has {shorten(name)}, which is no file of the store with a checksum"
+    return None
 
 
 def senseless(tensors: Mapping[str, Tensor]) -> str | None:

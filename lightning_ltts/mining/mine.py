@@ -128,8 +128,9 @@ class Completions:
         `right` (R,) says which completions are. The label of a prefix without any stays as it is.
         """
         place = self.owner * labels.shape[1] + self.prefix - 1
-        number = torch.zeros(labels.numel()).index_add(0, place, torch.ones_like(right))
-        share = torch.zeros(labels.numel()).index_add(0, place, right) / number.clamp(min=1)
+        none = torch.zeros(labels.numel(), dtype=right.dtype)  # Lightning may set another default
+        number = none.index_add(0, place, torch.ones_like(right))
+        share = none.index_add(0, place, right) / number.clamp(min=1)
         has = number > 0
         labels.view(-1)[has] = share[has]
 

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from lightning_ltts.errors import StoreError
 from lightning_ltts.files import atomic, check_same_settings, read_json, sha256_of, write_json
-from lightning_ltts.mining.integrity import digest_of, senseless
+from lightning_ltts.mining.integrity import digest_of, manifest_fault, senseless
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.run_folder import LOCK
 
@@ -263,6 +263,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for part in parts:
         if not isinstance(manifest.get(part), dict):
             raise StoreError(f"{path} is damaged ('{part}' is missing or no object); {advice}")
+    fault = manifest_fault(manifest)
+    if fault is not None:
+        raise StoreError(f"{path} is damaged ({fault}); {advice}")
     return manifest
 
 

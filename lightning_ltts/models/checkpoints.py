@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from lightning_ltts.errors import CheckpointError, LTTSError
-from lightning_ltts.models.adapters import merge_lora
+from lightning_ltts.errors import CheckpointError, ConfigError, LTTSError, shorten
+from lightning_ltts.models.adapters import ALPHA, merge_lora
 from lightning_ltts.models.families import Family, family_of
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM
@@ -23,11 +23,13 @@ from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.published import Published, change_spec, read_published
 from lightning_ltts.models.weights import (
     State,
+    check_json_sizes,
     check_keys,
     fill_backbone,
     read_pickle,
     read_tensors,
     reason_of,
+    require_state,
 )
 
 ENTRY = "lightning_ltts"
@@ -159,32 +161,42 @@ def read_source(path: Path, base: Path | None, changes: dict[str, Any]) -> Publi
         ConfigError: the backbone's family or the method is not supported.
     """
     if (path / FOLDER_ENTRY).is_file():
+        _refuse_base(path, base)
         return _read_folder(path, changes)
     if path.is_file() and path.suffix == ".ckpt":
         checkpoint = read_pickle(path)
         if ENTRY in checkpoint:
+            _refuse_base(path, base)
             return _read_checkpoint(checkpoint, path, changes)
     return read_published(path, base, changes)
 
 
+def _refuse_base(path: Path, base: Path | None) -> None:
+    if base is not None:
+        raise CheckpointError(
+            f"{path} describes its model by itself, so that the base {base} would not be read; "
+            "leave it out"
+        )
+
+
 def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, Any]) -> Published:
     entry = checkpoint[ENTRY]
-    known = isinstance(entry, dict) and entry.get("kind") in TITLES
-    if not known or "state_dict" not in checkpoint:
+    known = isinstance(entry, dict) and str(entry.get("kind")) in TITLES
+    if not known or not isinstance(entry.get("spec"), dict):
         raise CheckpointError(
             f"the entry '{ENTRY}' of {path} does not describe a model; train it again"
         )
     prefix = f"{entry['kind']}."
-    whole = checkpoint["state_dict"]
+    whole = require_state(checkpoint.get("state_dict"), path)
     state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
-    if "lora_alpha" in entry:
-        family = family_of(entry["spec"]["backbone"]["model_type"])
-        merge_lora(state, family, str(path), entry["lora_alpha"])
+    backbone = entry["spec"].get("backbone")
+    if isinstance(backbone, dict):  # otherwise it is refused below
+        merge_lora(state, _family(backbone, path), str(path), entry.get(ALPHA))
     method = changes.get("method")
     # a reasoner that goes on as one of another method starts with a new head, whose options are
     # all given
     new_head = (
-        entry["kind"] == "reasoner" and method is not None and method != entry["spec"]["method"]
+        entry["kind"] == "reasoner" and method is not None and method != entry["spec"].get("method")
     )
     if new_head:
         entry = {**entry, "spec": {**entry["spec"], "thought_head": {}}}
@@ -194,6 +206,7 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
 
 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
+    check_json_sizes(path)
     try:
         entry = json.loads((path / FOLDER_ENTRY).read_text(encoding="utf-8"))
         entry["spec"]["backbone"] = canonical(
@@ -208,18 +221,31 @@ def _read_folder(path: Path, changes: dict[str, Any]) -> Published:
         raise CheckpointError(
             f"{path} is damaged: {type(error).__name__} {str(error)[:200]}; export it again"
         ) from None
+    if str(entry["kind"]) not in TITLES:
+        raise CheckpointError(
+            f"{path} is damaged: its kind {shorten(entry['kind'])} in {FOLDER_ENTRY} is not known; "
+            "export it again"
+        )
     if not isinstance(names, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 for pair in names
+        isinstance(pair, list) and [type(name) for name in pair] == [str, str] for pair in names
     ):
         raise CheckpointError(
             f"{path} is damaged: 'names' in {FOLDER_ENTRY} is not a list of pairs; export it again"
         )
-    state = {}
+    state, theirs = {}, {}
     for key, tensor in read_tensors(path).items():
         prefixes = (pair for pair in names if key.startswith(pair[1]))
-        ours, theirs = next(prefixes, ("", ""))
-        state[ours + key.removeprefix(theirs)] = tensor
-    return Published("folder", entry["kind"], _spec(entry, path, changes), state, {})
+        our_prefix, their_prefix = next(prefixes, ("", ""))
+        name = our_prefix + key.removeprefix(their_prefix)
+        state[name], theirs[name] = tensor, key
+    return Published("folder", entry["kind"], _spec(entry, path, changes), state, theirs)
+
+
+def _family(backbone: dict[str, Any], path: Path) -> Family:
+    try:
+        return family_of(backbone.get("model_type"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _spec(
@@ -256,10 +282,12 @@ def build_model(
     # which keys there must be
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
     optional = {key for key in expected if found.new_head and key.startswith("thought_head.")}
-    if found.kind == "reasoner" and empty.config.tie_word_embeddings:
+    tied = found.kind == "reasoner" and empty.config.tie_word_embeddings
+    if tied:
         optional.add(VOCABULARY_HEAD)
-        _check_tied(state, family_of(empty.config.model_type), source)
     check_keys(state, expected, optional, source, found.names)
+    if tied:
+        _check_tied(state, family_of(empty.config.model_type), source)
     # the backbone is filled by transformers, which knows how; the rest is a plain module
     prefix = "backbone."
     in_body = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
@@ -282,8 +310,8 @@ def _empty_model(found: Published, source: str) -> tuple[Any, PreTrainedModel]:
             body: Any = AutoModelForCausalLM if reasoner else AutoModel
             empty = body.from_config(make_config(found.spec.backbone))
         return (LatentReasoner if reasoner else LatentRM)(found.spec, empty), empty
-    except LTTSError:
-        raise
+    except LTTSError as error:
+        raise type(error)(f"{source}: {error}") from None
     except Exception as error:  # a configuration or tokenizer that does not fit fails in many ways
         raise CheckpointError(
             f"configuration or tokenizer of {source} cannot be used: {type(error).__name__}: {reason_of(error)}"
@@ -293,10 +321,9 @@ def _empty_model(found: Published, source: str) -> tuple[Any, PreTrainedModel]:
 def _check_tied(state: State, family: Family, source: str) -> None:
     """Checks that a vocabulary head that is stored, though tied to the embeddings, equals them."""
     head = state.get(VOCABULARY_HEAD)
-    table = state.get(f"backbone.{family.body}.{family.embedding}.weight")
-    if head is None or table is None:  # a missing table is found where all keys are checked
+    if head is None:
         return
-    if head.shape != table.shape or not torch.equal(head, table):
+    if not torch.equal(head, state[f"backbone.{family.body}.{family.embedding}.weight"]):
         raise CheckpointError(
             f"{source} holds a vocabulary head that differs from the embeddings, although its configuration ties them"
         )

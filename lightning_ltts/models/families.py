@@ -23,6 +23,7 @@ class Family:
             block, or inside the body for "embedding".
         lora_targets: the matrices of a block, which adapters are put on by default.
         transposed: whether matrices are kept as (in, out), which is transformers' `Conv1D`.
+        position_table: whether positions have embeddings of their own.
         buffers: patterns of keys that old versions of transformers saved, and that hold no weights.
         embedding_std: standard deviation of the token embeddings of published bases, by hidden
             size, as the training code of CoLaR has them.
@@ -35,6 +36,7 @@ class Family:
     sites: Mapping[Site, str]
     lora_targets: tuple[str, ...]
     transposed: bool = False
+    position_table: bool = False
     buffers: tuple[str, ...] = ()
     embedding_std: Mapping[int, float] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ _FAMILIES = (
         sites={"attention_output": "attn.c_proj", "mlp_output": "mlp.c_proj", "embedding": "drop"},
         lora_targets=("c_attn", "c_proj", "c_fc"),
         transposed=True,
+        position_table=True,
         buffers=(r".*\.attn\.(masked_)?bias",),
         embedding_std={768: 0.12},
     ),

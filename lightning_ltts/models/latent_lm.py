@@ -1,5 +1,6 @@
 """A latent reasoner: a Hugging Face causal language model that can be fed its own thoughts."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -20,11 +21,14 @@ from transformers import (
 from transformers.cache_utils import Cache
 
 from lightning_ltts.data.answers import Answer, Which, extract_answer
+from lightning_ltts.data.ranges import MAX_TOKENS, require_whole
 from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_template, wrap_tokenizer
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.backbone_checks import check_config, check_memory
 from lightning_ltts.models.families import Family, Site, family_of
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
 from lightning_ltts.models.thought_heads import thought_head_of
+from lightning_ltts.models.weights import reason_of
 
 # entries of a configuration that say nothing of what the model computes
 _VOLATILE = (
@@ -113,10 +117,9 @@ class LatentReasoner(nn.Module):
     def __init__(self, spec: ReasonerSpec, backbone: PreTrainedModel | None = None):
         super().__init__()
         head = thought_head_of(spec.method)
-        if spec.num_thoughts < 0 or spec.max_answer_tokens < 1:
-            raise ConfigError(
-                f"num_thoughts={spec.num_thoughts} must be at least 0 and max_answer_tokens={spec.max_answer_tokens} at least 1"
-            )
+        owner = "the reasoner's specification"
+        require_whole(owner, "num_thoughts", spec.num_thoughts, 0, MAX_TOKENS)
+        require_whole(owner, "max_answer_tokens", spec.max_answer_tokens, 1, MAX_TOKENS)
         if spec.answer_which not in get_args(Which):
             raise ConfigError(
                 f"answer_which={spec.answer_which!r} is not known; use one of {', '.join(get_args(Which))}"
@@ -265,15 +268,26 @@ def make_config(options: dict[str, Any]) -> PreTrainedConfig:
     """A Hugging Face configuration from a dictionary with its model_type.
 
     Raises:
-        ConfigError: the family is not supported.
+        ConfigError: the family is not supported, or a number is out of range.
     """
     options = dict(options)
     family = family_of(options.pop("model_type", None))
-    config = AutoConfig.for_model(family.model_type, **options)
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
+    try:
+        config = AutoConfig.for_model(family.model_type, **options)
+    except Exception as error:  # values that transformers cannot use fail in many ways
         raise ConfigError(
-            "a backbone with sliding-window attention is not supported; set use_sliding_window to false"
-        )
+            f"the {family.model_type} backbone cannot be configured so: {reason_of(error)}"
+        ) from None
+    check_config(config)
+    return config
+
+
+def deeper_config(config: PreTrainedConfig, extra_layers: int) -> PreTrainedConfig:
+    """A copy of a configuration with more layers."""
+    config = copy.deepcopy(config)
+    config.num_hidden_layers += extra_layers
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = ["full_attention"] * config.num_hidden_layers
     return config
 
 
@@ -288,9 +302,29 @@ def new_backbone(config: dict[str, Any]) -> PreTrainedModel:
     """A causal language model with random weights from a Hugging Face configuration.
 
     Raises:
-        ConfigError: the family is not supported.
+        ConfigError: the family is not supported, or the weights do not fit into the memory.
     """
-    result: PreTrainedModel = AutoModelForCausalLM.from_config(make_config(config))
+    return random_weights(AutoModelForCausalLM, make_config(config))
+
+
+def random_weights(kind: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """A model with random weights.
+
+    Args:
+        kind: transformers' class for the kind of model, for instance AutoModel.
+        config: a configuration whose sizes are known to be fine.
+
+    Raises:
+        ConfigError: the configuration makes no model, or the memory cannot hold it.
+    """
+    check_memory(config)
+    try:
+        result: PreTrainedModel = kind.from_config(config)
+    except Exception as error:  # values that transformers cannot use fail in many ways
+        raise ConfigError(
+            f"the {config.model_type} backbone cannot be made of its configuration: "
+            f"{type(error).__name__}: {reason_of(error)}"
+        ) from None
     return result
 
 

@@ -1,6 +1,5 @@
 """LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
 
-import copy
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,17 +7,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, DynamicCache, PreTrainedModel
 
+from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.backbone_checks import MAX_LAYERS
 from lightning_ltts.models.cost import Cost, CostMeter, flops_per_position
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,
     canonical,
+    deeper_config,
     fingerprint,
     make_config,
     position_ids,
+    random_weights,
 )
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
@@ -69,7 +72,9 @@ class LatentRM(nn.Module):
 
     def __init__(self, spec: LatentRMSpec, backbone: PreTrainedModel | None = None):
         super().__init__()
-        self.backbone = backbone or AutoModel.from_config(make_config(spec.backbone))
+        if backbone is None:
+            backbone = random_weights(AutoModel, make_config(spec.backbone))
+        self.backbone = backbone
         self.backbone.set_attn_implementation(IMPLEMENTATION)
         self.spec = replace(spec, backbone=canonical(self.backbone.config))
         width = self.backbone.config.hidden_size
@@ -122,10 +127,9 @@ class LatentRM(nn.Module):
             noise_free: whether it also reads thoughts as they were before noise.
 
         Raises:
-            ConfigError: `extra_layers` is negative, or given together with `backbone`.
+            ConfigError: `extra_layers` is out of range, or given together with `backbone`.
         """
-        if extra_layers < 0:
-            raise ConfigError(f"extra_layers={extra_layers} must not be negative")
+        require_whole("the LatentRM", "extra_layers", extra_layers, 0, MAX_LAYERS)
         options: dict[str, Any] = {
             "reasoner": fingerprint(reasoner),
             "reference": reference,
@@ -142,7 +146,7 @@ class LatentRM(nn.Module):
             own = {**backbone, "vocab_size": reasoner.backbone.config.vocab_size}
             return cls(LatentRMSpec(own, reasoner.hidden_size, **options))
         body, layers = reasoner.backbone.base_model, reasoner.backbone.config.num_hidden_layers
-        config = _deeper(reasoner.backbone.config, extra_layers)
+        config = deeper_config(reasoner.backbone.config, extra_layers)
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, **options))
         model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
         unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
@@ -373,15 +377,6 @@ class LatentRM(nn.Module):
         beyond = (position - own + steps).clamp(max=len(position) - 1)
         index = torch.where(position < own, position, beyond)
         return self.backbone.get_input_embeddings()(tokens), index
-
-
-def _deeper(config: PreTrainedConfig, extra_layers: int) -> PreTrainedConfig:
-    """A copy of a configuration with more layers."""
-    config = copy.deepcopy(config)
-    config.num_hidden_layers += extra_layers
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = ["full_attention"] * config.num_hidden_layers
-    return config
 
 
 def _lay_out(thoughts: Tensor, after: Tensor, index: Tensor) -> Tensor:

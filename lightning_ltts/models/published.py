@@ -12,8 +12,9 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from lightning_ltts.data.tokenization import END, LATENT, START
-from lightning_ltts.errors import CheckpointError
-from lightning_ltts.models.adapters import merge_lora, require_adapters
+from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.models.adapters import ALPHA, alpha_of, merge_lora, require_adapters
+from lightning_ltts.models.backbone_checks import check_config
 from lightning_ltts.models.families import FAMILIES, family_of
 from lightning_ltts.models.formats import (
     CAUSAL_LM,
@@ -28,7 +29,7 @@ from lightning_ltts.models.gguf import find_gguf, read_gguf
 from lightning_ltts.models.latent_lm import ReasonerSpec, canonical
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.thought_heads import CodiHead, required_options, thought_head_of
-from lightning_ltts.models.weights import State, read_tensors, reason_of
+from lightning_ltts.models.weights import State, check_json_sizes, read_tensors, reason_of
 
 _EMBEDDINGS = tuple(dict.fromkeys(f"{family.embedding}.weight" for family in FAMILIES.values()))
 
@@ -61,21 +62,24 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
         path: the file or folder, of any format in `formats.FORMATS`.
         base: model that gives configuration and tokenizer (and for CoLaR weights), where `path`
             does not hold them.
-        changes: fields of the specification to set otherwise.
+        changes: fields of the specification to set otherwise; `lora_alpha` is that of adapters.
 
     Raises:
         CheckpointError: naming the key or file, and what was expected.
-        ConfigError: the backbone is of a family that is not supported.
+        ConfigError: the backbone is of a family that is not supported, or no backbone.
     """
     gguf = find_gguf(path)
     if base is not None and find_gguf(base):
         raise CheckpointError(
             f"the base {base} is a GGUF file; import it as a folder first, and give that"
         )
+    given = changes.get(ALPHA)
+    changes = {name: value for name, value in changes.items() if name != ALPHA}
     tensors = read_gguf(gguf) if gguf else read_tensors(path)
     known = find_format(set(tensors), str(path))
     state, names = rename(tensors, known.keys, str(path), known.name)
     home = _home(path, base, gguf, known)
+    check_json_sizes(home)
     config = _read_config(home, gguf)
     if known.kind == "latent_rm":
         return _latent_rm(known, config, state, names)
@@ -85,7 +89,8 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
         known = LATENT_TTS_COCONUT
     if known.needs_base_weights:
         state = _with_base_weights(state, path, base)
-    merge_lora(state, family_of(config.model_type), str(path))
+    alpha = alpha_of(path, given, known.needs_base_weights)
+    merge_lora(state, family_of(config.model_type), str(path), alpha)
     rows = _add_tokens(known, tokenizer, state, path, home)
 
     method = changes.get("method", known.method)
@@ -157,11 +162,15 @@ def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
         result: PreTrainedConfig = AutoConfig.from_pretrained(
             home, trust_remote_code=False, **_gguf_option(home, gguf)
         )
-        return result
     except Exception as error:  # of many kinds: no such file, not JSON, values that do not fit
         raise CheckpointError(
             f"no configuration of a supported model can be read from {home} ({reason_of(error)})"
         ) from None
+    try:
+        check_config(result)
+    except ConfigError as error:
+        raise ConfigError(f"{home}: {error}") from None
+    return result
 
 
 def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:

@@ -164,7 +164,7 @@ class SharedPrefixCache(Cache):
         bias = None
         if not bool(attention_mask.all()):
             # finite, so that a prompt of padding alone gives weight 0 rather than NaN
-            bias = torch.zeros(attention_mask.shape, device=attention_mask.device)
+            bias = torch.zeros_like(attention_mask, dtype=torch.float32)
             bias = bias.masked_fill(attention_mask == 0, -1e30)[:, None, None]
         read: list[Any] = prompt.layers
         super().__init__(layers=[SharedPrefixLayer(x.keys, x.values, bias, layout) for x in read])

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.backbone_checks import MAX_WIDTH
 from lightning_ltts.models.families import FAMILIES
 
 THOUGHT_HEADS: dict[str, type["ThoughtHead"]] = {}  # by method; subclasses enter themselves
@@ -95,6 +97,8 @@ class CodiHead(ThoughtHead, nn.Sequential):
 
     def __init__(self, width: int, hidden_size: int | None = None, dropout: float = 0.0):
         inner = width if hidden_size is None else hidden_size
+        require_whole("the thought head", "hidden_size", inner, 1, MAX_WIDTH)
+        require_number("the thought head", "dropout", dropout, 0, 1)
         super().__init__(
             nn.Dropout(dropout),
             nn.Linear(width, inner),
@@ -147,6 +151,8 @@ class ColarHead(ThoughtHead):
     ):
         super().__init__()
         inner = width if intermediate_size is None else intermediate_size
+        require_whole("the thought head", "intermediate_size", inner, 1, MAX_WIDTH)
+        require_number("the thought head", "embedding_std", embedding_std, open_ends=True)
         self.embedding_std = embedding_std
         self.intermediate_size = inner
         self.fc = nn.Sequential(

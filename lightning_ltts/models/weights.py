@@ -16,10 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from lightning_ltts.errors import CheckpointError
+from lightning_ltts.errors import CheckpointError, shorten
 from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
+MAX_JSON = 300_000_000  # bytes; tokenizers of known models have up to 40 million
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 # Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,
 # admitted by name while a file is read. `lightning_ltts/__init__.py` admits this package's classes.
@@ -81,18 +82,47 @@ def weight_files(path: Path) -> list[Path]:
     for name in _WEIGHT_FILES:
         index = path / f"{name}.index.json"
         if index.exists():
-            try:
-                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError):
-                raise CheckpointError(f"{index} is damaged; fetch it again") from None
-            files = [path / shard for shard in shards]
-            for file in files:
-                if not file.is_file():
-                    raise CheckpointError(f"{file} is missing, although {index.name} names it")
-            return files
+            return _shards(path, index)
         if (path / name).is_file():
             return [path / name]
     raise CheckpointError(f"{path} holds no weights; expected one of {', '.join(_WEIGHT_FILES)}")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    """The shards that the index of a folder names, all of which must lie in the folder.
+
+    Raises:
+        CheckpointError: the index is damaged, or a shard is elsewhere or missing.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise CheckpointError(f"{index} is damaged; fetch it again") from None
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"{index} is damaged (it names no shards); fetch it again")
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(
+                f"{index} names the shard {shorten(name)}, which is outside of its folder; it is "
+                "not read"
+            )
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing, although {index.name} names it")
+    return [folder / name for name in names]
+
+
+def check_json_sizes(folder: Path) -> None:
+    """Refuses a folder with a JSON file that no model has, before it is read.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if path.stat().st_size > MAX_JSON:
+            raise CheckpointError(
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:,.0f} "
+                "MB that any tokenizer or configuration needs; fetch it again"
+            )
 
 
 def read_tensors(path: Path) -> State:
@@ -115,17 +145,31 @@ def read_tensors(path: Path) -> State:
         else:
             content = read_pickle(file)
             content = content.get("state_dict", content)
-            if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-                raise CheckpointError(
-                    f"{file} holds no state dict: names of weights with their tensors"
-                )
-        for key, value in content.items():
-            if not isinstance(value, Tensor):
-                raise CheckpointError(
-                    f"{file} holds '{key}', which is a {type(value).__name__} and not a tensor"
-                )
-        tensors |= content
+        tensors |= require_state(content, file)
     return tensors
+
+
+def require_state(content: Any, source: str | Path) -> State:
+    """What a file holds as weights, which must be plain tensors by name.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(
+            f"{source} holds no state_dict: names of weights with their tensors; use another"
+        )
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{source} holds '{key}', which is a {type(value).__name__} and not a tensor"
+            )
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise CheckpointError(
+                f"{source} holds '{key}', which is a tensor of another kind ({value.layout}, "
+                f"{value.dtype}); give it as a plain one"
+            )
+    return content
 
 
 def check_keys(
@@ -153,6 +197,11 @@ def check_keys(
             raise CheckpointError(
                 f"{source} holds the key '{names.get(key, key)}', which this kind of model does "
                 f"not have; expected keys are such as '{next(iter(expected))}'"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{source}: '{names.get(key, key)}' holds numbers of the type {tensor.dtype}, but "
+                "weights must be floating-point numbers"
             )
         if tensor.shape != expected[key]:
             raise CheckpointError(
@@ -191,8 +240,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def reason_of(error: Exception, length: int = 200) -> str:
-    """What an error says, for a message of one line: its first line, cut, or else its class."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:length]
+    """What an error says, for a message of one line: its first line, cut, or else its class.
+
+    Where that only leads to the second, as of transformers' validation, both are told.
+    """
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return (f"{first} {others[0].strip()}" if first.endswith(":") and others else first)[:length]
 
 
 def _class(name: str) -> Any:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import encode_prompts, find_too_long, say_long_answers
 from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
@@ -28,6 +29,13 @@ from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.sampling.samplers import Sampler, TokenSampling
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.search.search import Search
+
+
+def _check_ranges(num_samples: int, seed: int, token_budget: int | None) -> None:
+    require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
+    require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
+    if token_budget is not None:
+        require_whole("LatentSearch", "token_budget", token_budget, 1)
 
 
 class LatentSearch(pl.LightningModule):
@@ -71,8 +79,7 @@ class LatentSearch(pl.LightningModule):
         tuned: str | None = None,
     ):
         super().__init__()
-        if num_samples < 1:
-            raise ConfigError(f"model.init_args.num_samples={num_samples} must be at least 1")
+        _check_ranges(num_samples, seed, token_budget)
         if beam is not None and latent_rm is None:
             raise ConfigError(
                 "guided beam search needs a LatentRM; set model.init_args.latent_rm or model.init_args.beam=null"

@@ -105,7 +105,9 @@ def _rows_of(files: list[Path]) -> dict[str, str]:
                 line = content.decode()
                 name = json.loads(line)["id"]
             except (ValueError, TypeError, KeyError, RecursionError):
-                raise StoreError(f"{path}, line {number} is damaged; {_ADVICE}") from None
+                name = None
+            if not isinstance(name, str):
+                raise StoreError(f"{path}, line {number} is damaged; {_ADVICE}")
             if rows.setdefault(name, line) != line:
                 raise StoreError(
                     f"{path}, line {number} is another row of problem '{name}'; {_ADVICE}"

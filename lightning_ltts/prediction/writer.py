@@ -14,6 +14,7 @@ from lightning_ltts.analysis.predictions import PREDICTIONS, TIMING, read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
 from lightning_ltts.data.problems import hash_problems
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.files import write_text
 from lightning_ltts.monitoring.tensorboard import writers
@@ -38,9 +39,15 @@ class PredictionWriter(Callback):
             the LatentRM was trained.
         keep_thoughts: number of problems, the first ones, whose thoughts are stored for the report
             (half a megabyte each for 64 samples of 6 thoughts of size 768).
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     def __init__(self, folder: str, temperature: float | None = None, keep_thoughts: int = 0):
+        require_whole("PredictionWriter", "keep_thoughts", keep_thoughts)
+        if temperature is not None:
+            require_number("PredictionWriter", "temperature", temperature, open_ends=True)
         self.keep_thoughts = keep_thoughts
         self.folder = Path(folder)
         self.temperature = temperature

@@ -1,7 +1,9 @@
 """`ltts report -o`: prediction runs as one HTML page that needs no network, as images, and as tables for a paper."""
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -225,6 +227,7 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     Raises:
         ConfigError: kaleido, which draws them, or the browser that it needs is not there.
+        OSError: the folder cannot be written.
     """
     made: list[Titled] = [
         *accuracy_figures(runs),
@@ -232,18 +235,23 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
         *survival_figure(runs),
         *thought_figures(runs),
     ]
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    images = [_image(figure) for _, _, figure in made]  # nothing is written where this fails
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for title, _, figure in made:
+    for (title, *_), image in zip(made, images, strict=True):
         name = "".join(c if c.isalnum() else "_" for c in title.lower()).strip("_")
         paths.append(folder / f"{name}.png")
-        _write_image(figure, paths[-1])
+        paths[-1].write_bytes(image)
     return paths
 
 
-def _write_image(figure: go.Figure, path: Path) -> None:
+def _image(figure: go.Figure) -> bytes:
+    """A figure as PNG."""
     try:
-        figure.write_image(path, width=900, height=540, scale=2)
+        image: bytes = figure.to_image("png", width=900, height=540, scale=2)
+        return image
     except (
         ValueError,
         ImportError,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from lightning_ltts.data.ranges import require_number
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.files import settings_of
 from lightning_ltts.models.families import Site
@@ -22,6 +23,7 @@ from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal, unifor
 from lightning_ltts.sampling.streams import Stream
 
 Phase = Literal["prompt", "thought", "answer"]
+MAX_SPREAD = 1e6  # beyond which thoughts overflow
 
 
 class Sampler:
@@ -125,10 +127,10 @@ class GaussianNoise(Sampler):
     def __init__(self, std: float | None = None, relative_std: float | None = None):
         if (std is None) == (relative_std is None):
             raise ConfigError("GaussianNoise takes exactly one of std and relative_std")
-        if (std if std is not None else relative_std) <= 0:  # type: ignore[operator]
-            raise ConfigError(
-                "GaussianNoise needs a standard deviation above 0; use Deterministic for none"
-            )
+        name, value = ("std", std) if std is not None else ("relative_std", relative_std)
+        require_number(
+            "GaussianNoise", name, value, 0, MAX_SPREAD, True, "use Deterministic for none"
+        )
         self.std = std
         self.relative_std = relative_std
 
@@ -159,10 +161,9 @@ class LearnedSpread(Sampler):
     strengths = ("scale",)
 
     def __init__(self, scale: float = 1.0):
-        if scale <= 0:
-            raise ConfigError(
-                f"LearnedSpread needs scale > 0, not {scale}; use Deterministic for none"
-            )
+        require_number(
+            "LearnedSpread", "scale", scale, 0, MAX_SPREAD, True, "use Deterministic for none"
+        )
         self.scale = scale
 
     def perturb(  # noqa: D102
@@ -244,9 +245,11 @@ class MCDropout(Sampler):
         answer: bool = False,
         lifetime: Literal["per_forward", "per_trajectory"] = "per_forward",
     ):
-        if not 0 < p < 1:
+        require_number("MCDropout", "p", p, 0, 1, True, "use Deterministic for no dropout")
+        if not sites:
             raise ConfigError(
-                f"MCDropout needs 0 < p < 1, not p={p}; use Deterministic for no dropout"
+                "sites of MCDropout must name at least one place, for instance residual; use "
+                "Deterministic for no dropout"
             )
         self.p = p
         self.sites = tuple(sites)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.errors import ConfigError
@@ -45,10 +46,8 @@ class BeamSearch(Search):
         limit: int = 4096,
         trace: bool = False,
     ):
-        if beams < 1 or candidates < 1:
-            raise ConfigError(
-                f"beam search needs beams >= 1 and candidates >= 1, not {beams} and {candidates}"
-            )
+        for name, value in (("beams", beams), ("candidates", candidates), ("limit", limit)):
+            require_whole("BeamSearch", name, value, 1)
         if beams * candidates > limit:
             raise ConfigError(
                 f"beams x candidates = {beams} x {candidates} = {beams * candidates} is over the "

@@ -7,7 +7,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.data.ranges import require_number
+from lightning_ltts.errors import CheckpointError
 from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import SpecChanges
 from lightning_ltts.sampling.keyed_random import fold, uniform
@@ -53,10 +54,8 @@ class CoconutModule(ReasonerModule):
         step_factor: float = 0.0,
         **optimization: Any,
     ):
-        if not 0 <= uniform_prob <= 1:
-            raise ConfigError(
-                f"model.init_args.uniform_prob={uniform_prob} must be between 0 and 1"
-            )
+        require_number("CoconutModule", "uniform_prob", uniform_prob, 0, 1)
+        require_number("CoconutModule", "step_factor", step_factor)
         fixed = {
             "num_thoughts": curriculum.last.num_thoughts,
             "max_answer_tokens": max_answer_tokens,
@@ -83,7 +82,8 @@ class CoconutModule(ReasonerModule):
             DataError: such a problem.
         """
         super().on_fit_start()
-        epochs = self.trainer.max_epochs or 0
+        # later epochs are of the last stage
+        epochs = min(self.trainer.max_epochs or 0, self.curriculum.total_epochs + 1)
         stages = [self.curriculum.stage_at(epoch) for epoch in range(epochs)]
         if any(stage.skipped_steps is not None for stage in stages):
             self.require_steps(

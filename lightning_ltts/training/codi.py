@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.data.ranges import MAX_TOKENS, require_number, require_whole
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import IGNORED, AfterThoughts, Encoded, think
@@ -59,8 +59,14 @@ class CodiModule(ReasonerModule):
         step_factor: float = 0.0,
         **optimization: Any,
     ):
-        if num_thoughts < 1:
-            raise ConfigError(f"model.init_args.num_thoughts={num_thoughts} must be at least 1")
+        require_whole("CodiModule", "num_thoughts", num_thoughts, 1, MAX_TOKENS)
+        factors = {
+            "distill_factor": distill_factor,
+            "teacher_factor": teacher_factor,
+            "step_factor": step_factor,
+        }
+        for name, factor in factors.items():
+            require_number("CodiModule", name, factor)
         fixed: dict[str, Any] = {
             "num_thoughts": num_thoughts,
             "max_answer_tokens": max_answer_tokens,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import MAX_SEED, MAX_TOKENS, require_number, require_whole
 from lightning_ltts.data.tokenization import encode_template
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
@@ -73,10 +74,16 @@ class ColarModule(ReasonerModule):
         schedule: Literal["cosine", "constant"] = "constant",
         **optimization: Any,
     ):
-        if not 1 <= compression <= max_compression:
-            raise ConfigError(
-                f"compression={compression} must be between 1 and max_compression={max_compression}"
-            )
+        owner = type(self).__name__
+        require_whole(owner, "max_compression", max_compression, 1, MAX_TOKENS)
+        require_whole(
+            owner, "compression", compression, 1, max_compression, "raise max_compression for more"
+        )
+        require_whole(owner, "seed", seed, 0, MAX_SEED)
+        require_number(owner, "token_weight", token_weight)
+        require_number(owner, "latent_weight", latent_weight)
+        if embedding_std is not None:
+            require_number(owner, "embedding_std", embedding_std, open_ends=True)
         if isinstance(optimization.get("sampler"), LearnedSpread):
             raise ConfigError(
                 "ColarModule learns the spread that LearnedSpread samples from by itself; leave "
@@ -87,7 +94,10 @@ class ColarModule(ReasonerModule):
             "max_answer_tokens": max_answer_tokens,
             "open_ended": True,
             "prompt_template": prompt_template.replace("{speed}", str(compression)),
-            "thought_head": {"embedding_std": embedding_std or 1.0, "spread": spread},
+            "thought_head": {
+                "embedding_std": 1.0 if embedding_std is None else embedding_std,
+                "spread": spread,
+            },
         }
         reasoner = start.build("colar", fixed, spec)
         if embedding_std is None:

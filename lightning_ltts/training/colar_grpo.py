@@ -1,5 +1,6 @@
 """The reinforcement stage of CoLaR: trajectories that were right are made likelier (arXiv 2505.16552, section 3)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_number, require_whole
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, TrainingError
@@ -91,10 +93,12 @@ class ColarGrpoModule(ReasonerModule):
         lr: float = 1e-6,
         weight_decay: float = 0.01,
     ):
-        if group_size < 2 or update_size < 1 or clip <= 0:
-            raise ConfigError(
-                f"group_size={group_size} must be at least 2, update_size={update_size} at least 1 and clip={clip} above 0"
-            )
+        owner = type(self).__name__
+        require_whole(owner, "group_size", group_size, 2, MAX_SAMPLES)
+        require_whole(owner, "update_size", update_size, 1)
+        require_whole(owner, "seed", seed, 0, MAX_SEED)
+        require_number(owner, "clip", clip, open_ends=True)
+        require_number(owner, "max_grad_norm", max_grad_norm, open_ends=True)
         if start.pretrained is None:
             raise ConfigError(
                 "reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained"
@@ -130,10 +134,10 @@ class ColarGrpoModule(ReasonerModule):
         spec = self.reasoner.spec
         return len(encoded.prompt) + spec.num_thoughts + 1 + spec.max_answer_tokens
 
-    def training_step(self, batch: list[Problem], batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Iterable[Problem], batch_idx: int) -> None:  # type: ignore[override]
         """Samples the batch's groups and makes one optimiser step per `update_size` of their trajectories."""
         self.reasoner.eval()
-        experience = self.explore(batch)
+        experience = self.explore(list(batch))
         parts = [
             experience.part(slice(i, i + self.update_size))
             for i in range(0, len(experience.prompts), self.update_size)

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from lightning_ltts.data.ranges import MAX_TOKENS, require_whole
 from lightning_ltts.errors import ConfigError
+
+MAX_EPOCHS = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,13 @@ class Curriculum:
     final_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if (
-            min(self.cot_epochs, self.final_epochs) < 0
-            or self.total_epochs < 1
-            or min(self.stage_epochs, default=1) < 1
-            or self.thoughts_per_step < 1
-        ):
-            raise ConfigError(
-                "the curriculum needs cot_epochs >= 0, stages of at least one epoch each, at least "
-                f"one epoch in all and thoughts_per_step >= 1, not {self}"
-            )
+        require_whole("Curriculum", "cot_epochs", self.cot_epochs, 0, MAX_EPOCHS)
+        require_whole("Curriculum", "final_epochs", self.final_epochs, 0, MAX_EPOCHS)
+        require_whole("Curriculum", "thoughts_per_step", self.thoughts_per_step, 1, MAX_TOKENS)
+        for epochs in self.stage_epochs:
+            require_whole("Curriculum", "stage_epochs", epochs, 1, MAX_EPOCHS)
+        if self.total_epochs < 1:
+            raise ConfigError(f"the curriculum needs at least one epoch in all, not {self}")
 
     @property
     def total_epochs(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import TrainingError
 
 
@@ -17,6 +18,8 @@ class FlatAccuracy(Callback):
     """
 
     def __init__(self, epochs: int = 10, above: float = 0.0):
+        require_whole("FlatAccuracy", "epochs", epochs, 1)
+        require_number("FlatAccuracy", "above", above, 0, 1)
         self.epochs = epochs
         self.above = above
         self.best, self.seen = 0.0, 0

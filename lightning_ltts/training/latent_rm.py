@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from lightning_ltts.data.ranges import require_number
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM, Scores
 from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
-from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.optimization import adamw, check_rates, keep_given_rates
 from lightning_ltts.voting import selection
 from lightning_ltts.voting.per_question import SelectedAccuracy
 from lightning_ltts.voting.selection import Majority, fitted_in
@@ -43,7 +44,7 @@ class LatentRMModule(pl.LightningModule):
             that.
 
     Raises:
-        ConfigError: `hard_negatives` is below 1, or the reasoner has no thoughts.
+        ConfigError: a number is out of range, or the reasoner has no thoughts.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class LatentRMModule(pl.LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        if hard_negatives < 1:
-            raise ConfigError(f"model.init_args.hard_negatives={hard_negatives} must be at least 1")
+        owner = type(self).__name__
+        check_rates(owner, lr, weight_decay, warmup)
+        require_number(owner, "hard_negatives", hard_negatives, 1)
         self.loss_name = loss
         self.hard_negatives = hard_negatives
         self.lr = lr

@@ -6,6 +6,8 @@ import lightning.pytorch as pl
 import torch
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
+from lightning_ltts.data.ranges import require_number
+
 
 class Optimized(Protocol):
     """What a module says of its optimisation."""
@@ -13,6 +15,17 @@ class Optimized(Protocol):
     lr: float
     weight_decay: float
     warmup: float
+
+
+def check_rates(owner: str, lr: float, weight_decay: float, warmup: float) -> None:
+    """Refuses rates that cannot train.
+
+    Raises:
+        ConfigError: naming the option of the class `owner`.
+    """
+    require_number(owner, "lr", lr, open_ends=True)
+    require_number(owner, "weight_decay", weight_decay)
+    require_number(owner, "warmup", warmup, 0, 1)
 
 
 def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Its optimisation, validation by generation, and checkpoints.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
+from lightning_ltts.data.answers import Answer
 from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.ranges import require_number
 from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -22,7 +25,7 @@ from lightning_ltts.sampling.keyed_random import fold, question_keys, uniform
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # an old name
-from lightning_ltts.training.optimization import adamw, keep_given_rates
+from lightning_ltts.training.optimization import adamw, check_rates, keep_given_rates
 from lightning_ltts.training.perturbation import Perturbation
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.sharding import gathered, shard
@@ -47,7 +50,7 @@ class ReasonerModule(pl.LightningModule):
         sampled_share: share of the batches that are perturbed, from 0 to 1.
 
     Raises:
-        ConfigError: `sampled_share` is not between 0 and 1.
+        ConfigError: a rate or share is out of range.
     """
 
     def __init__(
@@ -62,10 +65,9 @@ class ReasonerModule(pl.LightningModule):
         sampled_share: float = 1.0,
     ):
         super().__init__()
-        if not 0 <= sampled_share <= 1:
-            raise ConfigError(
-                f"model.init_args.sampled_share={sampled_share} must be between 0 and 1"
-            )
+        owner = type(self).__name__
+        check_rates(owner, lr, weight_decay, warmup)
+        require_number(owner, "sampled_share", sampled_share, 0, 1)
         self.save_hyperparameters(ignore=["reasoner", "sampler"])  # those of subclasses, too
         self.sampler = sampler
         self.sampled_share = sampled_share
@@ -160,15 +162,16 @@ class ReasonerModule(pl.LightningModule):
                 f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}"
             )
 
-    def training_step(self, batch: list[Problem], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Iterable[Problem], batch_idx: int) -> Tensor:
         """The loss; a run whose loss is not a number ends here."""
-        loss = self.loss_of(batch)
+        problems = list(batch)
+        loss = self.loss_of(problems)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr "
                 f"(now {self.lr:g}), set trainer.gradient_clip_val, or use trainer.precision=32-true"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(problems))
         return loss
 
     def perturbation(self, problems: list[Problem]) -> Perturbation | None:
@@ -211,9 +214,9 @@ class ReasonerModule(pl.LightningModule):
 
     # -- validation by generation
 
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> None:
+    def validation_step(self, batch: Iterable[Problem], batch_idx: int) -> None:
         """Greedy accuracy."""
-        self.accuracy.update(self.greedy_correct(batch))
+        self.accuracy.update(self.greedy_correct(list(batch)))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the accuracy, and the score by which the best checkpoint is chosen."""
@@ -222,9 +225,9 @@ class ReasonerModule(pl.LightningModule):
         self.log("val/score", self.score_of(accuracy), sync_dist=True)
         self.accuracy.reset()
 
-    def test_step(self, batch: list[Problem], batch_idx: int) -> None:
+    def test_step(self, batch: Iterable[Problem], batch_idx: int) -> None:
         """Greedy accuracy on the test problems."""
-        self.accuracy.update(self.greedy_correct(batch))
+        self.accuracy.update(self.greedy_correct(list(batch)))
 
     def on_test_epoch_end(self) -> None:
         """Logs the test accuracy."""
@@ -238,16 +241,32 @@ class ReasonerModule(pl.LightningModule):
         with gathered(self):  # also without any problem: devices gather together
             if not problems:
                 return torch.zeros(0, device=self.device)
-            longest_text = max(map(self.longest_text, encoded))
-            rollouts = RolloutEngine(self.reasoner).rollout(
-                *left_pad([e.prompt for e in encoded], self.reasoner.pad_id),
-                num_thoughts=self.num_thoughts,
-                max_answer_tokens=max(self.reasoner.spec.max_answer_tokens, longest_text),
-            )
+            answers = self._greedy_answers(encoded)
         self.reasoner.train(was_training)
-        answers = map(self.reasoner.read_answer, rollouts.answer_ids[:, 0])
         right = [answer == problem.value for answer, problem in zip(answers, problems, strict=True)]
         return torch.tensor(right, dtype=torch.float, device=self.device)
+
+    def _greedy_answers(self, encoded: list[Encoded]) -> list[Answer | None]:
+        """The greedy answers of B problems; those that do not fit together are read apart.
+
+        One row may have the longest prompt and another the longest text, and each fits by itself.
+        """
+        reasoner, prompts = self.reasoner, [problem.prompt for problem in encoded]
+        limit = max(reasoner.spec.max_answer_tokens, *map(self.longest_text, encoded))
+        longest = max(map(len, prompts)) + self.num_thoughts + 1 + limit
+        if longest > reasoner.max_positions and len(encoded) > 1:
+            order = sorted(range(len(encoded)), key=lambda i: len(prompts[i]))
+            found: dict[int, Answer | None] = {}
+            for part in (order[: len(order) // 2], order[len(order) // 2 :]):
+                answers = self._greedy_answers([encoded[i] for i in part])
+                found |= dict(zip(part, answers, strict=True))
+            return [found[i] for i in range(len(encoded))]
+        rollouts = RolloutEngine(reasoner).rollout(
+            *left_pad(prompts, reasoner.pad_id),
+            num_thoughts=self.num_thoughts,
+            max_answer_tokens=limit,
+        )
+        return [reasoner.read_answer(ids) for ids in rollouts.answer_ids[:, 0]]
 
     # -- checkpoints and optimisation
 

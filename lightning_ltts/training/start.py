@@ -8,10 +8,13 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.data.tokenization import TokenizerSource
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, new_reasoner
+
+MAX_RANK = 100_000
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,23 @@ class Lora:
         alpha: the adapters' change is scaled by alpha / r.
         dropout: probability of dropping an element of the adapters' input in training.
         targets: names of the matrices they are put on; by default all of every block.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     rank: int = 128
     alpha: float = 32.0
     dropout: float = 0.1
     targets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("Lora", "rank", self.rank, 1, MAX_RANK)
+        require_number("Lora", "alpha", self.alpha, open_ends=True)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"dropout={self.dropout} of Lora must be a number of at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True)

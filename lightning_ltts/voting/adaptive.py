@@ -9,7 +9,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.voting.selection import Selection
 
 
@@ -32,8 +32,7 @@ class BetaStopping(StoppingRule):
     """
 
     def __init__(self, confidence: float = 0.95):
-        if not 0.5 < confidence < 1:
-            raise ConfigError(f"BetaStopping needs 0.5 < confidence < 1, not {confidence}")
+        require_number("BetaStopping", "confidence", confidence, 0.5, 1, open_ends=True)
         self.confidence = confidence
 
     def settled(self, votes: Tensor) -> Tensor:  # noqa: D102
@@ -52,8 +51,7 @@ class WindowStopping(StoppingRule):
     """
 
     def __init__(self, window: int = 5):
-        if window < 2:
-            raise ConfigError(f"WindowStopping needs window >= 2, not {window}")
+        require_whole("WindowStopping", "window", window, 2)
         self.window = window
 
     def settled(self, votes: Tensor) -> Tensor:  # noqa: D102

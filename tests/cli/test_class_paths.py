@@ -39,6 +39,33 @@ def test_left_behind_options(overrides: list[str], kept: set[str]) -> None:
     assert set(tree["data"]["train"]["init_args"]) == kept
 
 
+def test_an_experiment_replaces_classes_too() -> None:
+    tree = source(FILES, limit=1, size=2, seed=3)
+    swap_classes(tree, [], {"data": {"train": {"class_path": FILES}}})
+    assert set(tree["data"]["train"]["init_args"]) == {"limit"}
+    tree = source(FILES, limit=1, size=2, seed=3)
+    swap_classes(tree, [], {"data": {"train": {"class_path": FILES, "init_args": {"size": 2}}}})
+    assert set(tree["data"]["train"]["init_args"]) == {"limit", "size"}  # given, to be refused
+    tree = source(FILES, limit=1, size=2)
+    swap_classes(tree, [f"data.train.class_path={FILES}"], {"data": {"train": {"x": 1}}})
+    assert set(tree["data"]["train"]["init_args"]) == {"limit"}
+
+
+@pytest.mark.slow
+def test_source_of_an_own_experiment(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text(
+        f"# @package _global_\ndata:\n  init_args:\n    train:\n      class_path: {FILES}\n"
+        "      init_args:\n        paths: [a.json]\n"
+        "trainer:\n  logger:\n    class_path: lightning.pytorch.loggers.CSVLogger\n"
+    )
+    config = printed(monkeypatch, capsys, "fit", "--config-dir", "own", "experiment=mine")
+    assert config["data"]["init_args"]["train"]["init_args"]["paths"] == ["a.json"]
+    assert config["data"]["init_args"]["val"]["class_path"] == WORDS
+    assert config["trainer"]["logger"]["init_args"]["save_dir"].endswith("tensorboard")
+
+
 def printed(monkeypatch: pytest.MonkeyPatch, capsys, *arguments: str) -> dict[str, Any]:
     monkeypatch.setattr(sys, "argv", ["ltts", *arguments, "--print_config"])
     with pytest.raises(SystemExit) as stop:

@@ -102,6 +102,19 @@ def test_csv_logger_instead(logger: str, monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("given", ["trainer.max_time", "callbacks.timer.init_args.duration"])
+def test_limited_time(given: str, monkeypatch, capsys) -> None:
+    """By the option or by Lightning's callback, which the run goes on after."""
+    timer = "callbacks.timer.class_path=lightning.pytorch.callbacks.Timer"
+    options = [*FIT, "trainer.max_epochs=3", *([timer] if "timer" in given else [])]
+    assert ltts(monkeypatch, "fit", *options, f"{given}=00:00:00:00") == 0
+    assert not (CHECKPOINTS / "last.ckpt").exists()
+    assert ltts(monkeypatch, "fit", *options, f"{given}=00:01:00:00") == 0
+    assert torch.load(CHECKPOINTS / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert "soon" in refused(monkeypatch, capsys, "fit", *options, "name=x", f"{given}=soon")
+
+
+@pytest.mark.slow
 def test_stray_variable_of_slurm(monkeypatch) -> None:
     """One that a shell inherited, where there is no Slurm."""
     monkeypatch.setenv("SLURM_NTASKS", "2")

@@ -99,7 +99,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"# @package _global_\nname: [1\nb: {", 'own/experiment/bad.yaml", line 2'),
+        (b"# @package _global_\nname: [1\nb: {", "own/experiment/bad.yaml, line 3"),
         (b"# @package _global_\nname: caf\xe9\n", "own/experiment/bad.yaml is not UTF-8"),
     ],
     ids=["not YAML", "not UTF-8"],
@@ -119,7 +119,7 @@ def test_experiment_that_cannot_be_read(
 @pytest.mark.parametrize("form", [["--config", "bad.yaml"], ["--config=bad.yaml"]])
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"trainer: [1\nb: {", "line 1"), (b"trainer: caf\xe9\n", "bad.yaml is not UTF-8")],
+    [(b"trainer: [1\nb: {", "bad.yaml, line 2"), (b"trainer: caf\xe9\n", "bad.yaml is not UTF-8")],
     ids=["not YAML", "not UTF-8"],
 )
 def test_configuration_that_cannot_be_read(

@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 
 
@@ -23,3 +23,24 @@ def test_the_message_is_short() -> None:
         require_whole("Thing", "size", "9" * 10**7, 0)
     assert str(caught.value).endswith("9... of Thing must be a whole number of at least 0")
     assert len(str(caught.value)) < 150
+
+
+def test_numbers_in_range() -> None:
+    for value in (0, 0.5, 1, 1.0):
+        require_number("Thing", "share", value, 0, 1)
+    require_number("Thing", "lr", 1e300, open_ends=True)
+    require_number("Thing", "lr", 10**400)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), True, "5", None, [1]])
+def test_no_number_in_range(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"share=.* of Thing must be a number from 0 to 1; hm"):
+        require_number("Thing", "share", value, 0, 1, remedy="hm")
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), float("-inf")])
+def test_ends_may_be_left_out(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"lr=.* of Thing must be a number above 0$"):
+        require_number("Thing", "lr", value, open_ends=True)
+    with pytest.raises(ConfigError, match=r"lr=.* of Thing must be a number between 0 and 1$"):
+        require_number("Thing", "lr", value, 0, 1, open_ends=True)

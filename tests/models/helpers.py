@@ -55,8 +55,8 @@ def untied(model: PreTrainedModel) -> dict[str, Tensor]:
     return {key: t.clone() for key, t in model.state_dict().items() if key != "lm_head.weight"}
 
 
-def codi_state(trained: PreTrainedModel, family: str) -> dict[str, Tensor]:
-    """As CODI's trainer saves it: adapters of rank 4 on some layers, everything else below the wrapper."""
+def codi_state(trained: PreTrainedModel, family: str, rank: int = 128) -> dict[str, Tensor]:
+    """As CODI's trainer saves it: adapters on some layers, everything else below the wrapper."""
     torch.manual_seed(1)
     state: dict[str, Tensor] = {}
     for key, tensor in trained.state_dict().items():
@@ -66,10 +66,10 @@ def codi_state(trained: PreTrainedModel, family: str) -> dict[str, Tensor]:
             if key.endswith("weight"):
                 size_in, size_out = tensor.shape if family == "gpt2" else tensor.T.shape
                 state[f"codi.base_model.model.{module}.lora_A.default.weight"] = 0.1 * torch.randn(
-                    4, size_in
+                    rank, size_in
                 )
                 state[f"codi.base_model.model.{module}.lora_B.default.weight"] = 0.1 * torch.randn(
-                    size_out, 4
+                    size_out, rank
                 )
         else:
             state[f"codi.base_model.model.{key}"] = tensor
@@ -108,9 +108,8 @@ def colar_checkpoint(folder: Path) -> dict[str, Tensor]:
         "latent_policy.fc.3.weight": torch.ones(40),
         "latent_policy.fc.3.bias": torch.zeros(40),
     }
-    config = OmegaConf.create(
-        {"model": {"lr": 1e-4, "targets": ["q_proj", None, True]}, "again": "${model.lr}"}
-    )
+    lora = {"r": 4, "lora_alpha": 32, "target_modules": ["q_proj", None, True]}
+    config = OmegaConf.create({"model": {"lr": 1e-4, "lora_config": lora}, "again": "${model.lr}"})
     checkpoint = {
         "state_dict": state,
         "hyper_parameters": {"all_config": config, "epoch": 3},

@@ -136,3 +136,15 @@ def test_user_errors(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) 
     (folder / FOLDER_ENTRY).write_text("{")
     with pytest.raises(CheckpointError, match="is damaged: JSONDecodeError"):
         load_reasoner(folder)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_tokenizer_of_a_gigabyte(plain: bool, gpt2: LatentReasoner, tmp_path: Path) -> None:
+    """It is not read: a file of nothing but a hole, which would take that much memory."""
+    folder = save_folder(gpt2, tmp_path / "model")
+    if plain:
+        (folder / "lightning_ltts.json").unlink()
+    with (folder / "tokenizer.json").open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(CheckpointError, match=r"tokenizer.json has 1,000 MB, more than the 300 MB"):
+        load_reasoner(folder)

@@ -95,7 +95,7 @@ def test_codi(family: str, tmp_path: Path) -> None:
     names = {"gpt2": "transformer.h.0.attn.c_attn", "llama": "model.layers.0.self_attn.q_proj"}
     a, b = (state[f"codi.base_model.model.{names[family]}.lora_{x}.default.weight"] for x in "AB")
     x = torch.randn(5, 32)
-    apart = trained.get_submodule(names[family])(x) + 32 / 4 * x @ a.T @ b.T
+    apart = trained.get_submodule(names[family])(x) + 32 / 128 * x @ a.T @ b.T
     assert torch.allclose(reasoner.backbone.get_submodule(names[family])(x), apart, atol=1e-5)
     assert not torch.allclose(trained.get_submodule(names[family])(x), apart, atol=1e-2)
     assert torch.equal(reasoner.thought_head[3].weight, state["prj.3.weight"])
@@ -138,7 +138,7 @@ def test_colar(tmp_path: Path) -> None:
 def test_learned_spread_needs_one(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ConfigError, match="learned spread"):
         RolloutEngine(gpt2, LearnedSpread()).rollout(*prompts)
-    with pytest.raises(ConfigError, match="scale > 0"):
+    with pytest.raises(ConfigError, match=r"scale=0\.0 of LearnedSpread"):
         LearnedSpread(0.0)
 
 
@@ -353,11 +353,52 @@ def test_adapter_without_weights(tmp_path: Path) -> None:
     ):
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
     state["codi.base_model.model.transformer.h.0.attn.c_attn.lora_B.default.weight"] = torch.zeros(
-        7, 4
+        7, 128
     )
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"makes a change of shape \(32, 7\)"):
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
+
+
+def test_alpha_of_adapters(tmp_path: Path) -> None:
+    """It is read, or asked for where the rank is not that of published ones."""
+    trained = make_base(tmp_path / "base", "gpt2", extra_rows=3)
+    state = codi_state(trained, "gpt2", rank=4)
+    path, base = tmp_path / "pytorch_model.bin", tmp_path / "base"
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"rank 4 and does not say the lora_alpha .*--set"):
+        load_reasoner(path, base=base)
+    for wrong in (0, float("nan"), "much", True):
+        with pytest.raises(CheckpointError, match=r"lora_alpha=.* must be a number above 0"):
+            load_reasoner(path, base=base, lora_alpha=wrong)
+    module = "transformer.h.0.attn.c_attn"
+    a, b = (state[f"codi.base_model.model.{module}.lora_{x}.default.weight"] for x in "AB")
+    merged = trained.get_submodule(module).weight + 16 / 4 * (b @ a).T
+
+    def weight(**given: float) -> Tensor:
+        return load_reasoner(path, base=base, **given).backbone.get_submodule(module).weight
+
+    assert torch.allclose(weight(lora_alpha=16), merged, atol=1e-5)
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 16}')
+    assert torch.allclose(weight(), merged, atol=1e-5)
+    assert torch.allclose(weight(lora_alpha=16), merged, atol=1e-5)
+    with pytest.raises(CheckpointError, match="has lora_alpha=16, not 32; leave it out"):
+        weight(lora_alpha=32)
+    (tmp_path / "adapter_config.json").write_text('{"use_rslora": true}')
+    with pytest.raises(CheckpointError, match="use_rslora are not supported"):
+        weight()
+
+
+def test_alpha_in_the_hyper_parameters(tmp_path: Path) -> None:
+    colar_checkpoint(tmp_path)
+    path = tmp_path / "colar_best.ckpt"
+    options = {"base": tmp_path / "base", "thought_head": {"embedding_std": 0.02}}
+    with pytest.raises(CheckpointError, match="has lora_alpha=32, not 8"):
+        load_reasoner(path, lora_alpha=8, **options)
+    content = torch.load(path, weights_only=False)
+    torch.save({"state_dict": content["state_dict"]}, path)
+    with pytest.raises(CheckpointError, match="rank 4 and does not say the lora_alpha"):
+        load_reasoner(path, **options)
 
 
 def test_code_of_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ SETTINGS = {"seed": 0, "beam": (2, 3)}
 
 
 def row(name: str, answer: str = "1") -> str:
-    return json.dumps({"id": name, "answer": answer, "greedy": {}, "samples": []}) + "\n"
+    one = {"answer": None}
+    return json.dumps({"id": name, "answer": answer, "greedy": one, "samples": [one]}) + "\n"
 
 
 def append(path: Path, *lines: str) -> None:

@@ -205,9 +205,23 @@ def test_images_without_kaleido(
     def missing(self, *args, **kw):
         raise error
 
-    monkeypatch.setattr("plotly.graph_objects.Figure.write_image", missing)
-    assert ltts(monkeypatch, write(tmp_path / "run"), "--png", tmp_path / "png") == 2
+    monkeypatch.setattr("plotly.graph_objects.Figure.to_image", missing)
+    assert ltts(monkeypatch, write(tmp_path / "run"), "--png", tmp_path / "new/png") == 2
     assert "pip install 'lightning-ltts[png]'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new folder", "empty folder"])
+def test_images_go_into_a_folder(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("plotly.graph_objects.Figure.to_image", lambda *args, **kw: b"PNG")
+    folder = tmp_path / "new/png"
+    if there:
+        folder.mkdir(parents=True)
+    assert ltts(monkeypatch, write(tmp_path / "run"), "--png", folder) == 0
+    assert f"png: {folder}" in capsys.readouterr().out
+    assert {path.read_bytes() for path in folder.iterdir()} == {b"PNG"}
 
 
 @pytest.mark.browser

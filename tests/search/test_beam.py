@@ -194,5 +194,5 @@ def test_options_that_make_no_sense() -> None:
         BeamSearch(16, 8, limit=64)
     with pytest.raises(ConfigError, match="multiple of subtrees=3"):
         BeamSearch(8, 2, subtrees=3)
-    with pytest.raises(ConfigError, match="beams >= 1"):
+    with pytest.raises(ConfigError, match="beams=0 of BeamSearch"):
         BeamSearch(0, 8)

@@ -81,7 +81,9 @@ def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_refused(supervised: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="group_size=1 must be at least 2"):
+    with pytest.raises(
+        ConfigError, match="group_size=1 of ColarGrpoModule must be a whole number from 2"
+    ):
         ColarGrpoModule(Start(str(supervised)), group_size=1)
     with pytest.raises(ConfigError, match="give its checkpoint"):
         ColarGrpoModule(Start())

@@ -46,5 +46,5 @@ def test_without_thoughts() -> None:
     ],
 )
 def test_schedules_that_make_no_sense(options: dict) -> None:
-    with pytest.raises(ConfigError, match="curriculum"):
+    with pytest.raises(ConfigError, match=r"(?i)curriculum"):
         Curriculum(**options)

@@ -156,7 +156,9 @@ def test_resume_gives_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    with pytest.raises(ConfigError, match=r"sampled_share=1\.5 must be between 0 and 1"):
+    with pytest.raises(
+        ConfigError, match=r"sampled_share=1.5 of CoconutModule must be a number from 0 to 1"
+    ):
         make_coconut(sampled_share=1.5)
     with pytest.raises(ConfigError, match="LearnedSpread samples from by itself"):
         make_colar(sampler=LearnedSpread())

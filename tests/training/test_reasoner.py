@@ -250,3 +250,22 @@ def test_validation_has_the_limit_of_a_search(
     texts = [len(text_of(module.encode(problem), module.stage)) for problem in problems]
     assert max(texts) > 2
     assert given == [limit or max(texts)]
+
+
+def test_validation_of_rows_that_fit_by_themselves_alone() -> None:
+    """One has the longest prompt, another the longest text, and together they are too long."""
+    module = make_module()
+    module.stage = module.curriculum.stage_at(0)
+    problems = WordProblems("valid", 6).load()
+    encoded = [module.encode(problem) for problem in problems]
+    alone = [module.greedy_correct([problem]).item() for problem in problems]
+    long = 40  # of 64 positions
+    encoded[1].prompt[:0] = encoded[1].prompt[:1] * (long - len(encoded[1].prompt))
+    text = len(text_of(encoded[2], module.stage))
+    module.longest_text = (  # type: ignore[method-assign]
+        lambda one: 64 - len(one.prompt) - 1 if one is encoded[2] else text
+    )
+    assert long + 1 + module.longest_text(encoded[2]) > module.reasoner.max_positions
+    found = module.greedy_correct(problems)
+    assert len(found) == 6
+    assert found[[0, 3, 4, 5]].tolist() == [alone[i] for i in (0, 3, 4, 5)]

@@ -1,0 +1,115 @@
+"""Every command works where weights and activations have another type than float32."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.store import TrajectoryStore
+from lightning_ltts.prediction.data import PredictionData
+from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.writer import PredictionWriter
+from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.sampling.samplers import LearnedSpread, MCDropout
+from lightning_ltts.search.beam import BeamSearch
+from lightning_ltts.trainer import Trainer
+from lightning_ltts.training.colar_grpo import ColarGrpoModule
+from lightning_ltts.training.latent_rm import LatentRMModule
+from lightning_ltts.training.start import Lora, Start
+from tests.helpers import save_reasoner
+from tests.training.helpers import make_coconut, make_codi, make_colar, make_data
+
+MODULES = {
+    "coconut": make_coconut,
+    "codi": lambda: make_codi(lora=Lora(rank=2), step_factor=1.0, sampler=MCDropout()),
+    "colar": lambda: make_colar(sampler=GaussianNoise(relative_std=0.1)),
+    "coconut of Llama": lambda: make_coconut("llama"),
+}
+PRECISIONS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+
+
+def trainer(precision: str, folder: Path, **options) -> Trainer:
+    options = {"max_epochs": 2, "limit_train_batches": 2, **options}
+    return Trainer(
+        precision=precision,
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", MODULES)
+def test_fit_mine_and_predict(method: str, precision: str, tmp_path: Path) -> None:
+    # the reasoner
+    module = MODULES[method]()
+    runner = trainer(precision, tmp_path)
+    runner.fit(module, datamodule=make_data(32))
+    assert module.reasoner.backbone.dtype == PRECISIONS[precision]
+    path = tmp_path / "reasoner.ckpt"
+    runner.save_checkpoint(path)
+    runner.validate(module, datamodule=make_data(32), verbose=False)
+    runner.test(module, datamodule=make_data(32), verbose=False)
+    # mining and the LatentRM
+    sampler = GaussianNoise(0.3)
+    problems = WordProblems("train", 6, seed=1), WordProblems("valid", 4, seed=1)
+    mined = MiningData(
+        str(path), sampler, *problems, str(tmp_path / "store"), num_samples=3, num_rollouts=2,
+        val_num_samples=3, batch_size=2, keep_uninformative=True, keep_clean=True,
+    )  # fmt: skip
+    scorer = LatentRMModule(
+        str(path), reference=True, reads_answer=True, noise_free=True, hard_negatives=2.0
+    )
+    runner = trainer(precision, tmp_path)
+    runner.fit(scorer, datamodule=mined)
+    assert scorer.latent_rm.backbone.dtype == PRECISIONS[precision]
+    runner.save_checkpoint(tmp_path / "rm.ckpt")
+    assert TrajectoryStore(tmp_path / "store/train").manifest["complete"]
+    # the search
+    open_ended = method == "colar"
+    search = LatentSearch(
+        str(path), sampler, str(tmp_path / "rm.ckpt"), num_samples=3,
+        beam=None if open_ended else BeamSearch(2, 2, trace=True),
+    )  # fmt: skip
+    writer = PredictionWriter(str(tmp_path / "predictions"), keep_thoughts=1)
+    runner = trainer(precision, tmp_path, callbacks=[writer])
+    runner.predict(search, datamodule=PredictionData(WordProblems("test", 4)))
+    rows = read_rows(tmp_path / "predictions")
+    assert len(rows) == 4
+    assert all(len(sample["scores"]) for row in rows for sample in row["samples"])
+
+
+@pytest.mark.slow
+def test_reinforcement(precision: str, tmp_path: Path) -> None:
+    path = save_reasoner(make_colar().reasoner, tmp_path / "reasoner.ckpt")
+    module = ColarGrpoModule(Start(pretrained=str(path)), group_size=4, update_size=4, lr=1e-4)
+    trainer(precision, tmp_path).fit(module, datamodule=make_data(32))
+    search = LatentSearch(str(path), LearnedSpread(), num_samples=3)
+    writer = PredictionWriter(str(tmp_path / "predictions"))
+    trainer(precision, tmp_path, callbacks=[writer]).predict(
+        search, datamodule=PredictionData(WordProblems("test", 3))
+    )
+    assert len(read_rows(tmp_path / "predictions")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["contrastive_unnormalized", "bce", "pairwise"])
+def test_losses_of_a_latent_rm(loss: str, reasoner_file: Path, tmp_path: Path) -> None:
+    problems = WordProblems("train", 6, seed=1), WordProblems("valid", 4, seed=1)
+    mined = MiningData(
+        str(reasoner_file), MCDropout(), *problems, str(tmp_path / "store"), num_samples=3,
+        num_rollouts=2, val_num_samples=3, batch_size=2, keep_uninformative=True,
+    )  # fmt: skip
+    scorer = LatentRMModule(str(reasoner_file), loss=loss, trained="head")
+    trainer("bf16-true", tmp_path).fit(scorer, datamodule=mined)
