@@ -2,6 +2,7 @@
 
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
+    python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
     python benchmarks/study.py beams                     # one budget spent on beams of many shapes, and what pruning loses
@@ -25,12 +26,14 @@ from torch import Tensor
 
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.analysis.lines import Line
+from lightning_ltts.analysis.methods import GREEDY
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.voting.bootstrap import crossed_interval
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers
@@ -170,6 +173,32 @@ def run(name: str, setting: Setting) -> None:
             f"data.init_args.problems.init_args.size={size}", f"data.init_args.problems.init_args.seed={seed}",
             *setting.problems("problems"), *row.sampler,
         )  # fmt: skip
+
+
+def explicit(setting: Setting) -> None:
+    """What thoughts compete with: the same model, trained to write its steps, and its samples' votes."""
+    steps, largest = TASKS[setting.task]
+    layers, width = SIZES[setting.size]
+    whole, _, _ = CURRICULUM[setting.task]
+    folder = setting.folder / "explicit"
+    # a step is written in at most nine tokens
+    room = (f"{RM}start.backbone.n_positions=128", f"{RM}max_answer_tokens={9 * steps + 8}")
+    ltts(
+        "fit", folder / "done", "experiment=demo/explicit", f"name={folder.relative_to('logs')}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed}",
+        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
+        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
+        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}", *room,
+        f"{RM}curriculum.cot_epochs={whole}", f"trainer.max_epochs={whole}", "trainer.check_val_every_n_epoch=5",
+    )  # fmt: skip
+    (folder / "done").touch()
+    ltts(
+        "predict", folder / "search" / "summary.json", "experiment=demo/explicit_search",
+        f"name={(folder / 'search').relative_to('logs')}", f"reasoner={folder / 'checkpoints' / 'best.ckpt'}",
+        f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
+        *setting.problems("problems"),
+    )  # fmt: skip
 
 
 def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
@@ -326,12 +355,17 @@ def results(num_samples: int) -> list[dict[str, Any]]:
     """
     found = []
     for path in sorted(FOLDER.glob("*/*/search/summary.json")):
+        if path.parent.parent.name not in ROWS:  # a chain of thought in words has no LatentRM
+            continue
         row, setting = path.parent.parent, path.parent.parent.parent
         chosen = summarize(read_rows(row / "chosen"), num_samples=num_samples)
         test = summarize(read_rows(path.parent), num_samples=num_samples)
         scored = [method.name for method in chosen.methods if method.scored]
+        answering = [method.name for method in chosen.methods if method.chooses]
+        untrained = [name for name in answering if name not in (*scored, GREEDY)]
         on_validation = {line.method: line.accuracy for line in chosen.lines}
         best = max(scored, key=lambda name: on_validation[name])
+        best_untrained = max(untrained, key=lambda name: on_validation[name])
         lines = {line.method: line for line in test.lines}
         curve = summarize(read_rows(path.parent)).curves["best_of_n"]
         task, _, seed = setting.name.split("-")
@@ -348,7 +382,10 @@ def results(num_samples: int) -> list[dict[str, Any]]:
                 },
                 "headroom_closed": lines[best].headroom,
                 "best_selection": _measured(lines[best]),
+                "best_untrained": _measured(lines[best_untrained]),
                 "selections": [_measured(lines[name]) for name in scored],
+                "untrained": [_measured(lines[name]) for name in untrained],
+                "recoverable": test.recoverable,
                 "best_of_n": {str(n): accuracy for n, accuracy in curve.items()},
             }
         )
@@ -358,24 +395,53 @@ def results(num_samples: int) -> list[dict[str, Any]]:
 def _measured(line: Line) -> dict[str, Any]:
     """A method's accuracy, and its differences to greedy decoding and to majority voting."""
     assert line.against_greedy is not None
-    assert line.over_compared is not None
     return {
         "name": line.method,
         "accuracy": line.accuracy,
         "against_greedy": asdict(line.against_greedy),
-        "against_majority": asdict(line.over_compared),
+        "against_majority": None if line.over_compared is None else asdict(line.over_compared),
+        "recovered": line.recovered,
+        "positions": line.positions,
+        "flops": line.flops,
+        "at_dearest": line.at_dearest,
     }
+
+
+def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, Any]]:
+    """Of each task and row with all its seeds: the gains of the selections that were chosen.
+
+    The intervals are over seeds and problems, see `crossed_interval`.
+    """
+    gains: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
+    for one in found:
+        search = FOLDER / f"{one['task']}-small-{one['seed']}" / one["latent_rm"] / "search"
+        test = summarize(read_rows(search), num_samples=num_samples)
+        values = {method.name: method.values for method in test.methods}
+        best = values[one["best_selection"]["name"]]
+        differences = (best - values[GREEDY], best - values[Majority.name])
+        gains.setdefault((one["task"], one["latent_rm"]), []).append(differences)
+    entries = []
+    for (task, row), of_seeds in gains.items():
+        entry: dict[str, Any] = {"task": task, "latent_rm": row, "seeds": len(of_seeds)}
+        for i, name in enumerate(("against_greedy", "against_majority")):
+            stacked = torch.stack([pair[i] for pair in of_seeds])
+            low, high = crossed_interval(stacked)
+            entry[name] = {"gain": float(stacked.mean()), "low": low, "high": high}
+        entries.append(entry)
+    return entries
 
 
 def table(num_samples: int) -> None:
     """A line per finished row, in percent and points with paired 95 % intervals; also as JSON."""
     found = results(num_samples)
-    Path("docs/results.json").write_text(json.dumps({"settings": found}, indent=1) + "\n")
+    over_seeds = together(found, num_samples)
+    content = {"settings": found, "over_seeds": over_seeds}
+    Path("docs/results.json").write_text(json.dumps(content, indent=1) + "\n")
     print(
-        "| task, seed | LatentRM | greedy | one sample | majority | coverage | chosen on validation "
-        "| against greedy | against majority | headroom |"
+        "| task, seed | LatentRM | greedy | one sample | majority | coverage | best without training "
+        "| chosen on validation | against greedy | against majority | headroom |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for one in found:
         best = one["best_selection"]
         shares = [f"{100 * one[name]:.1f}" for name in ("greedy", "pass", "majority", "coverage")]
@@ -384,12 +450,26 @@ def table(num_samples: int) -> None:
             for name in ("against_greedy", "against_majority")
         ]
         headroom = f"{100 * one['headroom_closed']:.0f} %"
+        plain = one["best_untrained"]
         cells = [f"{one['task']}, {one['seed']}", one["latent_rm"], *shares]
+        cells.append(f"{plain['name']} {100 * plain['accuracy']:.1f}")
         cells += [f"{best['name']} {100 * best['accuracy']:.1f}", *gains]
         print(f"| {' | '.join([*cells, headroom])} |")
+    for entry in over_seeds:
+        gains = [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in entry[name].values()))
+            for name in ("against_greedy", "against_majority")
+        ]
+        print(f"{entry['task']}, {entry['latent_rm']}, {entry['seeds']} seeds: {', '.join(gains)}")
 
 
-WHOLE = {"samplers": samplers, "outliers": outliers, "beams": beams, "rules": rules}
+WHOLE = {
+    "explicit": explicit,
+    "samplers": samplers,
+    "outliers": outliers,
+    "beams": beams,
+    "rules": rules,
+}
 
 
 def main() -> None:

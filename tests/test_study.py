@@ -138,7 +138,8 @@ def test_table(
     write("search", right_at=15, greedy="0")
     (tmp_path / "docs").mkdir()
     study.table(32)
-    line = capsys.readouterr().out.splitlines()[-1]
+    line, last = capsys.readouterr().out.splitlines()[-2:]
+    assert last.startswith("easy, default, 1 seeds: +0.0 (+0.0 to +0.0)")
     assert line.startswith("| easy, 0 | default | 0.0 |")
     (one,) = json.loads((tmp_path / "docs/results.json").read_text())["settings"]
     assert (one["task"], one["seed"], one["latent_rm"]) == ("easy", 0, "default")
@@ -148,3 +149,15 @@ def test_table(
     assert one["best_selection"]["accuracy"] == 0
     beam = next(given for given in one["selections"] if given["name"] == "beam")
     assert beam["against_greedy"] == {"gain": 1, "low": 1, "high": 1}
+    # no rule without training finds the one right sample among 32, by a vote
+    assert one["best_untrained"]["accuracy"] == 0
+    assert one["recoverable"] == 6
+
+
+def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
+    """Trained on the same problems as the reasoner that thinks, and searched over the same ones."""
+    study.explicit(SETTING)
+    reasoner, data = made["CoconutModule"]
+    assert reasoner.curriculum.last.num_thoughts == 0
+    assert data.sources["train"].size == study.TRAINED_ON["hard"]
+    assert data.sources["train"].seed == 300
