@@ -26,3 +26,16 @@ def test_headroom() -> None:
     low, high = headroom_interval(selected, majority, oracle)
     assert 0 <= low <= 0.5 <= high <= 1
     assert math.isnan(headroom_closed(oracle, oracle, oracle))  # there is no room
+
+
+def test_interval_of_the_headroom_covers_95_of_100_studies() -> None:
+    """Of studies with a known share of 1/2: the selection is right on half of what is between."""
+    generator, covered = torch.Generator().manual_seed(0), 0
+    for _ in range(100):
+        draws = torch.rand(200, generator=generator)
+        majority, oracle = (draws < 0.4).double(), (draws < 0.8).double()
+        selected = (draws < 0.6).double()
+        low, high = headroom_interval(selected, majority, oracle)
+        covered += low <= 0.5 <= high
+    assert 88 <= covered <= 100
+    assert 0.1 < high - low < 0.3  # about 4 x sqrt(1/4 / 80) of the 80 questions between

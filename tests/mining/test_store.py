@@ -5,6 +5,7 @@ import torch
 from safetensors import safe_open
 
 from lightning_ltts.errors import StoreError
+from lightning_ltts.mining import store
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import (
     MANIFEST,
@@ -171,3 +172,29 @@ def test_mixed_questions_have_both_right_and_wrong_trajectories() -> None:
     mined = MinedQuestions(**{**vars(one), "labels": labels})
     assert mined.correct.tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
     assert mined.mixed.tolist() == [True, False]
+
+
+def test_settings_that_one_side_lacks_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, {"seed": 0})
+    with pytest.raises(StoreError, match="was made with extra=None, but this run has 1"):
+        StoreWriter(tmp_path, {"seed": 0, "extra": 1}, 2).open()
+    with pytest.raises(StoreError, match="was made with seed=0, but this run has None"):
+        StoreWriter(tmp_path, {}, 2).open()
+
+
+def test_a_shard_that_could_not_be_written_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the disk is full: neither a torn shard nor a temporary file stays."""
+
+    def torn(tensors: dict, path: Path, **options) -> None:
+        Path(path).write_bytes(b"the first half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "save_file", torn)
+    writer = StoreWriter(tmp_path, {"seed": 0}, 1)
+    writer.open()
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(0, make_questions(0), {"questions": 2})
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    assert not writer.has(0)

@@ -4,7 +4,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lightning_ltts.models.latent_lm import LatentReasoner, position_ids
-from lightning_ltts.models.shared_prefix import RowLayout, SharedPrefixCache
+from lightning_ltts.models.shared_prefix import (
+    RowLayout,
+    SharedPrefixCache,
+    SharedPrefixLayer,
+    shared_prefix_attention,
+)
 
 
 def read_prompt(reasoner: LatentReasoner, ids: Tensor, mask: Tensor) -> DynamicCache:
@@ -95,3 +100,45 @@ def test_gradients_reach_the_prompt(gpt2: LatentReasoner) -> None:
     gradient = gpt2.backbone.get_input_embeddings().weight.grad
     assert gradient[21].abs().sum() > 0
     assert gradient.isfinite().all()
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, **options) -> Tensor:
+    """Queries (R, 1, 1, d) of one question with a prefix (1, 1, P, d), and themselves as suffix."""
+    layout = RowLayout.of(torch.zeros(len(query), dtype=torch.long), 1, query.device)
+    layer = SharedPrefixLayer(keys, values, None, layout)
+    key, value = layer.update(query, query)
+    out, _ = shared_prefix_attention(torch.nn.Identity(), query, key, value, None, **options)
+    return out[:, 0, 0]
+
+
+def plain(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+    """The same in float64."""
+    query, keys, values = query.double(), keys.double(), values.double()
+    rows = []
+    for row in query[:, 0]:
+        weights = (scaling * row @ torch.cat([keys[0, 0], row]).mT).softmax(-1)
+        rows.append(weights @ torch.cat([values[0, 0], row]))
+    return torch.cat(rows)
+
+
+def test_a_module_can_have_a_scaling_of_its_own() -> None:
+    """As Granite and Gemma have, instead of one over the root of the width."""
+    generator = torch.Generator().manual_seed(0)
+    query, keys, values = (
+        torch.randn(n, 1, m, 8, generator=generator) for n, m in ((3, 1), (1, 5), (1, 5))
+    )
+    for options, scaling in (({}, 8**-0.5), ({"scaling": 1.5}, 1.5)):
+        expected = plain(query, keys, values, scaling)
+        assert torch.allclose(attend(query, keys, values, **options).double(), expected, atol=1e-5)
+
+
+def test_softmax_of_half_precision_is_in_single_precision() -> None:
+    """Over 4,200 equal keys the log of the normaliser is 8.343, which bfloat16 rounds to 8.3125.
+
+    All weights would be 3 % too large, and so would be the mean of the values.
+    """
+    query = torch.zeros(2, 1, 1, 8, dtype=torch.bfloat16)
+    keys = torch.zeros(1, 1, 4200, 8, dtype=torch.bfloat16)
+    values = torch.ones(1, 1, 4200, 8, dtype=torch.bfloat16)
+    out = attend(query, keys, values, scaling=1.0)
+    assert torch.allclose(out.float(), torch.full((2, 8), 4200 / 4201), atol=0.01)

@@ -188,3 +188,40 @@ def test_temperatures_that_cannot_be(options: dict[str, float]) -> None:
     for share in (0.0, 1.5):
         with pytest.raises(ConfigError, match="0 < top_p <= 1"):
             TokenSampling(top_p=share)
+
+
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.6])
+def test_dropout_drops_what_was_asked_for(gpt2: LatentReasoner, p: float) -> None:
+    """Small shares too, in either lifetime, and what is kept is rescaled."""
+    keys = torch.arange(600)
+    clean = run(gpt2, MCDropout(p), keys, phase="prompt")
+    for lifetime in ("per_forward", "per_trajectory"):
+        dropped = run(gpt2, MCDropout(p, lifetime=lifetime), keys)
+        zero = dropped == 0
+        assert zero.float().mean() == pytest.approx(p, abs=0.015)
+        assert torch.allclose(dropped[~zero], clean[~zero] / (1 - p))
+
+
+def test_every_draw_of_dropout_is_another(gpt2: LatentReasoner) -> None:
+    """At every layer, position, step and phase."""
+    keys, masks = torch.arange(2), {}
+    modules = gpt2.modules_at(["attention_output"]) + gpt2.modules_at(["mlp_output"])
+    for phase, step in (("thought", 0), ("thought", 1), ("answer", 0), ("answer", 1)):
+        with MCDropout(0.5, answer=True).active(gpt2, keys=keys, step=step, phase=phase):
+            for place, module in enumerate(modules):
+                dropped = module(torch.ones(2, 3, module.weight.shape[0])) == 0
+                for row in range(2):
+                    for position in range(3):
+                        masks[phase, step, place, row, position] = dropped[row, position]
+    distinct = {tuple(mask.tolist()) for mask in masks.values()}
+    assert len(distinct) == len(masks) == 4 * len(modules) * 2 * 3
+
+
+def test_learned_spread_is_scaled() -> None:
+    thought, spread, keys = torch.zeros(500, 8), torch.full((500, 8), 2.0), torch.arange(500)
+    one, half = (
+        LearnedSpread(scale).perturb(thought, keys=keys, step=0, spread=spread)
+        for scale in (1.0, 0.5)
+    )
+    assert float(one.std()) == pytest.approx(2.0, rel=0.05)
+    assert torch.allclose(half, one / 2)

@@ -9,7 +9,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import left_pad
 from tests.training.helpers import make_colar as make_module
-from tests.training.helpers import make_data, make_trainer
+from tests.training.helpers import make_data, make_trainer, without_trainer
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -93,3 +93,36 @@ def test_what_is_refused(tmp_path: Path) -> None:
         DataError, match=r"thoughts at compression 2, but it must be 1 to num_thoughts=2"
     ):
         make_trainer(tmp_path).fit(make_module(num_thoughts=2), datamodule=make_data())
+
+
+def test_thoughts_to_come_are_targets_without_gradient() -> None:
+    """The distance to them moves what predicts, not the embeddings that the targets are made of.
+
+    A token that is read in no input but stands in a target gets no gradient: at compression 1, the
+    last thought is read, too, so that the loss of the distances alone is looked at by hand.
+    """
+    module = make_module("gpt2", spread=False)
+    problems = WordProblems("train", 2).load()
+    targets: list[torch.Tensor] = []
+    distance = module._distance
+
+    def seen(
+        hidden: torch.Tensor, thoughts: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        targets.append(thoughts)
+        return distance(hidden, thoughts, generator)
+
+    module._distance = seen  # type: ignore[method-assign]
+    module.losses(problems, 2, torch.Generator().manual_seed(0))
+    assert not targets[0].requires_grad
+
+
+def test_every_compression_is_drawn() -> None:
+    """From 1 to the largest, by the step alone."""
+    module, seen = make_module("gpt2", max_compression=3), set()
+    trainer = without_trainer(module)
+    nothing = torch.zeros(())
+    module.losses = lambda problems, compression, _: (seen.add(compression), (nothing, nothing))[1]  # type: ignore[method-assign]
+    for trainer.global_step in range(60):
+        module.loss_of(WordProblems("train", 1).load())
+    assert seen == {1, 2, 3}

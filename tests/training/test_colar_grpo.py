@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import pytest
 import torch
 
 from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
+from lightning_ltts.training import colar_grpo
 from lightning_ltts.training.colar_grpo import (
     ColarGrpoModule,
     Experience,
@@ -87,3 +90,80 @@ def test_what_is_refused(supervised: Path, tmp_path: Path) -> None:
         ColarGrpoModule(Start(str(supervised)), group_size=1)
     with pytest.raises(ConfigError, match="give its checkpoint"):
         ColarGrpoModule(Start())
+
+
+def first_policy(module: ColarGrpoModule, experience: Experience) -> tuple[torch.Tensor, ...]:
+    """Mean and learned spread (R, d) of each row's first thought, by a plain pass over its prompt."""
+    reasoner, means, spreads = module.reasoner, [], []
+    for prompt in experience.prompts:
+        embedded = reasoner.embed(torch.tensor(prompt))[None]
+        state = reasoner.backbone.base_model(inputs_embeds=embedded).last_hidden_state[:, -1]
+        means.append(reasoner.thought_head(state))
+        spreads.append(reasoner.thought_head.spread(state))
+    return torch.cat(means), torch.cat(spreads)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_density_of_the_first_thought_by_hand(supervised: Path, scale: float) -> None:
+    """log N(h; mean, (scale x spread)^2), a mean over the elements, of the thought that was drawn."""
+    module = ColarGrpoModule(Start(str(supervised)), group_size=3, scale=scale)
+    without_trainer(module)
+    module.reasoner.eval()
+    experience = module.explore(WordProblems("train", 4).load())
+    means, spreads = first_policy(module, experience)
+    drawn, deviation = experience.thoughts[:, 0], scale * spreads
+    expected = -0.5 * ((drawn - means) / deviation) ** 2 - deviation.log()
+    expected = (expected - 0.5 * math.log(2 * math.pi)).mean(-1)
+    found, acts = module.log_probs(experience)
+    for row in range(len(experience.prompts)):
+        if experience.counts[row] > 0:
+            assert found[row][acts[row]][0] == pytest.approx(float(expected[row]), abs=2e-3)
+
+
+def test_samples_differ_by_epoch_and_length_is_punished(supervised: Path) -> None:
+    module = ColarGrpoModule(Start(str(supervised)), group_size=4)
+    trainer = without_trainer(module)
+    module.reasoner.eval()
+    problems = WordProblems("train", 3).load()
+    first, again = module.explore(problems), module.explore(problems)
+    assert torch.equal(first.thoughts, again.thoughts)
+    trainer.current_epoch = 1
+    assert not torch.equal(module.explore(problems).thoughts[:, 0], first.thoughts[:, 0])
+
+
+def test_a_shorter_right_trajectory_is_worth_more(
+    supervised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All answers are right: without the punishment nothing is learned, with it fewer thoughts are better."""
+    problems, rollout = WordProblems("train", 6).load(), RolloutEngine.rollout
+    truths = [problem.value for problem in problems for _ in range(4)]
+    counts = torch.tensor([[2, 4, 6, 8]] * 6)
+
+    def of_these_lengths(*args, **options):
+        return replace(rollout(*args, **options), thought_counts=counts)
+
+    monkeypatch.setattr(RolloutEngine, "rollout", of_these_lengths)
+    monkeypatch.setattr(colar_grpo, "read_answers", lambda *args: truths)
+    worth = {}
+    for punished in (False, True):
+        module = ColarGrpoModule(Start(str(supervised)), group_size=4, punish_length=punished)
+        without_trainer(module)
+        worth[punished] = module.explore(problems).advantages.view(6, 4)
+    assert not worth[False].any()
+    # rewards 1/2, 1/4, 1/6, 1/8 with the mean 0.26
+    assert (worth[True][:, 0] > 0).all()
+    assert (worth[True].diff(dim=1) < 0).all()
+
+
+def test_the_surrogate_compares_with_the_policy_that_sampled(supervised: Path) -> None:
+    """At that policy the ratio is 1 everywhere, so that the loss is minus the mean advantage; not so elsewhere."""
+    module = ColarGrpoModule(Start(str(supervised)), group_size=4)
+    without_trainer(module)
+    module.reasoner.eval()
+    made = module.explore(WordProblems("train", 3).load())
+    made = replace(made, advantages=torch.arange(12.0) - 4)
+    with torch.no_grad():
+        old = module.log_probs(made)[0]
+        assert float(module.surrogate(made, old)) == pytest.approx(-1.5, abs=1e-5)
+        assert float(module.surrogate(made, old - 0.1)) != pytest.approx(-1.5, abs=0.05)

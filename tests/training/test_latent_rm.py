@@ -9,6 +9,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.questions import MinedQuestions
+from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.models.trajectories import Trajectories
@@ -205,3 +206,48 @@ def test_reasoner_without_thoughts(tokenizer, tmp_path: Path) -> None:
     path = save_reasoner(make_reasoner("gpt2", tokenizer, num_thoughts=0), tmp_path / "cot.ckpt")
     with pytest.raises(ConfigError, match="without thoughts"):
         LatentRMModule(str(path))
+
+
+def fitted_on(
+    module: LatentRMModule, correct: torch.Tensor, votes: torch.Tensor, totals: torch.Tensor
+) -> dict:
+    """What one validation epoch logs, for questions whose trajectories have these scores (Q, N)."""
+    batch = learnable_batch(len(correct))
+    batch = replace(batch, labels=correct[..., None].expand(-1, -1, 3), votes=votes)
+    logged: dict = {}
+    module.log_dict = lambda values, **kwargs: logged.update(values)  # type: ignore[method-assign]
+    module.log = lambda name, value, **kwargs: logged.update({name: value})  # type: ignore[method-assign]
+    scores = Scores(totals[..., None].expand(-1, -1, 3) / 3)
+    module.latent_rm.judge = lambda *args: scores  # type: ignore[method-assign]
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    return logged
+
+
+def test_the_best_temperature_is_taken_and_saved(checkpoint: str) -> None:
+    """Right has the score 1 once, wrong 0 three times: e^(1/t) > 3 where t < 0.91, and not above."""
+    module = LatentRMModule(checkpoint)
+    correct, votes = torch.tensor([[1.0, 0, 0, 0]] * 2), torch.tensor([[0, 1, 1, 1]] * 2)
+    logged = fitted_on(module, correct, votes, torch.tensor([[1.0, 0, 0, 0]] * 2))
+    assert logged["val/weighted_vote"] == 1.0
+    assert logged["val/temperature"] < 0.91
+    saved: dict = {}
+    module.on_save_checkpoint(saved)
+    assert saved[ENTRY]["spec"]["fitted"] == module.fitted
+    assert module.fitted["temperature"] == logged["val/temperature"]
+    # the other way round, the majority has to be heard: the next epoch fits anew, from its own alone
+    logged = fitted_on(module, 1 - correct, votes, torch.tensor([[1.0, 0, 0, 0]] * 2))
+    assert logged["val/temperature"] > 0.91
+    assert (logged["val/weighted_vote"], logged["val/majority"]) == (1.0, 1.0)
+    assert float(logged["val/recall@1"]) == 0.0
+
+
+def test_the_answers_score_is_trained(checkpoint: str) -> None:
+    """By the loss of the answer alone: from the thoughts' it gets no gradient."""
+    module = LatentRMModule(checkpoint, reads_answer=True)
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    module.training_step(learnable_batch(), 0).backward()
+    assert module.latent_rm.answer_head is not None
+    gradient = module.latent_rm.answer_head.weight.grad
+    assert gradient is not None
+    assert gradient.abs().max() > 0

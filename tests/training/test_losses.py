@@ -71,3 +71,30 @@ def test_pairwise_by_hand() -> None:
     assert torch.isclose(pairwise_loss(scores, labels), (ln2 / 2 + ln3 + ln3 / 2) / 2)
     mask = torch.tensor([1.0, 1.0, 0.0])[None, :, None]
     assert torch.isclose(pairwise_loss(scores, labels, mask), ln2)
+
+
+def test_thoughts_that_a_trajectory_lacks_do_not_count() -> None:
+    """Of three trajectories the third lacks the step, though its score is high and its label 1.
+
+    Contrastive, labels 1 and 1/2: weights 2/3 and 1/3 on p = 3/4 and 1/4. BCE: sigmoid(ln 3) = 3/4
+    costs -ln 3/4, and sigmoid(0) = 1/2 costs ln 2 with any label.
+    """
+    scores = torch.tensor([math.log(3.0), 0.0, 50.0])[None, :, None]
+    labels = torch.tensor([1.0, 0.5, 1.0])[None, :, None]
+    mask = torch.tensor([1.0, 1.0, 0.0])[None, :, None]
+    first, second = -math.log(0.75), -math.log(0.25)
+    assert float(contrastive_loss(scores, labels, mask=mask)) == pytest.approx(
+        (2 * first + second) / 3
+    )
+    assert float(contrastive_loss(scores, labels, False, mask)) == pytest.approx(first + second / 2)
+    assert float(bce_loss(scores, labels, mask)) == pytest.approx((first + math.log(2)) / 2)
+
+
+def test_the_unnormalised_form_is_a_mean_over_all_steps() -> None:
+    """Its second step has no right completion and gives 0; only one that no trajectory has is left out."""
+    scores = torch.cat([SCORES, SCORES[..., :1]], dim=-1)
+    labels = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]])
+    mask = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]])
+    assert float(contrastive_loss(scores, labels, False, mask)) == pytest.approx(
+        -math.log(0.75) / 2
+    )
