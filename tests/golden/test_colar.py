@@ -1,6 +1,5 @@
 """CoLaR against recorded runs: thoughts within 1e-4 (Llama), tokens identical."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,20 +11,20 @@ from lightning_ltts.data.tokenization import END
 from lightning_ltts.engine.rollout import Rollouts
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.sampling import Sampler
-from tests.golden.conftest import read, read_json
+from tests.golden.conftest import Reference, read, read_json
 from tests.golden.replay import ReplayDropout, ReplayNoise, rows_of_keys
 
 LIMIT, TOKENS = 5, 24
 
 
-def load(golden: Path, **changes: Any) -> LatentReasoner:
+def load(golden: Reference, **changes: Any) -> LatentReasoner:
     return load_reasoner(
         golden / "colar/checkpoint", num_thoughts=LIMIT, max_answer_tokens=TOKENS, **changes
     )
 
 
 def run(
-    reasoner: LatentReasoner, golden: Path, samples: int, sampler: Sampler | None = None
+    reasoner: LatentReasoner, golden: Reference, samples: int, sampler: Sampler | None = None
 ) -> Rollouts:
     recorded = read(golden / "colar/golden.safetensors")
     return RolloutEngine(reasoner, sampler).rollout(
@@ -66,7 +65,7 @@ def reentered(meta: dict[str, Any], name: str) -> list[int]:
     return [i for i, row in enumerate(meta[name]["rows"]) if row["latent_reentered"]]
 
 
-def test_prompt(golden: Path) -> None:
+def test_prompt(golden: Reference) -> None:
     reasoner = load(golden)
     recorded = read(golden / "colar/golden.safetensors")
     for i, text in enumerate(read_json(golden / "colar/meta.json")["prompts"]):
@@ -75,7 +74,7 @@ def test_prompt(golden: Path) -> None:
         assert reasoner.encode_prompt(question) == recorded["input_ids"][i][real].tolist()
 
 
-def test_deterministic(golden: Path) -> None:
+def test_deterministic(golden: Reference) -> None:
     reasoner, meta = load(golden), read_json(golden / "colar/meta.json")
     recorded = read(golden / "colar/golden.safetensors", "max_latent.deterministic.")
     rollouts = run(reasoner, golden, 1)
@@ -85,7 +84,7 @@ def test_deterministic(golden: Path) -> None:
     )
 
 
-def test_noise(golden: Path) -> None:
+def test_noise(golden: Reference) -> None:
     reasoner, meta = load(golden), read_json(golden / "colar/meta.json")
     recorded = read(golden / "colar/golden.safetensors", "max_latent.noise.")
     sampler = ReplayNoise(
@@ -96,7 +95,7 @@ def test_noise(golden: Path) -> None:
     )
 
 
-def test_dropout(golden: Path) -> None:
+def test_dropout(golden: Reference) -> None:
     """In the prompt, the thinking and the answer."""
     reasoner, meta = load(golden), read_json(golden / "colar/meta.json")
     recorded = read(golden / "colar/dropout.safetensors", "max_latent.dropout.")
@@ -108,7 +107,7 @@ def test_dropout(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["deterministic", "noise", "dropout"])
-def test_fixed_length(golden: Path, name: str) -> None:
+def test_fixed_length(golden: Reference, name: str) -> None:
     """The same model with a fixed number of thoughts and another end marker."""
     reasoner = load(golden, open_ended=False, tokens={"end": END})
     file = "dropout" if name == "dropout" else "golden"
@@ -125,7 +124,7 @@ def test_fixed_length(golden: Path, name: str) -> None:
     expect_same(run(reasoner, golden, samples, sampler), reasoner, recorded, [])
 
 
-def test_thinking_is_not_entered_again(golden: Path) -> None:
+def test_thinking_is_not_entered_again(golden: Reference) -> None:
     """The published code writes one token at the limit and then thinks on (findings C1); here the answer has begun."""
     reasoner, meta = load(golden), read_json(golden / "colar/meta.json")
     recorded = read(golden / "colar/golden.safetensors", "max_latent.deterministic.")

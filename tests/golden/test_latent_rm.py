@@ -1,22 +1,20 @@
 """LatentRM scores, losses, gradients and ranking metrics against recorded ones."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from lightning_ltts import load_latent_rm, load_reasoner
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
-from tests.golden.conftest import read, read_json
+from tests.golden.conftest import Reference, read, read_json
 
 
 @pytest.mark.parametrize("method", ["coconut", "codi"])
 class TestScores:
-    def test_logits(self, golden: Path, method: str) -> None:
+    def test_logits(self, golden: Reference, method: str) -> None:
         rm = load_latent_rm(golden / f"latentrm/{method}_rm").requires_grad_(False)
         recorded = read(golden / f"latentrm/{method}_trajectories.safetensors")
-        run = read(golden / method / "golden.safetensors", "noise.")
+        run = read(golden / f"{method}/golden.safetensors", "noise.")
         thoughts = recorded["latent_embeds"].unflatten(0, (4, 3))
         scores = rm.score(run["input_ids"], run["attention_mask"], thoughts)
         assert (
@@ -27,11 +25,11 @@ class TestScores:
             scores.sum(-1).argmax(1), recorded["top_indices_position_ids_from_mask"][:, 0]
         )
 
-    def test_scores_do_not_depend_on_neighbours(self, golden: Path, method: str) -> None:
+    def test_scores_do_not_depend_on_neighbours(self, golden: Reference, method: str) -> None:
         """In the published code positions count the pads, so a score depends on the batch (findings C2)."""
         rm = load_latent_rm(golden / f"latentrm/{method}_rm").requires_grad_(False)
         recorded = read(golden / f"latentrm/{method}_trajectories.safetensors")
-        run = read(golden / method / "golden.safetensors", "noise.")
+        run = read(golden / f"{method}/golden.safetensors", "noise.")
         thoughts = recorded["latent_embeds"].unflatten(0, (4, 3))
         assert (
             recorded["scores"] - recorded["scores_position_ids_from_mask"]
@@ -57,7 +55,7 @@ def labelled(logits: Tensor, labels: Tensor, samples: int) -> tuple[Tensor, Tens
 
 @pytest.mark.parametrize("case", ["a", "b"])
 @pytest.mark.parametrize("kind", ["bce", "ce"])
-def test_losses_and_gradients(golden: Path, case: str, kind: str) -> None:
+def test_losses_and_gradients(golden: Reference, case: str, kind: str) -> None:
     recorded = read(golden / "latentrm/losses.safetensors", f"{case}.")
     scores, labels, mask = labelled(
         recorded["logits"], recorded["labels"], int(recorded["n_samples"])
@@ -75,7 +73,7 @@ def test_losses_and_gradients(golden: Path, case: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
-def test_loss_does_not_scale_with_padding(golden: Path, case: str) -> None:
+def test_loss_does_not_scale_with_padding(golden: Reference, case: str) -> None:
     """The published contrastive loss falls to S/(S+10) with ten more ignored positions (findings C5); ours stays."""
     recorded = read(golden / "latentrm/losses.safetensors", f"{case}.")
     length = recorded["labels"].shape[1]
@@ -92,7 +90,7 @@ def test_loss_does_not_scale_with_padding(golden: Path, case: str) -> None:
         )
 
 
-def test_training_batch(golden: Path) -> None:
+def test_training_batch(golden: Reference) -> None:
     """One contrastive batch from mined data: logits, loss and gradients of the whole model."""
     recorded = read(golden / "latentrm/training_batch.safetensors")
     rm = load_latent_rm(golden / "latentrm/coconut_rm")

@@ -1,7 +1,6 @@
 """pass@k, voting and answer extraction against recorded ones."""
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from lightning_ltts.models.formats import FORMATS, LATENT_TTS_COCONUT
 from lightning_ltts.voting.per_question import PassAtK
 from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers
-from tests.golden.conftest import read, read_json
+from tests.golden.conftest import Reference, read, read_json
 
 RULES = {
     known.method: (known.settings["answer_marker"], known.settings["answer_which"])
@@ -22,7 +21,7 @@ RULES = {
 }
 
 
-def test_pass_at_k(golden: Path) -> None:
+def test_pass_at_k(golden: Reference) -> None:
     for case in read_json(golden / "metrics/pass_at_k.json"):
         correct = torch.tensor(case["corrects"])
         for k, expected in case["pass_at_k"].items():
@@ -46,13 +45,13 @@ def vote(answers: list[Any]) -> Any:
     return None if chosen < 0 else answers[chosen]
 
 
-def test_votes(golden: Path) -> None:
+def test_votes(golden: Reference) -> None:
     for case in read_json(golden / "metrics/voting.json"):
         if not {"inf", "nan"} & set(map(str, case["answers"])):
             assert vote(case["answers"]) == case["winner"]
 
 
-def test_no_answer_does_not_vote(golden: Path) -> None:
+def test_no_answer_does_not_vote(golden: Reference) -> None:
     """In the published code unparsed answers vote as one block, and can win (findings C6)."""
     cases = [case for case in read_json(golden / "metrics/voting.json") if case["winner"] == "inf"]
     assert cases
@@ -79,7 +78,7 @@ MENDED: dict[str, dict[str, Fraction | None]] = {
 
 
 @pytest.mark.parametrize("method", list(RULES))
-def test_answers(golden: Path, method: str) -> None:
+def test_answers(golden: Reference, method: str) -> None:
     for case in read_json(golden / "metrics/extractors.json"):
         answer = extract_answer(case["text"], *RULES[method])
         if method in MENDED.get(case["text"], {}):
@@ -90,7 +89,7 @@ def test_answers(golden: Path, method: str) -> None:
             ), case
 
 
-def test_zero_is_an_answer_and_the_question_is_not_read(golden: Path) -> None:
+def test_zero_is_an_answer_and_the_question_is_not_read(golden: Reference) -> None:
     """The published code drops questions whose answer is 0, and CODI's takes numbers of the question (findings C6, C7)."""
     assert extract_answer("### 0", *RULES["coconut"]) == 0
     assert (
@@ -99,7 +98,7 @@ def test_zero_is_an_answer_and_the_question_is_not_read(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["r1", "r8"])
-def test_ranking_metrics(golden: Path, case: str) -> None:
+def test_ranking_metrics(golden: Reference, case: str) -> None:
     """torchmetrics' NDCG, and the right ones among the k best, are what the published trainer logs."""
     recorded = read(golden / "latentrm/losses.safetensors", f"{case}.")
     scores, labels, k = recorded["scores"], recorded["labels"], int(recorded["k"])

@@ -1,7 +1,6 @@
 """Thought labels against recorded annotation runs, through the function that mines."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from lightning_ltts.mining.mine import mine
 from lightning_ltts.sampling import Sampler
 from lightning_ltts.sampling.keyed_random import fold
 from lightning_ltts.sampling.streams import Stream
-from tests.golden.conftest import read, read_json
+from tests.golden.conftest import Reference, read, read_json
 
 QUESTIONS, SAMPLES, STEPS = 2, 3, 6
 
@@ -54,7 +53,7 @@ class ReplayAnnotation(Sampler):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["estimates", "estimates_noise"])
-def test_labels(golden: Path, run: str) -> None:
+def test_labels(golden: Reference, run: str) -> None:
     reasoner = load_reasoner(golden / "coconut/checkpoint", max_answer_tokens=24)
     base, recorded = (
         read(golden / f"annotation/{name}.safetensors") for name in ("estimates", run)
