@@ -39,6 +39,7 @@ from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers
 
 FOLDER = Path("logs/study")
+RESULTS = Path("docs/results.json")
 RM = "model.init_args."
 TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
 # step-annotated problems: so few that the plateau of greedy decoding is at 50 to 85 %, chosen on
@@ -436,7 +437,7 @@ def table(num_samples: int) -> None:
     found = results(num_samples)
     over_seeds = together(found, num_samples)
     content = {"settings": found, "over_seeds": over_seeds}
-    Path("docs/results.json").write_text(json.dumps(content, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
     print(
         "| task, seed | LatentRM | greedy | one sample | majority | coverage | best without training "
         "| chosen on validation | against greedy | against majority | headroom |"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -276,3 +278,16 @@ def test_reads_what_the_sampler_added(
     assert not torch.allclose(found, blind.score(*prompts, rollouts.thoughts), atol=1e-2)
     with pytest.raises(ConfigError, match="before noise"):
         rm.score(*prompts, rollouts.thoughts)
+
+
+@torch.no_grad()
+def test_no_score_beyond_a_trajectorys_own_thoughts(
+    rm: LatentRM, prompts: tuple[Tensor, Tensor]
+) -> None:
+    counts = torch.tensor([[1, 3], [2, 0], [3, 3], [1, 1], [0, 2], [3, 1]])
+    whole = Trajectories.of(torch.randn(6, 2, 3, 32))
+    scores = rm.judge(*prompts, replace(whole, thought_counts=counts)).steps
+    beyond = torch.arange(3) >= counts[..., None]
+    assert not scores[beyond].any()
+    assert torch.allclose(scores[~beyond], rm.judge(*prompts, whole).steps[~beyond], atol=2e-5)
+    assert scores[~beyond].abs().min() > 0
