@@ -100,6 +100,12 @@ def _with_greedy(pool: SamplePool, counted: int) -> SamplePool:
     )
 
 
+def with_samples(row: dict[str, Any], num_samples: int | None) -> dict[str, Any]:
+    """A prediction with its first samples alone; all of them where no number is given."""
+    tuned = {"tuned": {"samples": row["tuned"]["samples"][:num_samples]}} if "tuned" in row else {}
+    return {**row, "samples": row["samples"][:num_samples], **tuned}
+
+
 def tuned_methods(rows: Sequence[dict[str, Any]]) -> list[Method]:
     """Majority voting at the sampler that was chosen for it on validation, where it was sampled."""
     if "tuned" not in rows[0]:

@@ -24,6 +24,7 @@ from lightning_ltts.analysis.methods import (
     selected,
     selected_accuracy,
     tuned_methods,
+    with_samples,
 )
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool
 from lightning_ltts.errors import DataError
@@ -179,7 +180,7 @@ def summarize(
         DataError: the rows do not belong together, or there is no such method.
     """
     whole = sample_pool(rows, rule)  # which a budget may reach beyond `num_samples`
-    rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
+    rows = [with_samples(row, num_samples) for row in rows]
     pool = sample_pool(rows, rule)
     size = pool.correct.shape[1]
     scored = pool.scores is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_ltts.analysis.methods import cost_of
+from lightning_ltts.analysis.methods import cost_of, with_samples
 from lightning_ltts.analysis.predictions import (
     MANIFEST,
     PREDICTIONS,
@@ -104,7 +104,7 @@ def load_runs(
         rows = read_rows(path)
         summary = summarize(rows, temperature, rule, against, stopping, num_samples)
         drawn = len(rows[0]["samples"])
-        rows = [row | {"samples": row["samples"][:num_samples]} for row in rows]
+        rows = [with_samples(row, num_samples) for row in rows]
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         runs.append(Run(name, folder, rows, sample_pool(rows, rule), summary, temperature, drawn))
     return runs

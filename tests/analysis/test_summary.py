@@ -300,6 +300,7 @@ def test_majority_at_a_chosen_strength() -> None:
     ]
     lines = {line.name: line.accuracy for line in summarize(rows).lines}
     assert (lines["majority@2"], lines["tuned_majority@2"]) == (0.0, 1.0)
+    assert summarize(rows, num_samples=1)["tuned_majority@1"] == 1.0
 
 
 def test_scores_of_a_block_do_not_depend_on_samples_beyond_it() -> None:

@@ -92,12 +92,14 @@ def test_what_is_refused(supervised: Path, tmp_path: Path) -> None:
         ColarGrpoModule(Start())
 
 
-def first_policy(module: ColarGrpoModule, experience: Experience) -> tuple[torch.Tensor, ...]:
-    """Mean and learned spread (R, d) of each row's first thought, by a plain pass over its prompt."""
+def policy_of(
+    module: ColarGrpoModule, experience: Experience, step: int
+) -> tuple[torch.Tensor, ...]:
+    """Mean and learned spread (R, d) of a thought, by a plain pass over each prompt and the thoughts before."""
     reasoner, means, spreads = module.reasoner, [], []
-    for prompt in experience.prompts:
-        embedded = reasoner.embed(torch.tensor(prompt))[None]
-        state = reasoner.backbone.base_model(inputs_embeds=embedded).last_hidden_state[:, -1]
+    for prompt, thoughts in zip(experience.prompts, experience.thoughts, strict=True):
+        inputs = torch.cat([reasoner.embed(torch.tensor(prompt)), thoughts[:step]])[None]
+        state = reasoner.backbone.base_model(inputs_embeds=inputs).last_hidden_state[:, -1]
         means.append(reasoner.thought_head(state))
         spreads.append(reasoner.thought_head.spread(state))
     return torch.cat(means), torch.cat(spreads)
@@ -105,20 +107,22 @@ def first_policy(module: ColarGrpoModule, experience: Experience) -> tuple[torch
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_density_of_the_first_thought_by_hand(supervised: Path, scale: float) -> None:
-    """log N(h; mean, (scale x spread)^2), a mean over the elements, of the thought that was drawn."""
+def test_density_of_thoughts_by_hand(supervised: Path, scale: float) -> None:
+    """log N(h; mean, (scale x spread)^2), a mean over the elements, of the thoughts that were drawn."""
     module = ColarGrpoModule(Start(str(supervised)), group_size=3, scale=scale)
     without_trainer(module)
     module.reasoner.eval()
     experience = module.explore(WordProblems("train", 4).load())
-    means, spreads = first_policy(module, experience)
-    drawn, deviation = experience.thoughts[:, 0], scale * spreads
-    expected = -0.5 * ((drawn - means) / deviation) ** 2 - deviation.log()
-    expected = (expected - 0.5 * math.log(2 * math.pi)).mean(-1)
     found, acts = module.log_probs(experience)
-    for row in range(len(experience.prompts)):
-        if experience.counts[row] > 0:
-            assert found[row][acts[row]][0] == pytest.approx(float(expected[row]), abs=2e-3)
+    for step in (0, 1):
+        means, spreads = policy_of(module, experience, step)
+        drawn, deviation = experience.thoughts[:, step], scale * spreads
+        expected = -0.5 * ((drawn - means) / deviation) ** 2 - deviation.log()
+        expected = (expected - 0.5 * math.log(2 * math.pi)).mean(-1)
+        has = [row for row, count in enumerate(experience.counts) if count > step]
+        assert has, "the test should see trajectories with so many thoughts"
+        for row in has:
+            assert found[row][acts[row]][step] == pytest.approx(float(expected[row]), abs=2e-3)
 
 
 def test_samples_differ_by_epoch_and_length_is_punished(supervised: Path) -> None:
