@@ -1,5 +1,7 @@
 """Parallel test-time scaling of latent reasoning models, with PyTorch Lightning."""
 
+from importlib.metadata import version
+
 import torch
 
 import lightning_ltts.old_names  # noqa: F401  # makes modules that have moved importable under their old names
@@ -17,4 +19,5 @@ torch.serialization.add_safe_globals(list(_IN_CHECKPOINTS))
 torch.serialization.add_safe_globals([(Lora, "lightning_ltts.training.reasoner.Lora")])
 torch.serialization.add_safe_globals([(Start, "lightning_ltts.training.reasoner.Start")])
 
+__version__ = version("lightning-ltts")
 __all__ = ["Curriculum", "Lora", "RolloutEngine", "Start", "load_latent_rm", "load_reasoner"]

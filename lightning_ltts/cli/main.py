@@ -13,13 +13,16 @@ which is also what Lightning starts again in the other processes of a distribute
 import os
 import shlex
 import sys
+from difflib import get_close_matches
 
+from lightning_ltts import __version__
 from lightning_ltts.cli.config_files import check_config_files
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
 from lightning_ltts.cli.messages import fail, one_line_errors
 from lightning_ltts.cli.run_guard import OVERWRITE
 from lightning_ltts.cli.verbs import import_or_export, report
+from lightning_ltts.errors import shorten
 from lightning_ltts.monitoring.terminal import QUIET, terminal
 from lightning_ltts.stopping import Stopping
 
@@ -32,6 +35,7 @@ commands:
   validate   validate a checkpoint         test       test a checkpoint
   predict    search over a problem set     report     sum up prediction files
   tune       choose strength and rules on validation problems, for predict
+  list       the experiments, a line each  --version  of the package
   import     any checkpoint to a folder    export     a trained checkpoint to a folder
 
 experiments:
@@ -65,6 +69,9 @@ def main() -> None:
     if command in ("-h", "--help"):
         print(USAGE.format(experiments=_list_experiments()))
         return
+    if command in ("--version", "list"):
+        print(f"ltts {__version__}" if command == "--version" else _list_experiments())
+        return
     with Stopping(shlex.join(["ltts", command, *arguments])), one_line_errors():
         if command == "report":
             report(arguments)
@@ -73,8 +80,10 @@ def main() -> None:
         elif command in LTTSCLI.subcommands():
             _run(command, arguments)
         else:
-            commands = (*LTTSCLI.subcommands(), "report", "import", "export")
-            fail(f"'{command}' is not a command; use one of {', '.join(commands)}")
+            commands = (*LTTSCLI.subcommands(), "report", "import", "export", "list")
+            close = get_close_matches(command, commands, 1)
+            meant = f"did you mean '{close[0]}'? The commands" if close else "the commands"
+            fail(f"{shorten(command)} is not a command; {meant} are {', '.join(commands)}")
 
 
 def _run(command: str, arguments: list[str]) -> None:

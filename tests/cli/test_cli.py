@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+import lightning_ltts
 from lightning_ltts import cli, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
@@ -202,7 +203,8 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
         (["fit", "mdoel=3"], "mdoel"),
         (["fit", "sampler=nope"], "sampler/nope"),
         (["fit", "--config", "nope.yaml"], "nope.yaml"),
-        (["frobnicate"], "'frobnicate' is not a command"),
+        (["frobnicate"], "'frobnicate' is not a command; the commands are fit, validate"),
+        (["fti"], "'fti' is not a command; did you mean 'fit'? The commands are fit, validate"),
         (["report", "nope.jsonl"], "nope.jsonl does not exist"),
         (["mine", "experiment=demo/reasoner"], "MiningData"),
         (["fit", "experiment=demo/latent_rm"], "best.ckpt does not exist"),
@@ -361,3 +363,13 @@ def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, caps
     ]
     assert ltts(monkeypatch, "predict", *arguments) == 0
     assert len((here / "logs/x/predictions.jsonl").read_text().splitlines()) == 4
+
+
+def test_version_and_list(monkeypatch, capsys) -> None:
+    """The experiments come a line each, with what they are."""
+    assert ltts(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"ltts {lightning_ltts.__version__}\n"
+    assert ltts(monkeypatch, "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (search,) = [line.split(maxsplit=1) for line in lines if line.split()[0] == "demo/search"]
+    assert search[1].startswith("predict: votes, best-of-N")
