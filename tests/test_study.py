@@ -65,7 +65,8 @@ def keep(stage: str | Path) -> None:
     """Puts a stage's checkpoint where a row looks for it."""
     path = SETTING.folder / stage / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    path.symlink_to(Path("r.ckpt" if str(stage) == "reasoner" else "rm.ckpt").resolve())
+    reasons = str(stage) in ("reasoner", "explicit")
+    path.symlink_to(Path("r.ckpt" if reasons else "rm.ckpt").resolve())
 
 
 def mark(*finished: str) -> None:

@@ -14,8 +14,8 @@ import os
 import shlex
 import sys
 from difflib import get_close_matches
+from importlib.metadata import version
 
-from lightning_ltts import __version__
 from lightning_ltts.cli.config_files import check_config_files
 from lightning_ltts.cli.hydra_front import config_folder, run_hydra, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, run_lightning
@@ -70,7 +70,9 @@ def main() -> None:
         print(USAGE.format(experiments=_list_experiments()))
         return
     if command in ("--version", "list"):
-        print(f"ltts {__version__}" if command == "--version" else _list_experiments())
+        print(
+            f"ltts {version('lightning-ltts')}" if command == "--version" else _list_experiments()
+        )
         return
     with Stopping(shlex.join(["ltts", command, *arguments])), one_line_errors():
         if command == "report":

@@ -109,18 +109,12 @@ class LatentSearch(pl.LightningModule):
         self.beam = beam
         self.seed = seed
         self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
-        scored_by = None if self.latent_rm is None else self.latent_rm.spec
         self.tuned = Tuned.load(tuned) if tuned else None
-        self.make_rows = RowMaker(
-            self.reasoner,
-            scored_by,
-            beam,
-            sampler,
-            seed,
-            num_samples,
-            {} if self.tuned is None else self.tuned.fitted,
-            0 if self.tuned is None else num_samples,
-        )
+        scored_by = None if self.latent_rm is None else self.latent_rm.spec
+        self.make_rows = RowMaker(self.reasoner, scored_by, beam, sampler, seed, num_samples)
+        if self.tuned is not None:
+            chosen = self.tuned.fitted
+            self.make_rows = replace(self.make_rows, tuned=chosen, num_tuned=num_samples)
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device

@@ -60,7 +60,7 @@ def test_table_by_hand() -> None:
 @pytest.mark.slow
 def test_table_fits_100_columns() -> None:
     """With the longest names, the widest numbers, and many steps of a traced beam search."""
-    wide = [row(i, ["1"] * 1024 if i % 2 else ["2"] * 1024, [i] * 1024) for i in range(4)]
+    wide = [row(i, ["1"] * 1024 if i % 2 else ["2"] * 1024, [i] * 1024) for i in range(2)]
     summary = summarize(wide, against="agreeing_best_of_n")
     lines = [
         replace(line, method=f"{line.name}_and_much_more", samples_used=1024.0)

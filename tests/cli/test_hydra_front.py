@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import LightningDataModule, LightningModule
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_ltts.cli.hydra_front import _loosen, _split_flags, split_config, wants_hydra
 from lightning_ltts.cli.lightning_front import LTTSCLI, command_keys
@@ -39,7 +40,7 @@ def test_command_keys_are_those_of_the_parsers() -> None:
             trainer_class=Trainer,
             auto_configure_optimizers=False,
         )
-    assert set(OnlyParsers.parsers) == {"fit", "validate", "test", "predict", "mine"}
+    assert set(OnlyParsers.parsers) == {"fit", "validate", "test", "predict", "mine", "tune"}
     for command, parser in OnlyParsers.parsers.items():
         keys = {action.dest.split(".")[0] for action in parser._actions}
         assert command_keys(command) == keys - {"help", "config", "print_config"}
@@ -110,7 +111,7 @@ def test_what_serves_composing_stays_behind() -> None:
 
 def test_option_of_another_command_is_not_left_out() -> None:
     """LightningCLI shall refuse it by name."""
-    tree = {"trainer": {}, "verbose": False, "ckpt_path": "x.ckpt"}
+    tree = {"trainer": {"max_epochs": 1}, "verbose": False, "ckpt_path": "x.ckpt"}
     assert split_config("fit", OmegaConf.create(tree))[0]["verbose"] is False
     assert split_config("mine", OmegaConf.create(tree))[0]["ckpt_path"] == "x.ckpt"
 
@@ -186,7 +187,11 @@ def test_printed_configuration_keeps_a_given_folder(
 
 def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", lambda command, cfg: None)
+
+    def write(command: str, cfg: DictConfig) -> None:  # an empty folder would be taken away
+        Path(HydraConfig.get().runtime.output_dir, "written").touch()
+
+    monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", write)
     for _ in range(2):
         assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
     assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2

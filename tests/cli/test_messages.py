@@ -38,6 +38,7 @@ Available options in 'sampler':
 \tmc_dropout
 \tpaper_dropout
 \tpaper_noise
+\ttoken_sampling
 Config search path:
 \tprovider=hydra, path=pkg://hydra.conf
 \tprovider=main, path=file://{folder}
