@@ -78,7 +78,7 @@ FAULTS = (
     # others
     Fault("headroom interval far too narrow", "analysis/statistics.py", "return interval_of(torch.stack([selected, majority, oracle], dim=1), shares)", "return interval_of(torch.stack([selected, majority, oracle], dim=1), shares, 0.2)", "tests/analysis"),
     Fault("what a beam trace kept", "search/beam.py", "led.view(len(keys), self.budget, -1), kept)", "led.view(len(keys), self.budget, -1), kept.flip(1) * 0)", "tests/search tests/prediction/test_prediction.py"),
-    Fault("standardised by the whole pool", "analysis/methods.py", "by_rule = pool.steps is not None", "by_rule = False", "tests/analysis"),
+    Fault("standardised by the whole pool", "analysis/methods.py", "pool.steps.rule == \"standardized\"", "False", "tests/analysis"),
 )  # fmt: skip
 
 

@@ -154,7 +154,9 @@ def selected_accuracy(
 ) -> Tensor:
     """(Q,): accuracy of a selection on each question; see `SelectedAccuracy`."""
     accuracy = SelectedAccuracy(selection, num_samples, shuffles, fixed)
-    by_rule = pool.steps is not None and selection.reads == Signal.SCORE and not fixed
+    # only this rule's scores depend on the other samples
+    by_rule = pool.steps is not None and pool.steps.rule == "standardized"
+    by_rule = by_rule and selection.reads == Signal.SCORE and not fixed
     read = pool.steps.of if by_rule else selection.read(pool.signals, pool.votes)  # type: ignore[union-attr]
     accuracy.update(pool.votes, pool.correct, read)
     return accuracy.per_question()

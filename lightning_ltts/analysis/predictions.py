@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def _step_scores(samples: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(padded, dtype=torch.float32), mask
 
 
+@lru_cache(maxsize=2**16)  # of thousands of samples, most say the same
 def stored_answer(text: str | None) -> Answer | None:
     """An answer as `format_answer` wrote it: a number where it is one, and otherwise the text."""
     return parse_stored(text)

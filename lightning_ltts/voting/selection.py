@@ -133,7 +133,8 @@ class AgreeingBestOfN(BestOfN):
         self.weight = weight
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
-        share = (votes[:, :, None] == votes[:, None, :]).double().mean(-1)
+        ones = torch.ones(votes.shape, dtype=torch.float64, device=votes.device)
+        share = _sums(votes, ones) / votes.shape[1]
         return super().choose(votes, scores.double() + self.weight * share.log())
 
 
@@ -218,8 +219,23 @@ def fitted_in(stored: Mapping[str, Any]) -> dict[str, float]:
 def _heaviest(votes: Tensor, weights: Tensor) -> Tensor:
     """The first sample (Q,) that gave the answer with the largest total weight."""
     answered = votes >= 0
-    same = (votes[:, :, None] == votes[:, None, :]) & answered[:, None, :]  # (Q, N, N)
-    totals = (same * weights[:, None, :].nan_to_num()).sum(-1).masked_fill(~answered, -torch.inf)
+    totals = _sums(votes, weights.nan_to_num()).masked_fill(~answered, -torch.inf)
     # rounding makes equal sums differ in the last bits, which must not decide a tie
     chosen = (totals >= totals.amax(dim=1, keepdim=True) - 1e-9).to(torch.int8).argmax(dim=1)
     return chosen.where(answered.any(dim=1), -1)
+
+
+def _sums(votes: Tensor, weights: Tensor) -> Tensor:
+    """The weights (Q, N) of all samples that gave the same answer as each; of no answer, its own."""
+    answered, none = votes >= 0, votes.shape[1]
+    # numbers below N, so that each question's sums fit into as many places; no answer comes last
+    numbers = votes if votes.numel() == 0 or int(votes.max()) < none else _renumbered(votes)
+    places = numbers.where(answered, none)
+    sums = weights.new_zeros(len(votes), none + 1).scatter_add_(1, places, weights)
+    return sums.gather(1, places).where(answered, weights)
+
+
+def _renumbered(votes: Tensor) -> Tensor:
+    """Votes (Q, N) of any numbers -> the place (Q, N) of the first sample with the same one."""
+    same = votes[:, :, None] == votes[:, None, :]
+    return same.to(torch.int8).argmax(-1)
