@@ -248,6 +248,10 @@ def test_reuse_and_refusal(
         run(make_data(tmp_path / "s", checkpoint, num_samples=5))
     with pytest.raises(StoreError, match="was made with sampler="):
         run(make_data(tmp_path / "s", checkpoint, sampler=MCDropout(0.2)))
+    with pytest.raises(StoreError, match="was made with seed=0, but this run has 7"):
+        run(make_data(tmp_path / "s", checkpoint, seed=7))
+    with pytest.raises(StoreError, match="precision='32-true', but this run has 'bf16-mixed'"):
+        run(make_data(tmp_path / "s", checkpoint), precision="bf16-mixed")
     with torch.no_grad():
         gpt2.backbone.base_model.ln_f.weight.mul_(2)
     other = save_reasoner(gpt2, tmp_path / "other.ckpt")
