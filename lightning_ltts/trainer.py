@@ -58,11 +58,17 @@ class SearchLoop(_PredictionLoop):
                 number = self.batch_progress.current.completed - 1
                 hook = "on_predict_batch_end"
                 call._call_callback_hooks(trainer, hook, [prediction], question, number)
-            if self.return_predictions:
+            if self.return_predictions and self._writer is None:
                 found += [dict(prediction) for prediction in predictions]
             del predictions  # whose tensors would be held through the next pass
         self.on_run_end()
         return self._in_order(found)
+
+    @property
+    def _writer(self) -> PredictionWriter | None:
+        """The callback that writes the rows, where there is one."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((c for c in callbacks if isinstance(c, PredictionWriter)), None)
 
     def _in_order(self, found: list[dict[str, Any]]) -> list[Any] | None:
         """The rows that the Trainer returns, in the order of the problems.
@@ -71,10 +77,8 @@ class SearchLoop(_PredictionLoop):
         """
         if not self.return_predictions:
             return None
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for writer in callbacks:
-            if isinstance(writer, PredictionWriter):
-                return read_rows(writer.folder)
+        if self._writer is not None:
+            return read_rows(self._writer.folder)
         problems = getattr(self.trainer, "datamodule", None)
         order = {p.id: i for i, p in enumerate(getattr(problems, "problems", []))}
         return sorted(found, key=lambda row: order.get(row["id"], len(order)))

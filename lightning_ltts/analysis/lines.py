@@ -80,7 +80,7 @@ def lines_of(
     majority: Tensor,
     oracle: Tensor,
     rows: Sequence[dict[str, Any]],
-    share: float,
+    drawn: int,
 ) -> list[Line]:
     """A line for each method, the first of which is greedy decoding.
 
@@ -90,14 +90,14 @@ def lines_of(
         majority: (Q,) accuracy of majority voting, where the headroom begins.
         oracle: (Q,) coverage, where it ends.
         rows: the run's predictions, which hold what everything took.
-        share: of the samples drawn that are used.
+        drawn: samples of each question that were drawn, of which a method uses its own N.
     """
     greedy = methods[0]
     lines = [_compared(method, compared, greedy, majority, oracle) for method in methods]
     recoverable = find_recoverable(greedy, oracle)
     found = []
     for line, method in zip(lines, methods, strict=True):
-        cost = cost_of(rows, method.parts, share) or {}
+        cost = cost_of(rows, method.parts, (method.n or 0) / drawn) or {}
         if method.chooses and method.as_greedy is not None:
             line = replace(line, as_greedy=float(method.as_greedy.mean()))
             if bool(recoverable.any()):

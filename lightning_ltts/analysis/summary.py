@@ -210,7 +210,7 @@ def summarize(
         known = ", ".join(method.name for method in methods)
         raise DataError(f"there is no method '{against}' to compare with; there are {known}")
     majority, oracle = curves[Majority.name][size], curves[COVERAGE][size]
-    lines = lines_of(methods, compared, majority, oracle, rows, size / whole.votes.shape[1])
+    lines = lines_of(methods, compared, majority, oracle, rows, whole.votes.shape[1])
     lines = at_dearest(lines, methods, rows, whole, chosen_by, counted)
     used = float(adaptive.samples_used(pool.votes).double().mean())
     lines = [

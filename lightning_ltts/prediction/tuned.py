@@ -13,6 +13,7 @@ from lightning_ltts.analysis.methods import GREEDY_VOTES, greedy_majority, selec
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.files import write_text
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.voting.selection import Majority, WeightedVote, kinds_for
 from lightning_ltts.voting.signals import Signal
@@ -56,7 +57,7 @@ class Tuned:
         sampler = {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": options}
         content = {"majority_sampler": sampler, "fitted": self.fitted, "table": self.table}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        write_text(path, yaml.safe_dump(content, sort_keys=False))
 
     @classmethod
     def load(cls, path: str | Path) -> "Tuned":

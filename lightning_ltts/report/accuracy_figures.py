@@ -109,7 +109,7 @@ def _by_cost(runs: Sequence[Run], unit: str, title: str) -> go.Figure:
             fixed = run.cost(unit, *(part for part in method.parts if part not in GROWING))
             if growing is None or fixed is None:
                 continue
-            by_n = curves.get(method.name, {run.drawn: method.values})
+            by_n = curves.get(method.name, {method.n or run.drawn: method.values})
             points = {fixed + growing * n / run.drawn: values for n, values in by_n.items()}
             figure.add_trace(curve(run, method.name, points, runs))
     return figure

@@ -96,11 +96,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 
 def test_thoughts_to_come_are_targets_without_gradient() -> None:
-    """The distance to them moves what predicts, not the embeddings that the targets are made of.
-
-    A token that is read in no input but stands in a target gets no gradient: at compression 1, the
-    last thought is read, too, so that the loss of the distances alone is looked at by hand.
-    """
+    """The distance to them moves what predicts, not the embeddings that the targets are made of."""
     module = make_module("gpt2", spread=False)
     problems = WordProblems("train", 2).load()
     targets: list[torch.Tensor] = []
