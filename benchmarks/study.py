@@ -61,13 +61,15 @@ class Row:
     sampler: tuple[str, ...] = ()
 
 
-_PAPER = (f"{RM}reference=false", f"{RM}reads_answer=false")
+_NO_ANSWER = (f"{RM}reads_answer=false", f"{RM}answer_prediction=0")
+_PAPER = (f"{RM}reference=false", *_NO_ANSWER)
 _INFORMATIVE = "data.init_args.informative={}"
 ROWS = {
     "default": Row(),
     "paper": Row(_PAPER),
     "answer": Row((f"{RM}reference=false",)),
-    "reference": Row((f"{RM}reads_answer=false",)),
+    "reference": Row(_NO_ANSWER),
+    "scores_alone": Row((f"{RM}answer_prediction=0",)),
     "shallow": Row((f"{RM}extra_layers=0",)),
     "short": Row(("trainer.max_epochs=8",)),
     "long": Row(("trainer.max_epochs=32",)),

@@ -35,6 +35,8 @@ class Scores:
 
     steps: Tensor  # (Q, N, T): r_t of every thought
     answer: Tensor | None = None  # (Q, N): read after the answer, by a LatentRM that does
+    # (Q, N, A, width), by such a one: its hidden states before each token of the answer
+    answer_states: Tensor | None = None
 
     @property
     def trajectory(self) -> Tensor:
@@ -301,7 +303,22 @@ class LatentRM(nn.Module):
         last = self._lengths(answers, rows.thought_counts) - 1
         self._count(hidden.shape[:2].numel(), (last + 1).sum())
         answer_scores = self._value(self.answer_head, _at(hidden, last))
-        return Scores(scores, answer_scores.view(shape[:2]))
+        ahead = torch.arange(answers.shape[1], device=last.device)
+        before = rows.thought_counts.to(last.device)[:, None] + ahead
+        # beyond the longest answer there is nothing to read, and nothing that anyone asks for
+        states = _at(hidden, before.clamp(max=hidden.shape[1] - 1))
+        return Scores(
+            scores,
+            answer_scores.view(shape[:2]),
+            states.view(*shape[:2], *states.shape[1:]),
+        )
+
+    def token_logits(self, states: Tensor) -> Tensor:
+        """Hidden states (..., width) -> logits (..., V) of the token that follows.
+
+        They are read by the embedding, as in a model that ties it to its vocabulary head.
+        """
+        return F.linear(states, self.backbone.get_input_embeddings().weight.to(states.dtype))
 
     def _reference_inputs(self, reference: Trajectories | None) -> tuple[Tensor, Tensor]:
         """Greedy trajectories -> inputs (Q, P, width), and which of these positions there are."""
@@ -389,5 +406,6 @@ def _lay_out(thoughts: Tensor, after: Tensor, index: Tensor) -> Tensor:
 
 
 def _at(hidden: Tensor, positions: Tensor) -> Tensor:
-    """Hidden states (R, L, width) at one position of each row (R,) -> (R, width)."""
-    return hidden.gather(1, positions[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
+    """Hidden states (R, L, width) at one position of each row (R,), or at several (R, P)."""
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return hidden[rows.view(-1, *[1] * (positions.dim() - 1)), positions]

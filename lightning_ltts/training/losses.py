@@ -72,3 +72,28 @@ def pairwise_loss(
     )  # (Q, N, N, T)
     losses = F.softplus(scores.float()[:, None] - scores.float()[:, :, None])
     return (losses * apart).sum() / apart.sum().clamp(min=1e-6)
+
+
+def right_answer_targets(
+    answer_ids: Tensor, correct: Tensor, pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """What a LatentRM that also predicts the right answer must say, after each trajectory.
+
+    The right answer of a question is that of its first right trajectory. Each trajectory is
+    followed by its own answer, so a token is asked for only as long as all before it are right:
+    a wrong answer teaches up to its first wrong token.
+
+    Args:
+        answer_ids: (Q, N, A) answers, padded.
+        correct: (Q, N), 1 where a trajectory's answer is right.
+        pad_id: the padding.
+
+    Returns targets (Q, N, A), and which of them count (Q, N, A) bool; none of a question without
+    a right trajectory does.
+    """
+    first = correct.argmax(1)[:, None, None].expand(-1, 1, answer_ids.shape[-1])
+    targets = answer_ids.gather(1, first).expand_as(answer_ids)
+    wrong = (answer_ids != targets).long()
+    right_so_far = wrong.cumsum(-1) - wrong == 0
+    known = (correct > 0).any(1)[:, None, None]
+    return targets.long(), right_so_far & (targets != pad_id) & known

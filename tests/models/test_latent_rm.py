@@ -174,8 +174,17 @@ def test_reference_and_answer_equal_a_plain_pass(
             ).last_hidden_state[0, -len(own) :]
             assert torch.allclose(found.steps[q, n], rm.score_head(hidden[:3])[:, 0], atol=5e-5)
             assert torch.allclose(found.answer[q, n], rm.answer_head(hidden[-1])[0], atol=5e-5)
+            answer = len(own) - 4  # tokens, each of which follows the state before it
+            states = found.answer_states[q, n, :answer]
+            assert torch.allclose(states, hidden[3 : 3 + answer], atol=5e-5)
             lengths.add(len(own))
     assert len(lengths) > 2, "answers should differ in length"
+
+
+def test_tokens_are_read_by_the_embedding(gpt2: LatentReasoner) -> None:
+    rm = comparing(gpt2)
+    weight = rm.backbone.get_input_embeddings().weight
+    assert torch.allclose(rm.token_logits(weight[:5]), weight[:5] @ weight.T, atol=1e-5)
 
 
 def test_answers_after_a_beam_equal_answers_at_once(
@@ -253,6 +262,9 @@ def test_different_lengths_with_answers(
             single = rm.judge(ids, mask, first(whole, q, n, count), reference)
             assert single.answer is not None
             assert torch.allclose(together.answer[q, n], single.answer[0, 0], atol=5e-5)
+            there = whole.answer_ids[q, n] != rm.spec.pad_id
+            states = together.answer_states[q, n, : len(there)][there]
+            assert torch.allclose(states, single.answer_states[0, 0][there], atol=5e-5)
             assert torch.allclose(together.steps[q, n, :count], single.steps[0, 0], atol=5e-5)
 
 

@@ -60,6 +60,7 @@ def learnable_batch(questions: int = 8) -> MinedQuestions:
         {"noise_free": True},
         {"reads_answer": True},
         {"reference": True, "reads_answer": True, "hard_negatives": 4.0},
+        {"reads_answer": True, "answer_prediction": 1.0},
         {
             "backbone": {
                 "model_type": "gpt2",
@@ -251,3 +252,41 @@ def test_the_answers_score_is_trained(checkpoint: str) -> None:
     gradient = module.latent_rm.answer_head.weight.grad
     assert gradient is not None
     assert gradient.abs().max() > 0
+
+
+def test_the_right_answers_prediction_is_its_cross_entropy(checkpoint: str) -> None:
+    """The loss with weight 2 is the one without plus twice the mean of -log p(right token)."""
+    batch, losses = learnable_batch(), []
+    for weight in (0.0, 2.0):
+        torch.manual_seed(0)
+        module = LatentRMModule(checkpoint, reads_answer=True, answer_prediction=weight).eval()
+        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        losses.append(float(module.training_step(batch, 0).detach()))
+    states = module.judge(batch).answer_states
+    assert states is not None
+    embedding = module.latent_rm.backbone.get_input_embeddings().weight
+    terms = []
+    for q in range(len(batch)):
+        right = batch.correct[q].nonzero().flatten()
+        for n in range(4) if len(right) else ():
+            truth, given = (batch.trajectories.answer_ids[q, i] for i in (right[0], n))
+            for token in range(2 if truth[0] == given[0] else 1):
+                log_p = (embedding @ states[q, n, token]).log_softmax(-1)
+                terms.append(-float(log_p[truth[token]]))
+    assert losses[1] == pytest.approx(losses[0] + 2 * sum(terms) / len(terms), rel=1e-4)
+
+
+def test_a_batch_without_a_right_trajectory_can_be_learned_from(checkpoint: str) -> None:
+    module = LatentRMModule(checkpoint, reads_answer=True, answer_prediction=1.0)
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    batch = learnable_batch()
+    loss = module.training_step(replace(batch, labels=torch.zeros_like(batch.labels)), 0)
+    loss.backward()
+    assert float(loss) == 0.0
+
+
+def test_an_answer_is_predicted_where_it_is_read(checkpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"answer_prediction=1\.0 needs reads_answer=true"):
+        LatentRMModule(checkpoint, answer_prediction=1.0)
+    with pytest.raises(ConfigError, match="answer_prediction=-1"):
+        LatentRMModule(checkpoint, reads_answer=True, answer_prediction=-1)

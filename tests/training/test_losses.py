@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from lightning_ltts.training.losses import bce_loss, contrastive_loss, pairwise_loss
+from lightning_ltts.training.losses import (
+    bce_loss,
+    contrastive_loss,
+    pairwise_loss,
+    right_answer_targets,
+)
 
 # one question, two trajectories, two steps; p = softmax([ln 3, 0]) = [3/4, 1/4] at both steps
 SCORES = torch.tensor([[[math.log(3.0), math.log(3.0)], [0.0, 0.0]]])
@@ -98,3 +103,24 @@ def test_the_unnormalised_form_is_a_mean_over_all_steps() -> None:
     assert float(contrastive_loss(scores, labels, False, mask)) == pytest.approx(
         -math.log(0.75) / 2
     )
+
+
+def test_the_right_answer_is_asked_for_up_to_the_first_wrong_token() -> None:
+    """Question 1: sample 2 is right with "5 6 7"; sample 1, "5 8", is asked for 5 and for 6, not for 7.
+
+    Question 2 has no right sample, so nothing of it counts. Question 3 has the right answer "4": a
+    longer wrong one, "4 9", is asked for 4, and not for what comes after the right answer's end.
+    """
+    answers = torch.tensor(
+        [[[5, 8, 0], [5, 6, 7]], [[1, 2, 0], [3, 0, 0]], [[4, 9, 0], [4, 0, 0]]],
+        dtype=torch.int32,
+    )
+    correct = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    targets, counted = right_answer_targets(answers, correct, pad_id=0)
+    assert targets[0].tolist() == [[5, 6, 7], [5, 6, 7]]
+    assert targets[2].tolist() == [[4, 0, 0], [4, 0, 0]]
+    assert counted.tolist() == [
+        [[True, True, False], [True, True, True]],
+        [[False] * 3, [False] * 3],
+        [[True, False, False], [True, False, False]],
+    ]
