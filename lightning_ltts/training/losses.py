@@ -74,9 +74,7 @@ def pairwise_loss(
     return (losses * apart).sum() / apart.sum().clamp(min=1e-6)
 
 
-def right_answer_targets(
-    answer_ids: Tensor, correct: Tensor, pad_id: int
-) -> tuple[Tensor, Tensor]:
+def right_answer_targets(answer_ids: Tensor, correct: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
     """What a LatentRM that also predicts the right answer must say, after each trajectory.
 
     The right answer of a question is that of its first right trajectory. Each trajectory is
