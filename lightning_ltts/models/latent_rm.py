@@ -318,7 +318,8 @@ class LatentRM(nn.Module):
 
         They are read by the embedding, as in a model that ties it to its vocabulary head.
         """
-        return F.linear(states, self.backbone.get_input_embeddings().weight.to(states.dtype))
+        embedding = self.backbone.get_input_embeddings().get_parameter("weight")
+        return F.linear(states, embedding.to(states.dtype))
 
     def _reference_inputs(self, reference: Trajectories | None) -> tuple[Tensor, Tensor]:
         """Greedy trajectories -> inputs (Q, P, width), and which of these positions there are."""
