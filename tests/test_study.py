@@ -1,27 +1,21 @@
 """The rows of the study compose, and its table reads what a run leaves."""
 
-import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from study_settings import CURRICULUM, FOLDER, ROWS, TRAINED_ON, Setting
+from study_stages import explicit, run
+from study_table import table
 
 from lightning_ltts import cli
 from lightning_ltts.prediction.tuned import TUNED, Tuned
 from lightning_ltts.trainer import Trainer
 
 pytestmark = pytest.mark.slow
-
-_SPEC = importlib.util.spec_from_file_location(
-    "study", Path(__file__).parent.parent / "benchmarks/study.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-study = importlib.util.module_from_spec(_SPEC)
-sys.modules["study"] = study  # dataclasses look their module up
-_SPEC.loader.exec_module(study)
 
 
 @pytest.fixture
@@ -43,7 +37,7 @@ def made(
         assert datamodule.source.split == "valid"
         Tuned(model.sampler, {"greedy_votes": 8.0}).save(Path(self.default_root_dir) / TUNED)
 
-    def run(command: list[str], check: bool) -> None:
+    def run_here(command: list[str], check: bool) -> None:
         # a folder with a checkpoint that no training is known to have written would be refused
         anew = ["--overwrite"] if command[3] == "fit" else []
         monkeypatch.setattr(sys, "argv", ["ltts", *command[3:], *anew])
@@ -52,13 +46,13 @@ def made(
     monkeypatch.setattr(Trainer, "fit", stop_fit)
     monkeypatch.setattr(Trainer, "predict", stop)
     monkeypatch.setattr(Trainer, "tune", stop_tune)
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run_here)
     (tmp_path / "r.ckpt").symlink_to(reasoner_file)
     (tmp_path / "rm.ckpt").symlink_to(latent_rm_file)
     return made
 
 
-SETTING = study.Setting("hard", "large", 3)
+SETTING = Setting("hard", "large", 3)
 
 
 def keep(stage: str | Path) -> None:
@@ -77,12 +71,12 @@ def mark(*finished: str) -> None:
 
 
 def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
-    study.run("default", SETTING)
+    run("default", SETTING)
     assert list(made) == ["CoconutModule", "LatentRMModule", "LatentSearch"]
     assert made["LatentSearch"][0].tuned.fitted == {"greedy_votes": 8.0}
     reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
-    _, each, last = study.CURRICULUM["hard"]
+    _, each, last = CURRICULUM["hard"]
     assert reasoner.curriculum.total_epochs == 4 * each + last  # one of text, then four stages
     assert reasoner.sampler.settings() == made["LatentRMModule"][1].sampler.settings()
     expect_one_sampler(made)
@@ -94,15 +88,15 @@ def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:
     assert search.num_samples == 64
 
 
-@pytest.mark.parametrize("row", list(study.ROWS))
+@pytest.mark.parametrize("row", list(ROWS))
 def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
     """All rows share the reasoner; a search differs from that of other rows by its sampler alone."""
-    own_sampler = bool(study.ROWS[row].sampler)
+    own_sampler = bool(ROWS[row].sampler)
     keep("reasoner")
     mark("reasoner.done")
     if not own_sampler:
         mark(f"{row}/chosen/summary.json", f"{row}/search/summary.json")
-    study.run(row, SETTING)
+    run(row, SETTING)
     rm, mining = made["LatentRMModule"]
     assert (mining.sources["train"].num_steps, mining.sources["train"].seed) == (4, 301)
     assert (rm.latent_rm.reference_mark is None) == (row.startswith(("paper", "answer")))
@@ -115,7 +109,7 @@ def test_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / study.FOLDER / "easy-small-0" / "default"
+    folder = tmp_path / FOLDER / "easy-small-0" / "default"
 
     def write(name: str, right_at: int, greedy: str) -> None:
         """Six problems whose only right sample is number `right_at`, and scores that rise."""
@@ -138,7 +132,7 @@ def test_table(
     write("chosen", right_at=31, greedy="0")
     write("search", right_at=15, greedy="0")
     (tmp_path / "docs").mkdir()
-    study.table(32)
+    table(32)
     line, last = capsys.readouterr().out.splitlines()[-2:]
     assert last.startswith("easy, default, 1 seeds: +0.0 (+0.0 to +0.0)")
     assert line.startswith("| easy, 0 | default | 0.0 |")
@@ -157,8 +151,8 @@ def test_table(
 
 def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
     """Trained on the same problems as the reasoner that thinks, and searched over the same ones."""
-    study.explicit(SETTING)
+    explicit(SETTING)
     reasoner, data = made["CoconutModule"]
     assert reasoner.curriculum.last.num_thoughts == 0
-    assert data.sources["train"].size == study.TRAINED_ON["hard"]
+    assert data.sources["train"].size == TRAINED_ON["hard"]
     assert data.sources["train"].seed == 300

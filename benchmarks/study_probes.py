@@ -1,0 +1,165 @@
+"""Single questions about one setting of the study: samplers, outliers, shapes of beams, rules."""
+
+import json
+
+import torch
+from study_settings import RM, ROWS, TASKS, Setting
+from study_stages import ltts, run, train_reasoner
+from torch import Tensor
+
+from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.selection import Majority
+from lightning_ltts.voting.votes import vote_numbers
+
+
+def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
+    """The setting's reasoner, 1,024 test problems, and their prompts."""
+    train_reasoner(setting)
+    problems = WordProblems("test", 1024, 0, *TASKS[setting.task]).load()
+    reasoner = load_reasoner(setting.reasoner)
+    ids, mask = left_pad(
+        [reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id
+    )
+    return reasoner, problems, ids, mask
+
+
+def grade(
+    reasoner: LatentReasoner, problems: list[Problem], answer_ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Answer ids (Q, N, A) -> votes (Q, N) and which are right (Q, N)."""
+    answers = [[reasoner.read_answer(ids) for ids in question] for question in answer_ids]
+    right = [
+        [answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)
+    ]
+    return torch.tensor([vote_numbers(given) for given in answers]), torch.tensor(right).float()
+
+
+@torch.no_grad()
+def outliers(setting: Setting) -> None:
+    """By rank of the score among 32 samples: accuracy, and how far the thoughts are from the greedy trajectory's."""
+    reasoner, problems, ids, mask = load(setting)
+    reference = RolloutEngine(reasoner).rollout(ids, mask)
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.6)).rollout(
+        ids, mask, 32, [p.id for p in problems], setting.seed
+    )
+    _, correct = grade(reasoner, problems, rollouts.answer_ids)
+    mixed = (correct.amax(1) > 0) & (correct.amin(1) < 1)
+    distance = (rollouts.thoughts - reference.thoughts).norm(dim=-1).mean(-1)
+    print("row, score, ranks: accuracy, distance from the greedy thoughts")
+    for name in ROWS:
+        path = setting.folder / name / "checkpoints" / "best.ckpt"
+        if not (setting.folder / name / "done").exists() or ROWS[name].sampler:
+            continue
+        rm = load_latent_rm(path).eval()
+        scores = rm.judge(ids, mask, rollouts, reference)
+        for kind, values in (("steps", scores.steps.sum(-1)), ("trajectory", scores.trajectory)):
+            order = values.argsort(1, descending=True)
+            parts = []
+            for first, last in ((0, 1), (1, 4), (4, 8), (8, 16), (16, 32)):
+                chosen = order[mixed, first:last]
+                right, far = (x[mixed].gather(1, chosen).mean() for x in (correct, distance))
+                parts.append(f"{first + 1}-{last}: {100 * right:.0f} %, {far:.2f}")
+            print(f"{name}, {kind}: {'; '.join(parts)}", flush=True)
+
+
+def samplers(setting: Setting) -> None:
+    """Many samplers on one reasoner; diversity is the mean cosine distance of two samples' last thoughts."""
+    reasoner, problems, ids, mask = load(setting)
+    settings: list[Sampler] = [GaussianNoise(std) for std in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
+    settings += [GaussianNoise(relative_std=std) for std in (0.2, 0.4)]
+    settings += [MCDropout(p) for p in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)]
+    settings += [MCDropout(p, lifetime="per_trajectory") for p in (0.02, 0.05, 0.1, 0.2)]
+    settings += [MCDropout(p, prompt=True) for p in (0.02, 0.05, 0.1, 0.2)]
+    results = []
+    for sampler in settings:
+        rollouts = RolloutEngine(reasoner, sampler).rollout(
+            ids, mask, 32, [p.id for p in problems], seed=setting.seed
+        )
+        votes, correct = grade(reasoner, problems, rollouts.answer_ids)
+        chosen = Majority().choose(votes, torch.zeros(votes.shape)).clamp(min=0)
+        last = torch.nn.functional.normalize(rollouts.thoughts[:, :, -1], dim=-1)
+        alike = (last @ last.mT).sum((1, 2)) - 32
+        results.append(
+            {
+                "sampler": repr(sampler),
+                "pass@1": round(float(correct.mean()), 4),
+                "majority@32": round(float(correct.gather(1, chosen[:, None]).mean()), 4),
+                "coverage@32": round(float(correct.amax(1).mean()), 4),
+                "diversity": round(float(1 - (alike / (32 * 31)).mean()), 4),
+                "answers": round(
+                    sum(len({v for v in q if v >= 0}) for q in votes.tolist()) / len(votes), 2
+                ),
+            }
+        )
+        print(json.dumps(results[-1]), flush=True)
+    (setting.folder / "samplers.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+BEAMS = (
+    (32, 1, 1),
+    (16, 2, 1),
+    (16, 2, 4),
+    (16, 2, 16),
+    (8, 4, 1),
+    (8, 4, 8),
+    (4, 8, 1),
+    (4, 8, 4),
+    (1, 32, 1),
+)
+
+
+def beams(setting: Setting) -> None:
+    """Beam searches of one budget (beams x candidates, in subtrees) with the default LatentRM, and where right branches die."""
+    run("default", setting)
+    print(
+        "| beams x candidates, subtrees | best beam | vote of the beams | with a right candidate, and after pruning, by step |"
+    )
+    print("|---|---|---|---|")
+    for width, candidates, subtrees in BEAMS:
+        folder = setting.folder / "beams" / f"{width}x{candidates}-{subtrees}"
+        options = {"beams": width, "candidates": candidates, "subtrees": subtrees, "trace": "true"}
+        ltts(
+            "predict", folder / "summary.json", "experiment=demo/search", f"name={folder.relative_to('logs')}",
+            f"reasoner={setting.reasoner}", f"latent_rm={setting.folder / 'default' / 'checkpoints' / 'best.ckpt'}",
+            f"{RM}seed={setting.seed}", f"{RM}num_samples=1", *setting.problems("problems"),
+            *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),
+        )  # fmt: skip
+        rows = read_rows(folder)
+        accuracy = {line.method: 100 * line.accuracy for line in summarize(rows).lines}
+        steps = range(len(rows[0]["beam"]["survival"]))
+        alive = [
+            [
+                100 * sum(row["beam"]["survival"][t][when] > 0 for row in rows) / len(rows)
+                for when in ("right", "kept")
+            ]
+            for t in steps
+        ]
+        line = ", ".join(f"{before:.1f} to {after:.1f}" for before, after in alive)
+        print(
+            f"| {width} x {candidates}, {subtrees} | {accuracy['beam']:.1f} | {accuracy['beam_vote']:.1f} | {line} |",
+            flush=True,
+        )
+
+
+def rules(setting: Setting) -> None:
+    """How a trajectory's score is made of its step scores: vote and best of 32 with every rule, for finished rows."""
+    for name in ROWS:
+        if not (setting.folder / name / "search" / "summary.json").exists():
+            continue
+        rows = read_rows(setting.folder / name / "search")
+        for rule in (*RULES, "answer"):
+            if rule == "answer" and "answer_score" not in rows[0]["samples"][0]:
+                continue
+            lines = {line.method: line for line in summarize(rows, rule=rule, num_samples=32).lines}
+            cells = [
+                f"{100 * lines[selection].accuracy:.1f}"
+                for selection in ("weighted_vote", "best_of_n")
+            ]
+            print(f"| {name} | {rule} | {' | '.join(cells)} |", flush=True)

@@ -1,0 +1,76 @@
+"""What the study varies: tasks, sizes, seeds, and the rows of its tables, as data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path("logs/study")
+RM = "model.init_args."
+TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
+# step-annotated problems: so few that the plateau of greedy decoding is at 50 to 85 %, chosen on
+# validation problems of seed 1
+TRAINED_ON = {"easy": 1750, "hard": 4000}
+CURRICULUM = {"easy": (60, 10, 30), "hard": (40, 6, 16)}  # epochs: all, of each stage, of the last
+POSITIONS = {"easy": 64, "hard": 128}
+SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
+PROBLEMS = 2048  # that are reported on
+INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what differs from the demo."""
+
+    fit: tuple[str, ...] = ()  # of the LatentRM
+    mine: tuple[str, ...] = ()
+    sampler: tuple[str, ...] = ()
+
+
+_NO_ANSWER = (f"{RM}reads_answer=false", f"{RM}answer_prediction=0")
+_PAPER = (f"{RM}reference=false", *_NO_ANSWER)
+_INFORMATIVE = "data.init_args.informative={}"
+ROWS = {
+    "default": Row(),
+    "paper": Row(_PAPER),
+    "answer": Row((f"{RM}reference=false",)),
+    "reference": Row(_NO_ANSWER),
+    "scores_alone": Row((f"{RM}answer_prediction=0",)),
+    "shallow": Row((f"{RM}extra_layers=0",)),
+    "short": Row(("trainer.max_epochs=8",)),
+    "long": Row(("trainer.max_epochs=32",)),
+    "few": Row(mine=(_INFORMATIVE.format(1500),)),
+    "some": Row(mine=(_INFORMATIVE.format(3000),)),
+    "many": Row(mine=(_INFORMATIVE.format(12000),)),
+    "bce": Row((f"{RM}loss=bce",)),
+    "pairwise": Row((f"{RM}loss=pairwise",)),
+    "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
+    "hard_negatives": Row((f"{RM}hard_negatives=4",)),
+    "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
+    "m0": Row(mine=("data.init_args.num_rollouts=0",)),
+    "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task, a model size and a seed: what rows share a reasoner for."""
+
+    task: str
+    size: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / f"{self.task}-{self.size}-{self.seed}"
+
+    @property
+    def reasoner(self) -> Path:
+        return self.folder / "reasoner" / "checkpoints" / "best.ckpt"
+
+    def problems(self, *parts: str) -> list[str]:
+        steps, largest = TASKS[self.task]
+        options = [f"data.init_args.{part}.init_args.{{}}" for part in parts]
+        return [
+            option.format(x)
+            for option in options
+            for x in (f"num_steps={steps}", f"max_number={largest}")
+        ]

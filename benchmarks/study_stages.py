@@ -1,0 +1,111 @@
+"""The stages of a row of the study: commands of `ltts`, each run unless what it makes is there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from study_settings import (
+    CURRICULUM,
+    EPOCHS,
+    INFORMATIVE,
+    POSITIONS,
+    PROBLEMS,
+    RM,
+    ROWS,
+    SIZES,
+    TASKS,
+    TRAINED_ON,
+    Setting,
+)
+
+
+def ltts(command: str, done: Path, *overrides: str) -> None:
+    """Runs one command of the demo's pipeline, unless what it makes is there."""
+    if done.exists():
+        return
+    cpu = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.enable_progress_bar=false")
+    print(f"$ ltts {command} {' '.join(overrides)}", flush=True)
+    subprocess.run([sys.executable, "-m", "lightning_ltts", command, *overrides, *cpu], check=True)
+
+
+def train_reasoner(setting: Setting) -> None:
+    steps, largest = TASKS[setting.task]
+    layers, width = SIZES[setting.size]
+    whole, each, last = CURRICULUM[setting.task]
+    ltts(
+        "fit", setting.folder / "reasoner.done", "experiment=demo/reasoner",
+        f"name={setting.folder.relative_to('logs')}/reasoner",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed}",
+        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
+        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}",
+        f"{RM}start.backbone.n_positions={POSITIONS[setting.task]}",
+        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
+        f"{RM}curriculum.cot_epochs={each}",
+        f"{RM}curriculum.stage_epochs=[{','.join([str(each)] * (steps - 1))},{last}]", f"trainer.max_epochs={whole}",
+        "trainer.check_val_every_n_epoch=5",
+    )  # fmt: skip
+    (setting.folder / "reasoner.done").touch()
+
+
+def run(name: str, setting: Setting) -> None:
+    """All stages of a row."""
+    row, folder = ROWS[name], setting.folder / name
+    train_reasoner(setting)
+    store = "-".join(
+        ["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]
+    ).replace("=", "")
+    ltts(
+        "fit", folder / "done", "experiment=demo/latent_rm",
+        f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
+        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64",
+        f"trainer.max_epochs={EPOCHS}",
+        "trainer.check_val_every_n_epoch=2",
+        *row.mine, *row.sampler, *row.fit,
+    )  # fmt: skip
+    (folder / "done").touch()
+    models = (f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
+    # majority's strength and the rules without training are chosen on validation problems, once a
+    # setting; so is the selection, for each row; and all is reported on test problems
+    tune = setting.folder / "tune"
+    ltts(
+        "tune", tune / "tuned.yaml", "experiment=demo/tune", f"name={tune.relative_to('logs')}", models[0],
+        "latent_rm=null", f"{RM}seed={setting.seed}", *setting.problems("problems"),
+    )  # fmt: skip
+    for split, size, samples, seed in (("valid", 1024, 32, 2), ("test", PROBLEMS, 64, 0)):
+        search = folder / ("search" if split == "test" else "chosen")
+        ltts(
+            "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
+            *models, f"{RM}seed={setting.seed}", f"{RM}tuned={tune / 'tuned.yaml'}",
+            f"{RM}num_samples={samples}", f"data.init_args.problems.init_args.split={split}",
+            f"data.init_args.problems.init_args.size={size}", f"data.init_args.problems.init_args.seed={seed}",
+            *setting.problems("problems"), *row.sampler,
+        )  # fmt: skip
+
+
+def explicit(setting: Setting) -> None:
+    """What thoughts compete with: the same model, trained to write its steps, and its samples' votes."""
+    steps, largest = TASKS[setting.task]
+    layers, width = SIZES[setting.size]
+    whole, _, _ = CURRICULUM[setting.task]
+    folder = setting.folder / "explicit"
+    # a step is written in at most nine tokens
+    room = (f"{RM}start.backbone.n_positions=128", f"{RM}max_answer_tokens={9 * steps + 8}")
+    ltts(
+        "fit", folder / "done", "experiment=demo/explicit", f"name={folder.relative_to('logs')}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed}",
+        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
+        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
+        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}", *room,
+        f"{RM}curriculum.cot_epochs={whole}", f"trainer.max_epochs={whole}", "trainer.check_val_every_n_epoch=5",
+    )  # fmt: skip
+    (folder / "done").touch()
+    ltts(
+        "predict", folder / "search" / "summary.json", "experiment=demo/explicit_search",
+        f"name={(folder / 'search').relative_to('logs')}", f"reasoner={folder / 'checkpoints' / 'best.ckpt'}",
+        f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
+        *setting.problems("problems"),
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""The table of the study's finished rows, and docs/results.json."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from study_settings import FOLDER, ROWS
+from torch import Tensor
+
+from lightning_ltts.analysis.lines import Line
+from lightning_ltts.analysis.methods import GREEDY
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.voting.bootstrap import crossed_interval
+from lightning_ltts.voting.selection import Majority
+
+RESULTS = Path("docs/results.json")
+
+
+def results(num_samples: int) -> list[dict[str, Any]]:
+    """Of every finished row, in plain values: what it reached, and with which selection.
+
+    The selection is the one that does best on the row's validation problems, among those that read
+    the LatentRM's scores; the numbers are those of the test problems.
+    """
+    found = []
+    for path in sorted(FOLDER.glob("*/*/search/summary.json")):
+        if path.parent.parent.name not in ROWS:  # a chain of thought in words has no LatentRM
+            continue
+        row, setting = path.parent.parent, path.parent.parent.parent
+        chosen = summarize(read_rows(row / "chosen"), num_samples=num_samples)
+        test = summarize(read_rows(path.parent), num_samples=num_samples)
+        scored = [method.name for method in chosen.methods if method.scored]
+        answering = [method.name for method in chosen.methods if method.chooses]
+        untrained = [name for name in answering if name not in (*scored, GREEDY)]
+        on_validation = {line.method: line.accuracy for line in chosen.lines}
+        best = max(scored, key=lambda name: on_validation[name])
+        best_untrained = max(untrained, key=lambda name: on_validation[name])
+        lines = {line.method: line for line in test.lines}
+        curve = summarize(read_rows(path.parent)).curves["best_of_n"]
+        task, _, seed = setting.name.split("-")
+        found.append(
+            {
+                "task": task,
+                "seed": int(seed),
+                "latent_rm": row.name,
+                "problems": test.num_problems,
+                "num_samples": num_samples,
+                **{
+                    name: lines[name].accuracy
+                    for name in ("greedy", "pass", "majority", "coverage")
+                },
+                "headroom_closed": lines[best].headroom,
+                "best_selection": _measured(lines[best]),
+                "best_untrained": _measured(lines[best_untrained]),
+                "selections": [_measured(lines[name]) for name in scored],
+                "untrained": [_measured(lines[name]) for name in untrained],
+                "recoverable": test.recoverable,
+                "best_of_n": {str(n): accuracy for n, accuracy in curve.items()},
+            }
+        )
+    return found
+
+
+def _measured(line: Line) -> dict[str, Any]:
+    """A method's accuracy, and its differences to greedy decoding and to majority voting."""
+    assert line.against_greedy is not None
+    return {
+        "name": line.method,
+        "accuracy": line.accuracy,
+        "against_greedy": asdict(line.against_greedy),
+        "against_majority": None if line.over_compared is None else asdict(line.over_compared),
+        "recovered": line.recovered,
+        "positions": line.positions,
+        "flops": line.flops,
+        "at_dearest": line.at_dearest,
+    }
+
+
+def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, Any]]:
+    """Of each task and row with all its seeds: the gains of the selections that were chosen.
+
+    The intervals are over seeds and problems, see `crossed_interval`.
+    """
+    gains: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
+    for one in found:
+        search = FOLDER / f"{one['task']}-small-{one['seed']}" / one["latent_rm"] / "search"
+        test = summarize(read_rows(search), num_samples=num_samples)
+        values = {method.name: method.values for method in test.methods}
+        best = values[one["best_selection"]["name"]]
+        differences = (best - values[GREEDY], best - values[Majority.name])
+        gains.setdefault((one["task"], one["latent_rm"]), []).append(differences)
+    entries = []
+    for (task, row), of_seeds in gains.items():
+        entry: dict[str, Any] = {"task": task, "latent_rm": row, "seeds": len(of_seeds)}
+        for i, name in enumerate(("against_greedy", "against_majority")):
+            stacked = torch.stack([pair[i] for pair in of_seeds])
+            low, high = crossed_interval(stacked)
+            entry[name] = {"gain": float(stacked.mean()), "low": low, "high": high}
+        entries.append(entry)
+    return entries
+
+
+def table(num_samples: int) -> None:
+    """A line per finished row, in percent and points with paired 95 % intervals; also as JSON."""
+    found = results(num_samples)
+    over_seeds = together(found, num_samples)
+    content = {"settings": found, "over_seeds": over_seeds}
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    print(
+        "| task, seed | LatentRM | greedy | one sample | majority | coverage | best without training "
+        "| chosen on validation | against greedy | against majority | headroom |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for one in found:
+        best = one["best_selection"]
+        shares = [f"{100 * one[name]:.1f}" for name in ("greedy", "pass", "majority", "coverage")]
+        gains = [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in best[name].values()))
+            for name in ("against_greedy", "against_majority")
+        ]
+        headroom = f"{100 * one['headroom_closed']:.0f} %"
+        plain = one["best_untrained"]
+        cells = [f"{one['task']}, {one['seed']}", one["latent_rm"], *shares]
+        cells.append(f"{plain['name']} {100 * plain['accuracy']:.1f}")
+        cells += [f"{best['name']} {100 * best['accuracy']:.1f}", *gains]
+        print(f"| {' | '.join([*cells, headroom])} |")
+    for entry in over_seeds:
+        gains = [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in entry[name].values()))
+            for name in ("against_greedy", "against_majority")
+        ]
+        print(f"{entry['task']}, {entry['latent_rm']}, {entry['seeds']} seeds: {', '.join(gains)}")
