@@ -3,6 +3,8 @@
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
+    python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
+    python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
     python benchmarks/study.py beams                     # one budget spent on beams of many shapes, and what pruning loses
@@ -18,11 +20,13 @@ import os
 import torch
 from study_probes import beams, outliers, rules, samplers
 from study_settings import ROWS, SIZES, TASKS, Setting
-from study_stages import explicit, run
+from study_stages import explicit, longer, run, self_trained
 from study_table import table
 
 WHOLE = {
     "explicit": explicit,
+    "longer": longer,
+    "self_trained": self_trained,
     "samplers": samplers,
     "outliers": outliers,
     "beams": beams,

@@ -14,6 +14,8 @@ POSITIONS = {"easy": 64, "hard": 128}
 SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
 PROBLEMS = 2048  # that are reported on
 INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
+LONGER = 3.5  # how many times as long as the reasoner all stages of a row take
+SELF_TRAINED_ON = 13312  # problems with answers alone, as many as were mined on easy
 
 
 @dataclass(frozen=True)

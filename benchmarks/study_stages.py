@@ -8,10 +8,12 @@ from study_settings import (
     CURRICULUM,
     EPOCHS,
     INFORMATIVE,
+    LONGER,
     POSITIONS,
     PROBLEMS,
     RM,
     ROWS,
+    SELF_TRAINED_ON,
     SIZES,
     TASKS,
     TRAINED_ON,
@@ -29,12 +31,19 @@ def ltts(command: str, done: Path, *overrides: str) -> None:
 
 
 def train_reasoner(setting: Setting) -> None:
+    """The reasoner that all rows of a setting share, at its plateau."""
+    fit_reasoner(setting, "reasoner", CURRICULUM[setting.task])
+    (setting.folder / "reasoner.done").touch()
+
+
+def fit_reasoner(setting: Setting, name: str, curriculum: tuple[int, int, int]) -> None:
+    """A reasoner on the problems with steps: epochs in all, of each stage, and of the last one."""
     steps, largest = TASKS[setting.task]
     layers, width = SIZES[setting.size]
-    whole, each, last = CURRICULUM[setting.task]
+    whole, each, last = curriculum
     ltts(
-        "fit", setting.folder / "reasoner.done", "experiment=demo/reasoner",
-        f"name={setting.folder.relative_to('logs')}/reasoner",
+        "fit", setting.folder / f"{name}.done", "experiment=demo/reasoner",
+        f"name={setting.folder.relative_to('logs')}/{name}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed}",
         *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
@@ -45,7 +54,41 @@ def train_reasoner(setting: Setting) -> None:
         f"{RM}curriculum.stage_epochs=[{','.join([str(each)] * (steps - 1))},{last}]", f"trainer.max_epochs={whole}",
         "trainer.check_val_every_n_epoch=5",
     )  # fmt: skip
-    (setting.folder / "reasoner.done").touch()
+
+
+def longer(setting: Setting) -> None:
+    """What the reasoner itself makes of the time that mining and the LatentRM take."""
+    whole, each, last = CURRICULUM[setting.task]
+    more = round((LONGER - 1) * whole)
+    fit_reasoner(setting, "longer", (whole + more, each, last + more))
+    (setting.folder / "longer.done").touch()
+    search_alone(setting, "longer", setting.folder / "longer")
+
+
+def self_trained(setting: Setting) -> None:
+    """What the reasoner itself makes of as many problems with answers as were mined."""
+    train_reasoner(setting)
+    folder, (steps, _) = setting.folder / "self_trained", TASKS[setting.task]
+    ltts(
+        "fit", folder / "done", "experiment=methods/self_training", f"name={folder.relative_to('logs')}",
+        f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
+        f"data.init_args.train.init_args.size={SELF_TRAINED_ON}",
+        f"{RM}curriculum.thoughts_per_step={steps}", *setting.problems("train", "val", "test"),
+    )  # fmt: skip
+    (folder / "done").touch()
+    search_alone(setting, "self_trained", folder)
+
+
+def search_alone(setting: Setting, name: str, folder: Path) -> None:
+    """Greedy decoding, votes without training and coverage of a reasoner, on the test problems."""
+    search = setting.folder / name / "search"
+    ltts(
+        "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
+        f"reasoner={folder / 'checkpoints' / 'best.ckpt'}", "latent_rm=null", f"{RM}beam=null",
+        f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
+        *setting.problems("problems"),
+    )  # fmt: skip
 
 
 def run(name: str, setting: Setting) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_settings import CURRICULUM, FOLDER, ROWS, TRAINED_ON, Setting
-from study_stages import explicit, run
+from study_settings import CURRICULUM, FOLDER, ROWS, SELF_TRAINED_ON, TRAINED_ON, Setting
+from study_stages import explicit, longer, run, self_trained
 from study_table import table
 
 from lightning_ltts import cli
@@ -59,7 +59,7 @@ def keep(stage: str | Path) -> None:
     """Puts a stage's checkpoint where a row looks for it."""
     path = SETTING.folder / stage / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    reasons = str(stage) in ("reasoner", "explicit")
+    reasons = str(stage) in ("reasoner", "explicit", "longer", "self_trained")
     path.symlink_to(Path("r.ckpt" if reasons else "rm.ckpt").resolve())
 
 
@@ -156,3 +156,16 @@ def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
     assert reasoner.curriculum.last.num_thoughts == 0
     assert data.sources["train"].size == TRAINED_ON["hard"]
     assert data.sources["train"].seed == 300
+
+
+def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
+    """On the same problems for longer, or on problems with answers; searched without a LatentRM."""
+    longer(SETTING)
+    reasoner, data = made["CoconutModule"]
+    assert reasoner.curriculum.total_epochs > 3 * CURRICULUM["hard"][0]
+    assert data.sources["train"].size == TRAINED_ON["hard"]
+    assert made["LatentSearch"][0].latent_rm is None
+    self_trained(SETTING)
+    reasoner, data = made["CoconutModule"]
+    assert (data.sources["train"].split, data.sources["train"].size) == ("mine", SELF_TRAINED_ON)
+    assert reasoner.curriculum.last.num_thoughts == 4
