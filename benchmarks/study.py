@@ -6,6 +6,7 @@
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
+    python benchmarks/study.py own_answers               # what a LatentRM would answer itself
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
     python benchmarks/study.py beams                     # one budget spent on beams of many shapes, and what pruning loses
     python benchmarks/study.py rules                     # trajectory scores made of step scores in many ways
@@ -18,7 +19,7 @@ import argparse
 import os
 
 import torch
-from study_probes import beams, outliers, rules, samplers
+from study_probes import beams, outliers, own_answers, rules, samplers
 from study_settings import ROWS, SIZES, TASKS, Setting
 from study_stages import explicit, longer, run, self_trained
 from study_table import table
@@ -28,6 +29,7 @@ WHOLE = {
     "longer": longer,
     "self_trained": self_trained,
     "samplers": samplers,
+    "own_answers": own_answers,
     "outliers": outliers,
     "beams": beams,
     "rules": rules,

@@ -1,11 +1,13 @@
 """Single questions about one setting of the study: samplers, outliers, shapes of beams, rules."""
 
 import json
+from dataclasses import replace
 
 import torch
 from study_settings import RM, ROWS, TASKS, Setting
 from study_stages import ltts, run, train_reasoner
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.analysis.predictions import read_rows
@@ -14,6 +16,7 @@ from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers
@@ -39,6 +42,34 @@ def grade(
         [answer == p.value for answer in given] for given, p in zip(answers, problems, strict=True)
     ]
     return torch.tensor([vote_numbers(given) for given in answers]), torch.tensor(right).float()
+
+
+@torch.no_grad()
+def own_answers(setting: Setting) -> None:
+    """What a LatentRM that learned to predict right answers would say itself, without any sample.
+
+    It reads the prompt and the greedy trajectory. An answer is right where every token of the true
+    one is the likeliest after the true ones before it.
+    """
+    reasoner, problems, ids, mask = load(setting)
+    greedy = RolloutEngine(reasoner).rollout(ids, mask)
+    _, correct = grade(reasoner, problems, greedy.answer_ids)
+    answers = [torch.tensor(Encoded(problem, reasoner).answer[:-1]) for problem in problems]
+    truth = pad_sequence(answers, batch_first=True, padding_value=reasoner.pad_id)
+    print(f"greedy: {100 * correct.mean():.1f} %")
+    for name in ROWS:
+        path = setting.folder / name / "checkpoints" / "best.ckpt"
+        if not (setting.folder / name / "done").exists() or ROWS[name].sampler:
+            continue
+        rm = load_latent_rm(path).eval()
+        states = rm.judge(
+            ids, mask, replace(greedy, answer_ids=truth[:, None]), greedy
+        ).answer_states
+        if states is None:
+            continue
+        said = rm.token_logits(states[:, 0]).argmax(-1)
+        right = ((said == truth) | (truth == reasoner.pad_id)).all(1).float().mean()
+        print(f"{name}: {100 * right:.1f} %", flush=True)
 
 
 @torch.no_grad()
