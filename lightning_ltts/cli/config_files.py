@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
+from lightning_ltts.data.ranges import RAISE_IT, Bound
 from lightning_ltts.errors import ConfigError, shorten
 
-MAX_BYTES = 10_000_000
-MAX_VALUES = 100_000  # aliases counted as what they stand for
-MAX_DEPTH = 100
+MAX_BYTES = Bound(10_000_000)
+MAX_VALUES = Bound(100_000)  # aliases counted as what they stand for
+MAX_DEPTH = Bound(100)
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
@@ -61,9 +62,10 @@ def _named(arguments: Sequence[str]) -> Iterator[Path]:
 
 def _read(path: Path) -> Any:
     """What a file holds, once it is known to be small enough."""
-    if path.stat().st_size > MAX_BYTES:
+    if path.stat().st_size > MAX_BYTES.raised:
         raise ConfigError(
-            f"{path} is larger than {MAX_BYTES:,} bytes; give a configuration in YAML"
+            f"{path} is larger than {MAX_BYTES.raised:,} bytes; give a configuration in YAML, "
+            f"or {RAISE_IT}"
         )
     try:
         text = path.read_text(encoding="utf-8")
@@ -103,8 +105,10 @@ def _check_size(text: str, path: Path) -> None:
         line = f"{path}, line {event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.CollectionStartEvent):
             frames.append(_Frame(event.anchor, isinstance(event, yaml.MappingStartEvent)))
-            if len(frames) > MAX_DEPTH:
-                raise ConfigError(f"{line} is nested more than {MAX_DEPTH} levels deep; flatten it")
+            if len(frames) > MAX_DEPTH.raised:
+                raise ConfigError(
+                    f"{line} is nested more than {MAX_DEPTH.raised} levels deep; flatten it, or {RAISE_IT}"
+                )
             continue
         size, key = 1, None
         if isinstance(event, yaml.CollectionEndEvent):
@@ -123,8 +127,10 @@ def _check_size(text: str, path: Path) -> None:
         frame = frames[-1]
         frame.values += size
         frame.children += 1
-        if frame.values > MAX_VALUES:
-            raise ConfigError(f"{line} stands for more than {MAX_VALUES:,} values; give fewer")
+        if frame.values > MAX_VALUES.raised:
+            raise ConfigError(
+                f"{line} stands for more than {MAX_VALUES.raised:,} values; give fewer, or {RAISE_IT}"
+            )
         if frame.mapping and frame.children % 2 == 1 and key is not None:
             if key in frame.keys:
                 raise ConfigError(f"{line} has the key {shorten(key)} twice; remove one")

@@ -11,11 +11,11 @@ from fractions import Fraction
 
 from lightning_ltts.data.answers import parse_number
 from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.data.truths import plain_number
 from lightning_ltts.errors import DataError
 
-MAX_COPIES = 10_000  # of one problem, and draws for one copy
+MAX_COPIES = Bound(10_000)  # of one problem, and draws for one copy
 
 _STEP = re.compile(r"<<(.+)=(.+)>>")
 # whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay

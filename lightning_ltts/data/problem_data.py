@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.data.ranges import MAX_SEED, require_whole
+from lightning_ltts.data.ranges import MAX_SEED, Bound, require_whole
 from lightning_ltts.errors import ConfigError, DataError
 
-MAX_BATCH = 1_000_000  # problems
+MAX_BATCH = Bound(1_000_000)  # problems
 
 
 class ProblemBatch:

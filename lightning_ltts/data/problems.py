@@ -15,14 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.data.answers import Answer, normalize_text
 from lightning_ltts.data.json_rows import REPEATED, Number, read_rows
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
 AnswerIs = Literal["number", "text"]
 Ids = Literal["row", "question"]
 
-MAX_CHARACTERS = 1_000_000  # of a field
+MAX_CHARACTERS = Bound(1_000_000)  # of a field
 
 
 @dataclass(frozen=True)
@@ -290,9 +290,10 @@ def _id_field(where: str, row: Mapping[str, Any]) -> str | None:
 
 def _require_text(where: str, field: str, text: str) -> None:
     """Refuses a text that no tokenizer should be given."""
-    if len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_CHARACTERS.raised:
         raise DataError(
-            f"{where}, field '{field}' has {len(text)} characters; it can have at most {MAX_CHARACTERS}"
+            f"{where}, field '{field}' has {len(text)} characters; it can have at most "
+            f"{MAX_CHARACTERS.raised}; {RAISE_IT}"
         )
     try:
         text.encode()

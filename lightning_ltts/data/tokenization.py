@@ -12,7 +12,7 @@ from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokeniz
 from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.data.problems import AnswerIs, ProblemFiles
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
@@ -20,7 +20,7 @@ PAD, EOS, UNK = "<|pad|>", "<|endoftext|>", "<|unknown|>"
 START, END, LATENT = "<|start-latent|>", "<|end-latent|>", "<|latent|>"  # in Meta's order
 SPECIALS = [PAD, EOS, UNK, START, END, LATENT]
 ANSWER_MARKER = "###"
-MAX_VOCABULARY = 1_000_000  # tokens
+MAX_VOCABULARY = Bound(1_000_000)  # tokens
 # of tokenizers made here
 ROLES = {"pad": PAD, "eos": EOS, "unk": UNK, "start": START, "end": END, "latent": LATENT}
 

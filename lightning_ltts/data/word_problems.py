@@ -9,14 +9,14 @@ import random
 from typing import Literal, get_args
 
 from lightning_ltts.data.problems import Problem, ProblemSource, question_id
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.errors import ConfigError, shorten
 
 Split = Literal["train", "valid", "test", "mine"]
 Step = tuple[str, int]  # sign and operand
 
-MAX_NUMBER = 1_000_000  # of numbers that are tokens
-MAX_STEPS = 1_000
+MAX_NUMBER = Bound(1_000_000)  # of numbers that are tokens
+MAX_STEPS = Bound(1_000)
 
 PEOPLE = {
     "Ann": "She",

@@ -5,13 +5,13 @@ import os
 
 from transformers import PreTrainedConfig
 
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.families import family_of
 
-MAX_LAYERS = 2_000
-MAX_WIDTH = 1_000_000  # hidden units
-MAX_ROWS = 100_000_000  # of a table of embeddings
+MAX_LAYERS = Bound(2_000)
+MAX_WIDTH = Bound(1_000_000)  # hidden units
+MAX_ROWS = Bound(100_000_000)  # of a table of embeddings
 
 
 def check_config(config: PreTrainedConfig) -> None:

@@ -16,11 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from lightning_ltts.data.ranges import RAISE_IT, Bound
 from lightning_ltts.errors import CheckpointError, shorten
 from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
-MAX_JSON = 300_000_000  # bytes; tokenizers of known models have up to 40 million
+MAX_JSON = Bound(300_000_000)  # bytes; tokenizers of known models have up to 40 million
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 # Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,
 # admitted by name while a file is read. `lightning_ltts/__init__.py` admits this package's classes.
@@ -118,10 +119,11 @@ def check_json_sizes(folder: Path) -> None:
         CheckpointError: naming the file.
     """
     for path in sorted(folder.glob("*.json")):
-        if path.stat().st_size > MAX_JSON:
+        if path.stat().st_size > MAX_JSON.raised:
             raise CheckpointError(
-                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:,.0f} "
-                "MB that any tokenizer or configuration needs; fetch it again"
+                f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the "
+                f"{MAX_JSON.raised / 1e6:,.0f} MB that any tokenizer or configuration needs; fetch it "
+                f"again, or {RAISE_IT}"
             )
 
 

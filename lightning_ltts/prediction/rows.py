@@ -13,8 +13,8 @@ from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.models.latent_rm import Scores
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
+from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Pruning, Search, SearchResult

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from lightning_ltts.data.ranges import MAX_TOKENS, require_whole
+from lightning_ltts.data.ranges import MAX_TOKENS, Bound, require_whole
 from lightning_ltts.errors import ConfigError
 
-MAX_EPOCHS = 100_000
+MAX_EPOCHS = Bound(100_000)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from lightning_ltts.data.ranges import require_number
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
-from lightning_ltts.models.latent_rm import LatentRM, Scores
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.scores import Scores
 from lightning_ltts.training.losses import (
     bce_loss,
     contrastive_loss,

@@ -8,13 +8,13 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
-from lightning_ltts.data.ranges import require_number, require_whole
+from lightning_ltts.data.ranges import Bound, require_number, require_whole
 from lightning_ltts.data.tokenization import TokenizerSource
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, new_reasoner
 
-MAX_RANK = 100_000
+MAX_RANK = Bound(100_000)
 
 
 @dataclass(frozen=True)

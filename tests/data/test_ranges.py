@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_ltts.data.ranges import require_number, require_whole
+from lightning_ltts.data.ranges import SIZE_FACTOR, Bound, require_number, require_whole
 from lightning_ltts.errors import ConfigError
 
 
@@ -44,3 +44,21 @@ def test_ends_may_be_left_out(value: float) -> None:
         require_number("Thing", "lr", value, open_ends=True)
     with pytest.raises(ConfigError, match=r"lr=.* of Thing must be a number between 0 and 1$"):
         require_number("Thing", "lr", value, 0, 1, open_ends=True)
+
+
+def test_a_bound_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="from 1 to 100; LTTS_SIZE_FACTOR=10 in the environment"):
+        require_whole("Thing", "size", 101, 1, Bound(100))
+    with pytest.raises(ConfigError, match=r"from 1 to 100$"):
+        require_whole("Thing", "size", 0, 1, Bound(100))
+    monkeypatch.setenv(SIZE_FACTOR, "2.5")
+    require_whole("Thing", "size", 250, 1, Bound(100))
+    with pytest.raises(ConfigError, match="from 1 to 250"):
+        require_whole("Thing", "size", 251, 1, Bound(100))
+
+
+@pytest.mark.parametrize("factor", ["0.5", "nan", "inf", "-1", "ten", ""])
+def test_a_factor_that_is_none(factor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SIZE_FACTOR, factor)
+    with pytest.raises(ConfigError, match=r"LTTS_SIZE_FACTOR=.* must be a number of at least 1"):
+        require_whole("Thing", "size", 5, 1, Bound(100))

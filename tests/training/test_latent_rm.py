@@ -11,7 +11,7 @@ from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.models.latent_rm import Scores
+from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import Trainer
