@@ -2,6 +2,7 @@
 
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
+    python benchmarks/study.py default --repeat 1        # its LatentRM trained from another seed, all else shared
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
@@ -46,6 +47,9 @@ def main() -> None:
     parser.add_argument("--task", choices=list(TASKS), default="easy")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--repeat", type=int, default=0, help="another seed of the LatentRM's training, for a row"
+    )
     parser.add_argument("--num-samples", type=int, default=32, help="N of the table")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
@@ -56,7 +60,7 @@ def main() -> None:
         elif name in WHOLE:
             WHOLE[name](setting)
         else:
-            run(name, setting)
+            run(name, setting, options.repeat)
 
 
 if __name__ == "__main__":

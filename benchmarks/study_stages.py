@@ -91,9 +91,9 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
     )  # fmt: skip
 
 
-def run(name: str, setting: Setting) -> None:
-    """All stages of a row."""
-    row, folder = ROWS[name], setting.folder / name
+def run(name: str, setting: Setting, repeat: int = 0) -> None:
+    """All stages of a row; a repeat has another seed of the LatentRM's training, and all else shared."""
+    row, folder = ROWS[name], setting.folder / (f"{name}.{repeat}" if repeat else name)
     train_reasoner(setting)
     store = "-".join(
         ["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]
@@ -101,7 +101,7 @@ def run(name: str, setting: Setting) -> None:
     ltts(
         "fit", folder / "done", "experiment=demo/latent_rm",
         f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
-        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"seed_everything={setting.seed + 1000 * repeat}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
         *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64",
         f"trainer.max_epochs={EPOCHS}",

@@ -27,7 +27,8 @@ def results(num_samples: int) -> list[dict[str, Any]]:
     """
     found = []
     for path in sorted(FOLDER.glob("*/*/search/summary.json")):
-        if path.parent.parent.name not in ROWS:  # a chain of thought in words has no LatentRM
+        name, _, repeat = path.parent.parent.name.partition(".")
+        if name not in ROWS:  # a chain of thought in words has no LatentRM
             continue
         row, setting = path.parent.parent, path.parent.parent.parent
         chosen = summarize(read_rows(row / "chosen"), num_samples=num_samples)
@@ -45,7 +46,8 @@ def results(num_samples: int) -> list[dict[str, Any]]:
             {
                 "task": task,
                 "seed": int(seed),
-                "latent_rm": row.name,
+                "latent_rm": name,
+                "repeat": int(repeat or 0),  # of the LatentRM's training, from another seed
                 "problems": test.num_problems,
                 "num_samples": num_samples,
                 **{
@@ -82,21 +84,27 @@ def _measured(line: Line) -> dict[str, Any]:
 def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, Any]]:
     """Of each task and row with all its seeds: the gains of the selections that were chosen.
 
+    Trainings of the LatentRM from several seeds, on one reasoner, are averaged first.
+
     The intervals are over seeds and problems, see `crossed_interval`.
     """
-    gains: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
+    gains: dict[tuple[str, str], dict[int, list[tuple[Tensor, Tensor]]]] = {}
     for one in found:
-        search = FOLDER / f"{one['task']}-small-{one['seed']}" / one["latent_rm"] / "search"
+        row = one["latent_rm"] + (f".{one['repeat']}" if one["repeat"] else "")
+        search = FOLDER / f"{one['task']}-small-{one['seed']}" / row / "search"
         test = summarize(read_rows(search), num_samples=num_samples)
         values = {method.name: method.values for method in test.methods}
         best = values[one["best_selection"]["name"]]
         differences = (best - values[GREEDY], best - values[Majority.name])
-        gains.setdefault((one["task"], one["latent_rm"]), []).append(differences)
+        of_row = gains.setdefault((one["task"], one["latent_rm"]), {})
+        of_row.setdefault(one["seed"], []).append(differences)
     entries = []
     for (task, row), of_seeds in gains.items():
         entry: dict[str, Any] = {"task": task, "latent_rm": row, "seeds": len(of_seeds)}
         for i, name in enumerate(("against_greedy", "against_majority")):
-            stacked = torch.stack([pair[i] for pair in of_seeds])
+            stacked = torch.stack(
+                [torch.stack([pair[i] for pair in pairs]).mean(0) for pairs in of_seeds.values()]
+            )
             low, high = crossed_interval(stacked)
             entry[name] = {"gain": float(stacked.mean()), "low": low, "high": high}
         entries.append(entry)

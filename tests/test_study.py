@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from study_settings import CURRICULUM, FOLDER, ROWS, SELF_TRAINED_ON, TRAINED_ON, Setting
 from study_stages import explicit, longer, run, self_trained
 from study_table import table
@@ -103,6 +104,18 @@ def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
     assert ("LatentSearch" in made) == own_sampler
     if own_sampler:
         expect_one_sampler(made)
+
+
+def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, Any]]) -> None:
+    """Its reasoner, problems and store are those of the row."""
+    keep("reasoner")
+    mark("reasoner.done", "tune/tuned.yaml")
+    mark("default.2/chosen/summary.json", "default.2/search/summary.json")
+    run("default", SETTING, repeat=2)
+    assert torch.initial_seed() == 2003
+    _, mining = made["LatentRMModule"]
+    assert (mining.folder.name, mining.seed, mining.sources["train"].seed) == ("store", 3, 301)
+    assert (SETTING.folder / "default.2/done").exists()
 
 
 def test_table(
