@@ -37,6 +37,11 @@ TEST_COLAR, TEST_STORE = "tests/training/test_colar.py", "tests/mining/test_stor
 TEST_MINE, TEST_ATTENTION = "tests/mining/test_mine.py", "tests/models/test_shared_prefix.py"
 FAULTS = (
     # training a LatentRM
+    Fault("right answer of a wrong trajectory", LOSSES, "correct.argmax(1)[:, None, None]", "correct.argmin(1)[:, None, None]", TEST_LOSSES),
+    Fault("answer asked for beyond its first wrong token", LOSSES, "return targets.long(), right_so_far & ", "return targets.long(), ", TEST_LOSSES),
+    Fault("weight of the answer's prediction ignored", RM, "loss + self.answer_prediction * prediction", "loss + prediction", TEST_RM),
+    Fault("answer predicted from the state after it", "models/latent_rm.py", "states = _at(hidden, before.clamp", "states = _at(hidden, (before + 1).clamp", "tests/models/test_latent_rm.py"),
+    Fault("written steps labelled by the wrong question", "mining/mine.py", "written.answer_ids.flatten(0, 1)\n    right = _right(engine, ids, [truths[i // samples]", "written.answer_ids.flatten(0, 1)\n    right = _right(engine, ids, [truths[i % questions]", TEST_MINE),
     Fault("worst temperature taken", RM, "best = max(range(len(reached))", "best = min(range(len(reached))", TEST_RM),
     Fault("fitted parameters not saved", RM, "fitted=dict(self.fitted)", "fitted={}", TEST_RM),
     Fault("metrics not reset", RM, "            metric.reset()", "            pass", TEST_RM),

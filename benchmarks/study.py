@@ -4,6 +4,7 @@
     python benchmarks/study.py paper --task hard
     python benchmarks/study.py default --repeat 1        # its LatentRM trained from another seed, all else shared
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
+    python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
@@ -22,11 +23,12 @@ import os
 import torch
 from study_probes import beams, outliers, own_answers, rules, samplers
 from study_settings import ROWS, SIZES, TASKS, Setting
-from study_stages import explicit, longer, run, self_trained
+from study_stages import explicit, explicit_latent_rm, longer, run, self_trained
 from study_table import table
 
 WHOLE = {
     "explicit": explicit,
+    "explicit_latent_rm": explicit_latent_rm,
     "longer": longer,
     "self_trained": self_trained,
     "samplers": samplers,

@@ -146,9 +146,30 @@ def explicit(setting: Setting) -> None:
         f"{RM}curriculum.cot_epochs={whole}", f"trainer.max_epochs={whole}", "trainer.check_val_every_n_epoch=5",
     )  # fmt: skip
     (folder / "done").touch()
+    search_written(setting, folder / "search")
+
+
+def explicit_latent_rm(setting: Setting) -> None:
+    """The same with a LatentRM, mined and trained as that of the thoughts."""
+    explicit(setting)
+    folder, written = setting.folder / "explicit_latent_rm", setting.folder / "explicit"
     ltts(
-        "predict", folder / "search" / "summary.json", "experiment=demo/explicit_search",
-        f"name={(folder / 'search').relative_to('logs')}", f"reasoner={folder / 'checkpoints' / 'best.ckpt'}",
+        "fit", folder / "done", "experiment=demo/explicit_latent_rm", f"name={folder.relative_to('logs')}",
+        f"reasoner={written / 'checkpoints' / 'best.ckpt'}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
+        *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64",
+        f"trainer.max_epochs={EPOCHS}", "trainer.check_val_every_n_epoch=2",
+    )  # fmt: skip
+    (folder / "done").touch()
+    search_written(setting, folder / "search", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
+
+
+def search_written(setting: Setting, search: Path, *overrides: str) -> None:
+    """Samples and votes of the reasoner that writes its steps, on the test problems."""
+    ltts(
+        "predict", search / "summary.json", "experiment=demo/explicit_search", f"name={search.relative_to('logs')}",
+        f"reasoner={setting.folder / 'explicit' / 'checkpoints' / 'best.ckpt'}",
         f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
-        *setting.problems("problems"),
+        *setting.problems("problems"), *overrides,
     )  # fmt: skip

@@ -129,6 +129,7 @@ def test_every_experiment_can_be_made(
     _, data = run(experiment, overrides, tokenizer, monkeypatch)
     assert type(data).__name__ == {
         "latent_rm": "MiningData",
+        "explicit_latent_rm": "MiningData",
         "search": "PredictionData",
         "explicit_search": "PredictionData",
         "tune": "PredictionData",

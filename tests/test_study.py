@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from study_settings import CURRICULUM, FOLDER, ROWS, SELF_TRAINED_ON, TRAINED_ON, Setting
-from study_stages import explicit, longer, run, self_trained
+from study_stages import explicit_latent_rm, longer, run, self_trained
 from study_table import table
 
 from lightning_ltts import cli
 from lightning_ltts.prediction.tuned import TUNED, Tuned
+from lightning_ltts.sampling import TokenSampling
 from lightning_ltts.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -164,11 +165,15 @@ def test_table(
 
 def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
     """Trained on the same problems as the reasoner that thinks, and searched over the same ones."""
-    explicit(SETTING)
+    explicit_latent_rm(SETTING)
     reasoner, data = made["CoconutModule"]
     assert reasoner.curriculum.last.num_thoughts == 0
     assert data.sources["train"].size == TRAINED_ON["hard"]
     assert data.sources["train"].seed == 300
+    rm, mining = made["LatentRMModule"]
+    assert (rm.latent_rm.answer_head is not None, mining.sources["train"].seed) == (True, 301)
+    assert isinstance(mining.sampler, TokenSampling)
+    assert made["LatentSearch"][0].latent_rm is not None
 
 
 def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:

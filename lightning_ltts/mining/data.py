@@ -29,7 +29,7 @@ from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.run_folder import FolderLock, remove_stale_lock
-from lightning_ltts.sampling.samplers import Sampler
+from lightning_ltts.sampling.samplers import Sampler, TokenSampling
 
 
 class MiningData(pl.LightningDataModule):
@@ -198,9 +198,10 @@ class MiningData(pl.LightningDataModule):
         """Refuses what cannot be mined, and says which problems can never be answered right."""
         reasoner = load_reasoner(self.reasoner_path)
         spec = reasoner.spec
-        if spec.num_thoughts == 0:
+        if spec.num_thoughts == 0 and not isinstance(self.sampler, TokenSampling):
             raise ConfigError(
-                f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further"
+                f"{self.reasoner_path} is of stage 0, without thoughts; train the reasoner further, "
+                "or mine what it writes: sampler=token_sampling"
             )
         room = RolloutEngine(reasoner, self.sampler).suffix - 1
         for some in problems.values():

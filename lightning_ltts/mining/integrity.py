@@ -50,6 +50,8 @@ def senseless(tensors: Mapping[str, Tensor]) -> str | None:
         tensors["labels"].shape[:3] if tensors["labels"].ndim == 3 else (-1, -1, -1)
     )
     lengths = tensors["prompt_lengths"]
+    # of a reasoner without thoughts, the one label is whether the answer is right
+    written = (questions, samples, 0) if steps == 1 else None
     checks = {
         "labels are not (questions, samples, steps)": questions >= 0,
         "the numbers of questions differ": all(
@@ -61,7 +63,7 @@ def senseless(tensors: Mapping[str, Tensor]) -> str | None:
         and int(lengths.sum()) == len(tensors["prompt_ids"]),
         "question numbers are negative": bool((tensors["question_index"] >= 0).all()),
         "the shapes of thoughts do not fit the labels": tensors["thoughts"].shape[:3]
-        == (questions, samples, steps),
+        in ((questions, samples, steps), written),
         "thought counts are out of range": _between(tensors["thought_counts"], 0, steps)
         and _between(tensors["reference_counts"], 0, tensors["reference"].shape[1]),
         "votes are out of range": _between(tensors["votes"], -1, samples - 1),

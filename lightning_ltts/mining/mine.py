@@ -46,6 +46,8 @@ def mine(
     Returns the questions on the CPU, numbered 0..Q-1.
     """
     questions, samples = keys.shape
+    if engine.reasoner.spec.num_thoughts == 0:
+        return _mine_written(engine, input_ids, attention_mask, keys, truths)
     # The greedy trajectory comes first, because it can share the pass of the first thought.
     branches, greedy = _first_thoughts(engine, input_ids, attention_mask, keys)
     tree = PrefixTree(engine, branches, rollouts)
@@ -64,17 +66,52 @@ def mine(
             continue
         owners = [truths[i // samples] for i in completions.owner.tolist()]
         completions.write_labels(labels, _right(engine, completions.answers, owners))
-    texts = read_answers(engine.reasoner, own.ids)
-    votes = [vote_numbers(texts[q * samples : (q + 1) * samples]) for q in range(questions)]
     return MinedQuestions(
         input_ids.cpu(),
         attention_mask.cpu(),
         tree.record.trajectories(own, (questions, samples)).on_cpu(),
         labels.unflatten(0, (questions, samples)),
-        torch.tensor(votes),
+        _votes(engine, own.ids, (questions, samples)),
         greedy.on_cpu(),
         torch.arange(questions),
     )
+
+
+def _mine_written(
+    engine: RolloutEngine,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    keys: Tensor,
+    truths: list[Answer],
+) -> MinedQuestions:
+    """`mine` for a reasoner that writes its steps: its answers are all there is to label.
+
+    They hold the steps, and their one label, whether they are right, stands where the first
+    thought's would.
+    """
+    questions, samples = keys.shape
+    prompts = engine.start(input_ids, attention_mask, keys)
+    greedy = engine.greedy(prompts.take(torch.arange(questions)))
+    written = engine.sample(prompts, keys)
+    ids = written.answer_ids.flatten(0, 1)
+    right = _right(engine, ids, [truths[i // samples] for i in range(keys.numel())])
+    return MinedQuestions(
+        input_ids.cpu(),
+        attention_mask.cpu(),
+        written.on_cpu(),
+        right.view(questions, samples, 1),
+        _votes(engine, ids, (questions, samples)),
+        greedy.on_cpu(),
+        torch.arange(questions),
+    )
+
+
+def _votes(engine: RolloutEngine, answer_ids: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Answers (Q * N, A) -> votes (Q, N)."""
+    texts = read_answers(engine.reasoner, answer_ids)
+    questions, samples = shape
+    votes = [vote_numbers(texts[q * samples : (q + 1) * samples]) for q in range(questions)]
+    return torch.tensor(votes)
 
 
 def _packs(

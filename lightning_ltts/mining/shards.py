@@ -32,7 +32,8 @@ class ShardMiner:
         """The problems with these indices, and counts over all of them for the manifest."""
         began = time.perf_counter()
         # rows that are kept to fork from, and where all questions are completed, the completions
-        forks = self.engine.reasoner.spec.num_thoughts - 1 if self.rollouts else 0
+        thoughts = self.engine.reasoner.spec.num_thoughts
+        forks = max(thoughts - 1, 0) if self.rollouts else 0
         rows = self.samples * (1 + forks * (self.rollouts + 1 if self.keep_all else 1))
         lengths = [len(self.prompts[i]) for i in indices]
         parts, right, mixed, seen = [], 0.0, 0, 0

@@ -91,10 +91,10 @@ class LatentSearch(pl.LightningModule):
             )
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
         writes_all = self.reasoner.spec.num_thoughts == 0
-        if writes_all and (latent_rm is not None or not isinstance(sampler, TokenSampling)):
+        if writes_all and (beam is not None or not isinstance(sampler, TokenSampling)):
             raise ConfigError(
                 f"{reasoner} is of stage 0, without thoughts to search over; train it further, or "
-                "sample what it writes: sampler=token_sampling and no LatentRM"
+                "sample what it writes: sampler=token_sampling model.init_args.beam=null"
             )
         if beam is not None and self.reasoner.spec.open_ended:
             raise ConfigError(

@@ -146,7 +146,7 @@ class RowMaker:
         def zeros(samples: int) -> Scores:
             reads_answer = self.latent_rm is not None and self.latent_rm.reads_answer
             scores = torch.zeros(len(problems), samples, steps)
-            return Scores(scores, scores[..., 0] if reads_answer else None)
+            return Scores(scores, scores.new_zeros(scores.shape[:2]) if reads_answer else None)
 
         scores = None if self.latent_rm is None else zeros(self.num_samples)
         parts = ["prompt", "greedy", "sampling"]

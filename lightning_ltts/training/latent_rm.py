@@ -54,8 +54,8 @@ class LatentRMModule(pl.LightningModule):
             that.
 
     Raises:
-        ConfigError: a number is out of range, the reasoner has no thoughts, or an answer is to be
-            predicted that is not read.
+        ConfigError: a number is out of range, the reasoner has no thoughts and its answers are not
+            read, or an answer is to be predicted that is not read.
     """
 
     def __init__(
@@ -92,9 +92,10 @@ class LatentRMModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.warmup = warmup
         source = load_reasoner(reasoner)
-        if source.spec.num_thoughts == 0:
+        if source.spec.num_thoughts == 0 and not reads_answer:
             raise ConfigError(
-                f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it further"
+                f"{reasoner} is of stage 0, without thoughts for a LatentRM to score; train it "
+                "further, or score what it writes: reads_answer=true"
             )
         self.latent_rm = LatentRM.from_reasoner(
             source, extra_layers, backbone, reference, reads_answer, noise_free
@@ -152,7 +153,9 @@ class LatentRMModule(pl.LightningModule):
         weights = None
         if self.hard_negatives > 1:
             weights = hard_negative_weights(batch.votes, correct, self.hard_negatives)
-        loss = self._loss(scores.steps, labels, batch.trajectories.thought_mask, weights)
+        loss = 0.0 * scores.steps.sum()
+        if scores.steps.shape[-1]:  # a reasoner that writes its steps has no thoughts
+            loss = self._loss(scores.steps, labels, batch.trajectories.thought_mask, weights)
         if scores.answer is not None:
             loss = loss + self._loss(scores.answer[..., None], correct[..., None], None, weights)
         if self.answer_prediction:

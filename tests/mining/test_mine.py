@@ -16,12 +16,19 @@ from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    Deterministic,
+    GaussianNoise,
+    MCDropout,
+    Sampler,
+    TokenSampling,
+)
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
+from tests.conftest import make_reasoner
 from tests.helpers import save_reasoner
 
 SAMPLERS = [GaussianNoise(1.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
@@ -89,6 +96,25 @@ def test_no_rollouts_label_all_steps_by_the_outcome(
     truths = answers_of(answering, prompts, sampler)
     mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, truths, rollouts=0)
     assert (mined.labels == mined.labels[..., -1:]).all()
+
+
+def test_written_steps_are_labelled_by_the_outcome(
+    tokenizer, prompts: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without thoughts: the samples are those of sampling, the reference is greedy decoding's."""
+    reasoner = make_reasoner("gpt2", tokenizer, num_thoughts=0)
+    monkeypatch.setattr(reasoner, "decode", lambda ids: str(int(ids.sum())))
+    sampler = TokenSampling(1.0)
+    truths = answers_of(reasoner, prompts, sampler)
+    mined = mine(RolloutEngine(reasoner, sampler), *prompts, KEYS, truths, rollouts=3)
+    sampled = RolloutEngine(reasoner, sampler).rollout(*prompts, 2, seed=0)
+    greedy = RolloutEngine(reasoner).rollout(*prompts)
+    assert torch.equal(mined.trajectories.answer_ids, sampled.answer_ids)
+    assert torch.equal(mined.reference.answer_ids, greedy.answer_ids)
+    assert mined.trajectories.thoughts.shape == (6, 2, 0, 32)
+    assert mined.labels.shape == (6, 2, 1)
+    assert mined.correct[:, 0].all(), "each question's first sample is its truth"
+    assert not mined.correct.all()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)

@@ -16,6 +16,7 @@ from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError, StoreError
+from lightning_ltts.mining.data import MiningData
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
@@ -25,6 +26,7 @@ from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.sampling import GaussianNoise, TokenSampling
 from lightning_ltts.search.beam import BeamSearch
 from lightning_ltts.trainer import Trainer
+from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.selection import SELECTIONS
 from lightning_ltts.voting.signals import Signal
 from tests.conftest import make_reasoner
@@ -198,12 +200,43 @@ def test_written_steps_are_sampled_and_voted_on(tokenizer, tmp_path: Path) -> No
     lines = {line.name for line in summarize(rows).lines}
     assert lines >= {"greedy", "majority@8", "log_prob_vote@8", "coverage@8"}
     assert not (tmp_path / "p" / "thoughts").exists()
+    beam = BeamSearch(2, 2)
     for options in (
         {"sampler": GaussianNoise(0.5)},
-        {"sampler": TokenSampling(), "latent_rm": "x"},
+        {"sampler": TokenSampling(), "latent_rm": "x", "beam": beam},
     ):
         with pytest.raises(ConfigError, match="sample what it writes: sampler=token_sampling"):
             LatentSearch(path, **options)
+
+
+def test_written_steps_are_mined_learned_from_and_scored(tokenizer, tmp_path: Path) -> None:
+    """The LatentRM of a reasoner without thoughts has one score of a sample: that of its answer."""
+    reasoner = make_reasoner("gpt2", tokenizer, num_thoughts=0)
+    path = str(save_reasoner(reasoner, tmp_path / "written.ckpt"))
+    sources = (WordProblems("train", 8), WordProblems("valid", 4))
+    options = {"num_samples": 4, "val_num_samples": 3, "keep_uninformative": True, "batch_size": 4}
+    data = MiningData(path, TokenSampling(1.0), *sources, str(tmp_path / "store"), **options)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    module = LatentRMModule(path, reads_answer=True, reference=True, answer_prediction=1.0)
+    trainer = Trainer(**quiet, max_epochs=1, default_root_dir=tmp_path)
+    trainer.fit(module, datamodule=data)
+    mined = data.stores["train"][0]
+    assert mined.trajectories.thoughts.shape == (1, 4, 0, 32)
+    assert mined.labels.shape == (1, 4, 1)
+    saved = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    model = LatentSearch(path, TokenSampling(1.0), latent_rm=saved, num_samples=4)
+    writer = PredictionWriter(str(tmp_path / "p"))
+    problems = PredictionData(WordProblems("test", 5))
+    Trainer(**quiet, callbacks=[writer]).predict(model, datamodule=problems)
+    rows = read_rows(tmp_path / "p")
+    assert all(sample["scores"] == [] for row in rows for sample in row["samples"])
+    assert len({sample["answer_score"] for sample in rows[0]["samples"]}) > 1
+    assert {"weighted_vote@4", "best_of_n@4"} <= {line.name for line in summarize(rows).lines}
+    with pytest.raises(ConfigError, match="score what it writes: reads_answer=true"):
+        LatentRMModule(path)
+    noisy = MiningData(path, GaussianNoise(0.5), *sources, str(tmp_path / "other"), **options)
+    with pytest.raises(ConfigError, match="mine what it writes: sampler=token_sampling"):
+        Trainer(**quiet, max_epochs=1).fit(module, datamodule=noisy)
 
 
 class KilledError(Exception):

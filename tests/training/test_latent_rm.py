@@ -272,7 +272,7 @@ def test_the_right_answers_prediction_is_its_cross_entropy(checkpoint: str) -> N
             truth, given = (batch.trajectories.answer_ids[q, i] for i in (right[0], n))
             for token in range(2 if truth[0] == given[0] else 1):
                 log_p = (embedding @ states[q, n, token]).log_softmax(-1)
-                terms.append(-float(log_p[truth[token]]))
+                terms.append(-float(log_p[truth[token]].detach()))
     assert losses[1] == pytest.approx(losses[0] + 2 * sum(terms) / len(terms), rel=1e-4)
 
 
