@@ -19,15 +19,18 @@ SAMPLERS = [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
 def test_equals_a_search_without_caches(
     gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
 ) -> None:
-    """Replays the kept beams: the trajectory of each is rebuilt by rollouts of one candidate at a time."""
+    """Replays the kept beams: the trajectory of each is rebuilt by rollouts of one candidate at a time.
+
+    So are the candidates that a trace says were kept: candidate number and slot are the same.
+    """
     beams, candidates = 2, 3
-    found = BeamSearch(beams, candidates).search(
+    found = BeamSearch(beams, candidates, trace=True).search(
         RolloutEngine(gpt2, sampler), latent_rm, *prompts, KEYS
     )
     for q in range(2):
         ids, mask = (x[q : q + 1] for x in prompts)
         kept: list[list[int]] = [[]]  # slots chosen at each step
-        for _ in range(3):
+        for step in range(3):
             grown = beams * candidates // len(kept)
             paths = [
                 [*path, slot]
@@ -44,6 +47,7 @@ def test_equals_a_search_without_caches(
                 for p in paths
             ]
             kept = [path for _, path in sorted(scored, key=lambda pair: -pair[0])[:beams]]
+            assert found.trace[step].kept[q].tolist() == [path[-1] for path in kept]
         expected = torch.stack(
             [score_path(gpt2, latent_rm, sampler, ids, mask, KEYS[q : q + 1], p) for p in kept]
         )
