@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_ltts.analysis.predictions import PREDICTIONS
+from lightning_ltts.analysis.prediction_files import PREDICTIONS
 from lightning_ltts.cli.class_paths import name_the_class
 from lightning_ltts.cli.messages import fail, tidy_parser
 from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from lightning_ltts.data.answers import Answer, normalize_text
 from lightning_ltts.data.json_rows import REPEATED, Number, read_rows
 from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
@@ -349,6 +347,8 @@ def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
 @cache
 def say_once(line: str) -> None:
     """Prints a line, however often the same problems are loaded."""
+    from lightning.pytorch.utilities import rank_zero_info  # which takes seconds to import
+
     rank_zero_info(line)
 
 

@@ -8,7 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_ltts.cli.hydra_front import _loosen, _split_flags, split_config, wants_hydra
+from lightning_ltts.cli.commands import COMMANDS
+from lightning_ltts.cli.hydra_front import _loosen, _split_flags, wants_hydra
+from lightning_ltts.cli.job import split_config
 from lightning_ltts.cli.lightning_front import LTTSCLI, command_keys
 from lightning_ltts.trainer import Trainer
 from tests.cli.helpers import ltts
@@ -41,6 +43,7 @@ def test_command_keys_are_those_of_the_parsers() -> None:
             auto_configure_optimizers=False,
         )
     assert set(OnlyParsers.parsers) == {"fit", "validate", "test", "predict", "mine", "tune"}
+    assert set(OnlyParsers.parsers) == {name for name, c in COMMANDS.items() if c.composed}
     for command, parser in OnlyParsers.parsers.items():
         keys = {action.dest.split(".")[0] for action in parser._actions}
         assert command_keys(command) == keys - {"help", "config", "print_config"}
@@ -191,7 +194,7 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypa
     def write(command: str, cfg: DictConfig) -> None:  # an empty folder would be taken away
         Path(HydraConfig.get().runtime.output_dir, "written").touch()
 
-    monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", write)
+    monkeypatch.setattr("lightning_ltts.cli.job.run_job", write)
     for _ in range(2):
         assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
     assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2
