@@ -193,3 +193,17 @@ def test_path_after_a_resume_elsewhere(here: Path) -> None:
     (here / "new").mkdir()
     (here / "new/best.ckpt").touch()
     assert shown_path(callback) == Path("new/best.ckpt")
+
+
+@pytest.mark.parametrize("seed", ["-5", "4294967296"])
+def test_seed_out_of_range(seed: str, here: Path, monkeypatch, capsys) -> None:
+    """Composed by Hydra, and given to LightningCLI."""
+    line = refused(monkeypatch, capsys, "fit", *FIT, f"seed_everything={seed}")
+    expected = f"seed_everything={seed} of the command must be a whole number from 0 to 4294967295"
+    assert expected in line
+    assert ltts(monkeypatch, "fit", *FIT, "--print_config") == 0
+    (here / "run.yaml").write_text(capsys.readouterr().out)
+    plain = ["--config", "run.yaml", f"--seed_everything={seed}"]
+    line = refused(monkeypatch, capsys, "fit", *plain)
+    assert expected in line
+    assert not (here / "logs").exists()
