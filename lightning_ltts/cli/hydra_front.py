@@ -7,14 +7,18 @@ from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_ltts.cli.choices import config_folder
+from lightning_ltts.cli.messages import one_line_errors
+from lightning_ltts.cli.own_files import check_files, resolved
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -78,14 +82,19 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         options += [f"hydra.run.dir={NEW_FOLDER}"]
 
     def job(cfg: DictConfig) -> float | None:
-        # imported when there is something to run: what Hydra refuses is told before that
-        from lightning_ltts.cli.job import print_config, run_job
-
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
+            with one_line_errors():
+                experiment = experiment_file()
+                tree = resolved(command, cfg, HydraConfig.get().overrides.task, experiment)
+                if not printing:
+                    check_files(command, tree)
+            # imported when there is something to run: mistakes so far are told before that
+            from lightning_ltts.cli.job import print_config, run_job
+
             if not printing:
-                return run_job(command, cfg)
-            print_config(command, cfg, printing)
+                return run_job(command, cfg, tree, experiment)
+            print_config(command, tree, experiment, printing)
             return None
         finally:
             _remove_empty(folder)
@@ -100,6 +109,19 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         )()
     finally:
         sys.argv = argv
+
+
+def experiment_file() -> dict[str, Any]:
+    """What the file of the chosen experiment holds; empty where none is chosen."""
+    if HydraConfig.instance().cfg is None:
+        return {}
+    chosen = HydraConfig.get().runtime.choices.get("experiment")
+    for source in HydraConfig.get().runtime.config_sources:
+        path = Path(source.path) / "experiment" / f"{chosen}.yaml"
+        if source.schema == "file" and path.is_file():
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+    return {}
 
 
 def _remove_empty(folder: Path) -> None:

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,29 +19,24 @@ from lightning_ltts.cli.run_guard import RunGuard
 from lightning_ltts.errors import ConfigError, shorten
 
 
-def experiment_file() -> dict[str, Any]:
-    """What the file of the chosen experiment holds; empty where none is chosen."""
-    if HydraConfig.instance().cfg is None:
-        return {}
-    chosen = HydraConfig.get().runtime.choices.get("experiment")
-    for source in HydraConfig.get().runtime.config_sources:
-        path = Path(source.path) / "experiment" / f"{chosen}.yaml"
-        if source.schema == "file" and path.is_file():
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
-    return {}
-
-
 def split_config(
-    command: str, cfg: DictConfig, overrides: Sequence[str] = ()
+    command: str,
+    tree: dict[str, Any],
+    overrides: Sequence[str] = (),
+    experiment: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A composed Hydra tree -> (configuration for LightningCLI, what served composing only).
+    """A composed tree -> (configuration for LightningCLI, what served composing only).
 
     LightningCLI gets every key that it has for any command, so that it can refuse one that
     is set but belongs to another command, and the named callbacks as a list.
+
+    Args:
+        command: one of LightningCLI's.
+        tree: the composed configuration without references; it is changed.
+        overrides: Hydra overrides of one job.
+        experiment: what the experiment's own file holds.
     """
-    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    swap_classes(tree, overrides, experiment_file())
+    swap_classes(tree, overrides, experiment)
     for part in ("trainer", "callbacks"):
         if not isinstance(tree.get(part) or {}, dict) or (part == "trainer" and not tree.get(part)):
             raise ConfigError(
@@ -60,25 +54,36 @@ def split_config(
     return lightning, {key: value for key, value in tree.items() if key not in anyones}
 
 
-def print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
+def print_config(
+    command: str, composed: dict[str, Any], experiment: dict[str, Any], printing: list[str]
+) -> None:
     """Prints the composed configuration; nothing is left on disk."""
     with one_line_errors():
-        tree, _ = split_config(command, cfg, HydraConfig.get().overrides.task)
+        tree, _ = split_config(command, composed, HydraConfig.get().overrides.task, experiment)
     folder = Path(HydraConfig.get().runtime.output_dir)
     print(f"# ltts {command} --config THIS_FILE writes to {folder}")
     argv = sys.argv
     with TemporaryDirectory() as temporary:
-        composed = Path(temporary) / f"{command}.yaml"
-        OmegaConf.save(OmegaConf.create(tree), composed)
-        sys.argv = [argv[0], command, "--config", str(composed), *printing]
+        file = Path(temporary) / f"{command}.yaml"
+        OmegaConf.save(OmegaConf.create(tree), file)
+        sys.argv = [argv[0], command, "--config", str(file), *printing]
         try:
             run_lightning()
         finally:
             sys.argv = argv
 
 
-def run_job(command: str, cfg: DictConfig) -> float | None:
-    """Runs the composed configuration; returns what a sweep optimizes."""
+def run_job(
+    command: str, cfg: DictConfig, composed: dict[str, Any], experiment: dict[str, Any]
+) -> float | None:
+    """Runs a composed configuration; returns what a sweep optimizes.
+
+    Args:
+        command: one of LightningCLI's.
+        cfg: as Hydra composed it.
+        composed: the same without references.
+        experiment: what the experiment's own file holds.
+    """
     with one_line_errors():
         if HydraConfig.get().job.chdir:
             raise ConfigError(
@@ -86,13 +91,14 @@ def run_job(command: str, cfg: DictConfig) -> float | None:
                 "relative to the working directory; leave it out: a run writes to its own folder "
                 "without it"
             )
-        tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
+        overrides = HydraConfig.get().overrides.task
+        tree, composing = split_config(command, composed, overrides, experiment)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    composed, guard = folder / f"{command}.yaml", RunGuard()
-    files = {composed.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
+    file, guard = folder / f"{command}.yaml", RunGuard()
+    files = {file.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
     # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], command, "--config", str(composed)]
+    sys.argv = [argv[0], command, "--config", str(file)]
     HydraConfig.instance().cfg = None
     try:
         with one_line_errors(), recorded(folder, files, guard):
