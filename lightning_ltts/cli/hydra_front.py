@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from lightning_ltts.cli.choices import config_folder
 from lightning_ltts.cli.messages import one_line_errors
 from lightning_ltts.cli.own_files import check_files, resolved
+from lightning_ltts.monitoring.terminal import hushed
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -92,10 +93,11 @@ def run_hydra(command: str, arguments: list[str]) -> None:
             # imported when there is something to run: mistakes so far are told before that
             from lightning_ltts.cli.job import print_config, run_job
 
-            if not printing:
-                return run_job(command, cfg, tree, experiment)
-            print_config(command, tree, experiment, printing)
-            return None
+            with hushed():
+                if not printing:
+                    return run_job(command, cfg, tree, experiment)
+                print_config(command, tree, experiment, printing)
+                return None
         finally:
             _remove_empty(folder)
 

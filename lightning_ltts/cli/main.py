@@ -29,7 +29,7 @@ from lightning_ltts.cli.commands import (
     usage,
 )
 from lightning_ltts.cli.messages import fail, one_line_errors
-from lightning_ltts.monitoring.terminal import QUIET, terminal
+from lightning_ltts.monitoring.terminal import QUIET, hushed, terminal
 from lightning_ltts.stopping import Stopping
 
 
@@ -105,7 +105,8 @@ def _run(command: str, arguments: list[str]) -> None:
                 from lightning_ltts.cli.lightning_front import run_lightning
 
                 sys.argv = [argv[0], command, *arguments]
-                run_lightning()
+                with hushed():
+                    run_lightning()
         finally:
             sys.argv = argv
             for name in overwrite:
