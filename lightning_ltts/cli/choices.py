@@ -68,16 +68,18 @@ def list_experiments(folders: Iterable[Path] = (), command: str | None = None) -
     lines = {}
     for folder in (config_folder(), *folders):
         for path in sorted((folder / "experiment").rglob("*.yaml")):
-            about = _about(path)
-            verbs = about.partition(":")[0].split(" or ")
+            about, verbs = about_experiment(path.read_text(encoding="utf-8"))
             name = path.relative_to(folder / "experiment").with_suffix("").as_posix()
             if command is None or command in verbs:
                 lines[name] = f"  {name:24} {about}".rstrip()
     return "\n".join(lines[name] for name in sorted(lines))
 
 
-def _about(path: Path) -> str:
-    """The first line of comment that is not Hydra's."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comments = (line.removeprefix("# ") for line in lines if line.startswith("# "))
-    return next((text for text in comments if not text.startswith("@")), "")
+def about_experiment(text: str) -> tuple[str, list[str]]:
+    """What an experiment's file says that it is, and the commands that this line begins with.
+
+    It is the first line of comment that is not Hydra's: `mine or fit: trajectories of ...`.
+    """
+    comments = (line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
+    about = next((comment for comment in comments if not comment.startswith("@")), "")
+    return about, about.partition(":")[0].split(" or ")

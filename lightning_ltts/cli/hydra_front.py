@@ -14,12 +14,14 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lightning_ltts.cli.choices import config_folder
 from lightning_ltts.cli.messages import one_line_errors
+from lightning_ltts.cli.next_step import Run, next_step
 from lightning_ltts.cli.own_files import check_files, resolved
-from lightning_ltts.monitoring.terminal import hushed
+from lightning_ltts.monitoring.terminal import QUIET, hushed
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
@@ -94,10 +96,13 @@ def run_hydra(command: str, arguments: list[str]) -> None:
             from lightning_ltts.cli.job import print_config, run_job
 
             with hushed():
-                if not printing:
-                    return run_job(command, cfg, tree, experiment)
-                print_config(command, tree, experiment, printing)
-                return None
+                if printing:
+                    print_config(command, tree, experiment, printing)
+                    return None
+                value = run_job(command, cfg, tree, experiment)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _say_next(command, arguments, tree)
+            return value
         finally:
             _remove_empty(folder)
 
@@ -111,6 +116,15 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         )()
     finally:
         sys.argv = argv
+
+
+def _say_next(command: str, arguments: list[str], tree: dict[str, Any]) -> None:
+    """The last line of a command: what to run next."""
+    chosen = HydraConfig.get().runtime
+    folder = Path(chosen.output_dir)
+    line = next_step(Run(command, arguments, chosen.choices.get("experiment"), tree, folder))
+    if line is not None and QUIET not in os.environ:
+        print(f"next: {line}")
 
 
 def experiment_file() -> dict[str, Any]:

@@ -6,6 +6,7 @@ What computes is imported once the options are known to be right.
 import argparse
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,6 +60,9 @@ def report(arguments: list[str]) -> None:
         )
     if options.output or options.png or options.csv:
         _write_pages(runs, options)
+    elif not options.json:
+        given = shlex.join(options.predictions)
+        print(f"next: ltts report {given} -o report.html   (a page with figures and every sample)")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -177,6 +181,8 @@ def import_or_export(command: str, arguments: list[str]) -> None:
     print(f"{options.target}: {provenance['kind']}, {size:.1f} million parameters")
     for name, value in provenance.items():
         print(f"  {name}: {json.dumps(value) if isinstance(value, dict | str) else value}")
+    key = "latent_rm" if provenance["kind"] == "LatentRM" else "reasoner"
+    print(f"next: give it to a command as {key}={options.target}")
 
 
 def _import_parser(command: str) -> argparse.ArgumentParser:

@@ -45,6 +45,11 @@ def test_bar_shows_speed_and_accuracy_on_stderr(search: list[str], monkeypatch, 
     assert "majority=" in err
     assert "questions/s" not in out
     assert "majority@2" in out
+    ltts(monkeypatch, "predict", *search)  # nothing is left to count
+    out, err = capfd.readouterr()
+    assert "questions/s" not in err
+    assert "majority@2" in out
+    assert out.splitlines()[-1] == "next: ltts report logs/demo/search -o report.html"
 
 
 def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
