@@ -29,6 +29,9 @@ COMMANDS = {
     "report": Command("sum up prediction files", composed=False),
     "import": Command("any checkpoint to a folder", composed=False),
     "export": Command("a trained checkpoint to a folder", composed=False),
+    "init": Command(
+        "configurations of a task of your own, from a file of problems", composed=False
+    ),
     "list": Command("the experiments, a line each", composed=False),
 }
 USAGE = """usage: ltts COMMAND [experiment=NAME] [KEY=VALUE ...]      (Hydra)

@@ -1,4 +1,4 @@
-"""The Hydra way in: composes a configuration, which `job.py` writes down and hands to LightningCLI."""
+"""The Hydra way in: composes a configuration, for `job.py` to write down and hand to LightningCLI."""
 
 import os
 import re

@@ -63,9 +63,12 @@ def main() -> None:
 
 def _run_verb(command: str, arguments: list[str]) -> None:
     """A command that needs no Trainer."""
+    from lightning_ltts.cli.new_task import init
     from lightning_ltts.cli.verbs import import_or_export, report
 
-    if command == "report":
+    if command == "init":
+        init(arguments)
+    elif command == "report":
         report(arguments)
     else:
         import_or_export(command, arguments)

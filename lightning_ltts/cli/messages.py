@@ -60,7 +60,7 @@ def _explained(error: Exception) -> str | None:
 
 
 def _is_lightnings(error: BaseException) -> bool:
-    """Whether Lightning refuses an option. It is not imported for that: it may not have been used."""
+    """Whether Lightning refuses an option. It is not imported for that, if nothing else did."""
     module = sys.modules.get("lightning.fabric.utilities.exceptions")
     return module is not None and isinstance(error, module.MisconfigurationException)
 

@@ -63,8 +63,8 @@ def check_files(command: str, tree: dict[str, Any]) -> None:
     missing = [path for source in sources for path in _paths(source) if not Path(path).exists()]
     if missing:
         raise ConfigError(
-            f"problem file {missing[0]} does not exist; check the path (it is relative to the working "
-            f"directory), or give your own problems: {_example(command)}"
+            f"problem file {missing[0]} does not exist; check the path (it is relative to the "
+            f"working directory), or give your own problems: {_example(command)}"
         )
 
 
@@ -88,7 +88,8 @@ def _make_lists(cfg: DictConfig) -> None:
                 cfg[key] = [value]
         elif value is not None and not OmegaConf.is_list(value):
             raise ConfigError(
-                f"{key}={shorten(value)} must be a problem file, or a list of them: {key}=[FILE,FILE]"
+                f"{key}={shorten(value)} must be a problem file, or a list of them: "
+                f"{key}=[FILE,FILE]"
             )
 
 
@@ -119,15 +120,16 @@ def _place_files(
     if not used:
         given, wanted = (" ".join(f"{key}=" for key in keys) for keys in (files, places))
         raise ConfigError(
-            f"'ltts {command}' reads no problems of {given} here; give {wanted} (the data is {kind})"
+            f"'ltts {command}' reads no problems of {given} here; give {wanted} (the data is "
+            f"{kind})"
         )
     for key, paths in used.items():
         options[places[key]] = _with_paths(options.get(places[key]), paths)
     if "train" in used and not has_folder:  # no others go with problems of one's own
         if "valid" not in used:
             raise ConfigError(
-                f"train={shorten(used['train'])} needs valid=FILE beside it: problems to validate on, "
-                "none of which is among those to train on"
+                f"train={shorten(used['train'])} needs valid=FILE beside it: problems to validate "
+                "on, none of which is among those to train on"
             )
         if "test" in places and "test" not in used:
             options["test"] = None

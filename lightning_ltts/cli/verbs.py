@@ -65,10 +65,10 @@ def report(arguments: list[str]) -> None:
         print(f"next: ltts report {given} -o report.html   (a page with figures and every sample)")
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> NoReturn:  # noqa: D102
         fail(f"{message}; '{self.prog} --help' lists the options")
 
 
@@ -98,7 +98,7 @@ def _confidence(text: str) -> float:
 
 def _report_parser() -> argparse.ArgumentParser:
     about = "Sums up prediction files, without a model."
-    parser = _Parser(f"{PROG} report", description=about)
+    parser = OneLineParser(f"{PROG} report", description=about)
     parser.add_argument(
         "predictions",
         nargs="+",
@@ -186,7 +186,7 @@ def import_or_export(command: str, arguments: list[str]) -> None:
 
 
 def _import_parser(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(f"{PROG} {command}", description=ABOUT[command])
+    parser = OneLineParser(f"{PROG} {command}", description=ABOUT[command])
     parser.add_argument(
         "source",
         help="file or folder, owner/repository[@revision] on the Hub, or hf://owner/repository/file",

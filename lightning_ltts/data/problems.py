@@ -101,7 +101,7 @@ class ProblemFiles(ProblemSource):
 
     def load(self) -> list[Problem]:  # noqa: D102
         rows = [row for path in self.paths for row in read_rows(Path(path))]
-        problems = [_to_problem(where, row, self.answers, self.ids) for where, row in rows]
+        problems = [to_problem(where, row, self.answers, self.ids) for where, row in rows]
         return with_distinct_ids(problems)[: self.limit]
 
 
@@ -173,7 +173,7 @@ class HubProblems(ProblemSource):
                 if column in row
             }
             where = f"{self.path}, row {number}"
-            problems.append(_to_problem(where, ours, self.answers, self.ids))
+            problems.append(to_problem(where, ours, self.answers, self.ids))
         return with_distinct_ids(problems)[: self.limit]
 
 
@@ -199,7 +199,7 @@ def _as_in_json(value: Any) -> Any:
 # -- from rows to problems
 
 
-def _to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
+def to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
     """The problem in a row, named by the row's `id` or by its question.
 
     Raises:

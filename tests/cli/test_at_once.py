@@ -34,6 +34,9 @@ COMMANDS = [
     ("report --help", 0, "--temperature"),
     ("import --help", 0, "usage: ltts import"),
     ("export --help", 0, "usage: ltts export"),
+    ("init --help", 0, "usage: ltts init"),
+    ("init my_task --problems nope.json", 2, "problem file nope.json does not exist"),
+    ("init task --problems problems.json", 0, "next: ltts fit --config-dir task"),
     ("fti", 2, "did you mean 'fit'?"),
     ("frobnicate", 2, "'frobnicate' is not a command; the commands are fit, mine"),
     ("fit experiment=demo/reasonr", 2, "did you mean demo/reasoner?"),
@@ -59,6 +62,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     here = tmp_path_factory.mktemp("here")
     (here / "own/experiment").mkdir(parents=True)
     (here / "own/experiment/own.yaml").write_text("# @package _global_\n# fit: ours\n")
+    rows = [{"question": f"What is {i % 9} + 1?", "answer": i % 9 + 1} for i in range(12)]
+    (here / "problems.json").write_text(json.dumps(rows))  # three are repeated
     return run(here, [command for command, *_ in COMMANDS])
 
 
