@@ -10,8 +10,6 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
-
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 AGAIN = 2.0  # seconds until the signal is raised once more
 GRACE = 6.0  # seconds until the process ends in any case
@@ -142,17 +140,3 @@ def _end_with_parent() -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-class SignalConnector(_SignalConnector):
-    """Leaves SIGTERM to the command, where one is running.
-
-    Lightning's own handler ends a training with exit code 0, and is not heard in other loops.
-    """
-
-    def register_signal_handlers(self) -> None:
-        """As Lightning's, without SIGTERM."""
-        super().register_signal_handlers()
-        if Stopping.current is not None and threading.current_thread() is threading.main_thread():
-            before: Any = self._original_handlers[signal.SIGTERM]
-            signal.signal(signal.SIGTERM, before)

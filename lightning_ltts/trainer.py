@@ -1,6 +1,8 @@
 """Lightning's Trainer with a prediction loop for search, `mine` and `tune`."""
 
 import math
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
@@ -20,7 +23,7 @@ from lightning_ltts.monitoring.progress import QuestionBar
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.tuned import TUNED, choose
 from lightning_ltts.prediction.writer import PredictionWriter
-from lightning_ltts.stopping import SignalConnector, Stopping
+from lightning_ltts.stopping import Stopping
 
 
 class SearchLoop(_PredictionLoop):
@@ -96,6 +99,20 @@ class SearchLoop(_PredictionLoop):
             self.batch_progress.increment_started()
             questions.append(question)
         return questions
+
+
+class SignalConnector(_SignalConnector):
+    """Leaves SIGTERM to the command, where one is running.
+
+    Lightning's own handler ends a training with exit code 0, and is not heard in other loops.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """As Lightning's, without SIGTERM."""
+        super().register_signal_handlers()
+        if Stopping.current is not None and threading.current_thread() is threading.main_thread():
+            before: Any = self._original_handlers[signal.SIGTERM]
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_numbers(options: dict[str, Any]) -> None:

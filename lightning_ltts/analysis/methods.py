@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
-from lightning_ltts.voting.per_question import SelectedAccuracy
+from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
 from lightning_ltts.voting.signals import Signal
 
@@ -78,7 +78,7 @@ def greedy_majority(pool: SamplePool, counted: int, num_samples: int, shuffles: 
         pool: samples and greedy answers of the questions.
         counted: as how many samples.
         num_samples: N, samples beside it.
-        shuffles: as `SelectedAccuracy`'s.
+        shuffles: as those of `accuracy_of_blocks`.
     """
     whole = _with_greedy(pool, counted)
     return selected_accuracy(Majority(), whole, num_samples, shuffles, fixed=counted)
@@ -152,14 +152,14 @@ def selected_accuracy(
     shuffles: int = 1,
     fixed: int = 0,
 ) -> Tensor:
-    """(Q,): accuracy of a selection on each question; see `SelectedAccuracy`."""
-    accuracy = SelectedAccuracy(selection, num_samples, shuffles, fixed)
+    """(Q,): accuracy of a selection on each question; see `accuracy_of_blocks`."""
     # only this rule's scores depend on the other samples
     by_rule = pool.steps is not None and pool.steps.rule == "standardized"
     by_rule = by_rule and selection.reads == Signal.SCORE and not fixed
     read = pool.steps.of if by_rule else selection.read(pool.signals, pool.votes)  # type: ignore[union-attr]
-    accuracy.update(pool.votes, pool.correct, read)
-    return accuracy.per_question()
+    return accuracy_of_blocks(
+        selection, pool.votes, pool.correct, read, num_samples, shuffles, fixed
+    )
 
 
 def cost_of(

@@ -10,20 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ltts.analysis.prediction_files import require_predictions
 from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.data.answers import Answer, parse_stored
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.signals import Signal
 from lightning_ltts.voting.votes import vote_numbers
-
-MANIFEST = "predictions.manifest.json"
-
-
-PREDICTIONS = "predictions.jsonl"
-
-
-TIMING = "predictions.timing.json"
 
 
 @dataclass(frozen=True)
@@ -68,11 +61,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         DataError: it is missing, empty, holds a problem twice, or a line that is not the last
             cannot be read or is no prediction.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / PREDICTIONS
-    if not path.is_file():
-        raise DataError(f"prediction file {path} does not exist; make it with 'ltts predict'")
+    path = require_predictions(path)
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     lines = path.read_bytes().split(b"\n")

@@ -29,7 +29,7 @@ from lightning_ltts.analysis.methods import (
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
-from lightning_ltts.voting.per_question import PassAtK
+from lightning_ltts.voting.estimates import pass_at_k
 from lightning_ltts.voting.selection import (
     Majority,
     Selection,
@@ -241,12 +241,9 @@ def _curves(
     pool: SamplePool, chosen_by: Sequence[Selection], sizes: Sequence[int], counted: int
 ) -> dict[str, dict[int, Tensor]]:
     """Coverage and each selection -> N -> accuracy on each question."""
-    # the metrics are asked per question, not for `compute`, which would wait for other processes
-    curves: dict[str, dict[int, Tensor]] = {COVERAGE: {}}
-    for k in sizes:
-        pass_at_k = PassAtK(k)
-        pass_at_k.update(pool.correct)
-        curves[COVERAGE][k] = pass_at_k.per_question()
+    curves: dict[str, dict[int, Tensor]] = {
+        COVERAGE: {k: pass_at_k(pool.correct, k) for k in sizes}
+    }
     for selection in chosen_by:
         curves[selection.name] = {
             k: selected_accuracy(selection, pool, k, shuffles=4) for k in sizes

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lightning_ltts.cli.choices import own_folders
 from lightning_ltts.data.ranges import RAISE_IT, Bound
 from lightning_ltts.errors import ConfigError, shorten
 
@@ -49,10 +50,7 @@ def _named(arguments: Sequence[str]) -> Iterator[Path]:
         path = Path(argument.rpartition("=")[2])
         if path.suffix in (".yaml", ".yml") and path.is_file():
             yield path
-    flags = ("-cd", "--config-dir")
-    folders = [Path(value) for flag, value in pairwise(arguments) if flag in flags]
-    folders += [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
-    for folder in folders:
+    for folder in own_folders(arguments):
         for argument in arguments:
             group, _, choice = argument.lstrip("+").partition("=")
             path = folder / group / f"{choice}.yaml"

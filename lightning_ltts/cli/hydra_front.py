@@ -1,43 +1,30 @@
-"""The Hydra way in: composes a configuration, writes it down and hands it to LightningCLI."""
+"""The Hydra way in: composes a configuration, for `job.py` to write down and hand to LightningCLI."""
 
 import os
 import re
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
-import torch
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from lightning_ltts.cli.class_paths import swap_classes
-from lightning_ltts.cli.composed import hydra_files, recorded
-from lightning_ltts.cli.lightning_front import command_keys, run_lightning
+from lightning_ltts.cli.choices import config_folder
 from lightning_ltts.cli.messages import one_line_errors
-from lightning_ltts.cli.run_guard import RunGuard
-from lightning_ltts.errors import ConfigError, shorten
+from lightning_ltts.cli.next_step import Run, next_step
+from lightning_ltts.cli.own_files import check_files, resolved
+from lightning_ltts.monitoring.terminal import QUIET, hushed
 
 # of a configuration that is printed and may be run later, beside the experiment's own
 NEW_FOLDER = "'logs/${name}_${now:%Y-%m-%d_%H-%M-%S-%f}'"
-
-
-def config_folder() -> Path:
-    """Where `configs/` is: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    places = (package / "configs", package.parent / "configs")
-    return next(folder for folder in places if folder.is_dir())
-
-
-# -- the command line
 
 
 @cache
@@ -100,10 +87,22 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     def job(cfg: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            if not printing:
-                return _job(command, cfg)
-            _print_config(command, cfg, printing)
-            return None
+            with one_line_errors():
+                experiment = experiment_file()
+                tree = resolved(command, cfg, HydraConfig.get().overrides.task, experiment)
+                if not printing:
+                    check_files(command, tree)
+            # imported when there is something to run: mistakes so far are told before that
+            from lightning_ltts.cli.job import print_config, run_job
+
+            with hushed():
+                if printing:
+                    print_config(command, tree, experiment, printing)
+                    return None
+                value = run_job(command, cfg, tree, experiment)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _say_next(command, arguments, tree)
+            return value
         finally:
             _remove_empty(folder)
 
@@ -119,7 +118,13 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         sys.argv = argv
 
 
-# -- one job
+def _say_next(command: str, arguments: list[str], tree: dict[str, Any]) -> None:
+    """The last line of a command: what to run next."""
+    chosen = HydraConfig.get().runtime
+    folder = Path(chosen.output_dir)
+    line = next_step(Run(command, arguments, chosen.choices.get("experiment"), tree, folder))
+    if line is not None and QUIET not in os.environ:
+        print(f"next: {line}")
 
 
 def experiment_file() -> dict[str, Any]:
@@ -135,50 +140,6 @@ def experiment_file() -> dict[str, Any]:
     return {}
 
 
-def split_config(
-    command: str, cfg: DictConfig, overrides: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A composed Hydra tree -> (configuration for LightningCLI, what served composing only).
-
-    LightningCLI gets every key that it has for any command, so that it can refuse one that
-    is set but belongs to another command, and the named callbacks as a list.
-    """
-    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    swap_classes(tree, overrides, experiment_file())
-    for part in ("trainer", "callbacks"):
-        if not isinstance(tree.get(part) or {}, dict) or (part == "trainer" and not tree.get(part)):
-            raise ConfigError(
-                f"{part}={shorten(tree.get(part))} must be options by their names, for instance "
-                f"{part}.{'max_epochs=3' if part == 'trainer' else 'throughput=null'}"
-            )
-    named = tree.pop("callbacks", None) or {}
-    given = tree["trainer"].get("callbacks") or []
-    given = given if isinstance(given, list) else [given]
-    tree["trainer"]["callbacks"] = [*filter(None, named.values()), *given]
-    ours, anyones = command_keys(command), command_keys()
-    lightning = {k: v for k, v in tree.items() if k in ours or (k in anyones and v is not None)}
-    if lightning.get("ckpt_path") is None:
-        lightning.pop("ckpt_path", None)
-    return lightning, {key: value for key, value in tree.items() if key not in anyones}
-
-
-def _print_config(command: str, cfg: DictConfig, printing: list[str]) -> None:
-    """Prints the composed configuration; nothing is left on disk."""
-    with one_line_errors():
-        tree, _ = split_config(command, cfg, HydraConfig.get().overrides.task)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    print(f"# ltts {command} --config THIS_FILE writes to {folder}")
-    argv = sys.argv
-    with TemporaryDirectory() as temporary:
-        composed = Path(temporary) / f"{command}.yaml"
-        OmegaConf.save(OmegaConf.create(tree), composed)
-        sys.argv = [argv[0], command, "--config", str(composed), *printing]
-        try:
-            run_lightning()
-        finally:
-            sys.argv = argv
-
-
 def _remove_empty(folder: Path) -> None:
     """Removes an empty folder, and the empty ones above it below the working directory."""
     here = Path.cwd()
@@ -186,40 +147,3 @@ def _remove_empty(folder: Path) -> None:
         while here in folder.parents:
             folder.rmdir()
             folder = folder.parent
-
-
-def _job(command: str, cfg: DictConfig) -> float | None:
-    """Runs the composed configuration; returns what a sweep optimizes."""
-    with one_line_errors():
-        if HydraConfig.get().job.chdir:
-            raise ConfigError(
-                "hydra.job.chdir=true would move the paths of the configuration, which are "
-                "relative to the working directory; leave it out: a run writes to its own folder "
-                "without it"
-            )
-        tree, composing = split_config(command, cfg, HydraConfig.get().overrides.task)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    composed, guard = folder / f"{command}.yaml", RunGuard()
-    files = {composed.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
-    # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
-    argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], command, "--config", str(composed)]
-    HydraConfig.instance().cfg = None
-    try:
-        with one_line_errors(), recorded(folder, files, guard):
-            metrics = run_lightning(guard)
-    finally:
-        sys.argv, HydraConfig.instance().cfg = argv, hydra_config
-        _forget_distributed(environment)
-    value = metrics.get(composing["optimized_metric"])
-    return None if value is None else float(value)
-
-
-def _forget_distributed(environment: set[str]) -> None:
-    """Lets the next job of a sweep start its own process group in this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-    for name in (*names, "PL_GLOBAL_SEED"):
-        if name not in environment:
-            os.environ.pop(name, None)

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple, NoReturn
 from jsonargparse import ActionConfigFile
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lightning_ltts.analysis.predictions import PREDICTIONS
+from lightning_ltts.analysis.prediction_files import PREDICTIONS
 from lightning_ltts.cli.class_paths import name_the_class
 from lightning_ltts.cli.messages import fail, tidy_parser
 from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint
 from lightning_ltts.cli.run_guard import FinishedError, RunGuard
 from lightning_ltts.cli.run_record import RunRecord, best_metric, shown_path
+from lightning_ltts.data.ranges import MAX_SEED, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.weights import read_pickle
 from lightning_ltts.monitoring.terminal import JSON_STREAM
@@ -96,6 +97,17 @@ class LTTSCLI(LightningCLI):
         """Lightning's, `mine` and `tune`."""
         own = {"model", "datamodule"}
         return {**LightningCLI.subcommands(), "mine": own, "tune": own}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuses a seed that Lightning would fail on, without the option's name.
+
+        Raises:
+            ConfigError: it is out of range.
+        """
+        super().parse_arguments(parser, args)
+        seed = self.config[self.config.subcommand].get("seed_everything")
+        if seed is not None and not isinstance(seed, bool):  # true draws one, false leaves it
+            require_whole("the command", "seed_everything", seed, 0, MAX_SEED)
 
     def before_instantiate_classes(self) -> None:
         """Fails early on a wrong model, data or checkpoint, and looks into the run's folder."""

@@ -5,12 +5,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
-
-from hydra.errors import HydraException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lightning_ltts.errors import LTTSError
 
@@ -39,13 +35,17 @@ def one_line_errors() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """What to tell of an error; None where it is a bug."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     if isinstance(error, HydraException | OmegaConfBaseException):
         wrapped = error.__cause__ or error.__context__ or type(error).__name__
         override = getattr(error, "override", None)  # the one that cannot be read
         return f"{override}: " * bool(override) + tidy_hydra(str(error) or str(wrapped))
     # jsonargparse wraps what a class raises when it is made
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, LTTSError | MisconfigurationException):
+    while cause is not None and not isinstance(cause, LTTSError) and not _is_lightnings(cause):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return str(cause)
@@ -59,6 +59,12 @@ def _explained(error: Exception) -> str | None:
     return None
 
 
+def _is_lightnings(error: BaseException) -> bool:
+    """Whether Lightning refuses an option. It is not imported for that, if nothing else did."""
+    module = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return module is not None and isinstance(error, module.MisconfigurationException)
+
+
 def _raised_by_a_front(error: Exception) -> bool:
     """Whether Lightning or Hydra itself found the fault: a strategy, a metric, a choice there is not."""
     frames = traceback.walk_tb(error.__traceback__)
@@ -67,12 +73,30 @@ def _raised_by_a_front(error: Exception) -> bool:
 
 
 def tidy_hydra(message: str) -> str:
-    """A Hydra error without search paths and hints on stack traces."""
+    """A Hydra error without search paths and hints on stack traces, and with what was meant."""
+    hint = _hydra_hint(message)
     message = re.split("Config search path|full_key|See https://hydra.cc", message)[0].strip()
     if "Cannot merge DictConfig with ListConfig" in message:
         message += "; options are written by their names, not as a list"
-    hint = "; 'ltts --help' lists the experiments" if "Could not find" in message else ""
+    if "Could not find 'experiment/" in message:  # the list of them is long
+        message = message.split("Available options")[0].strip()
     return message + hint
+
+
+def _hydra_hint(message: str) -> str:
+    """What to do about a choice or a key that there is not, with the one that may be meant."""
+    from lightning_ltts.cli.choices import choices_of, nearest, top_level_keys
+
+    if found := re.search(r"Could not find '([^/']+)/([^']+)'", message):
+        group, name = found.groups()
+        own = [Path(path) for path in re.findall(r"path=file://(\S+)", message)]
+        close = nearest(name, choices_of(group, own))
+        meant = f"; did you mean {close}?" if close else ";" if group == "experiment" else ""
+        return meant + (" 'ltts list' lists the experiments" if group == "experiment" else "")
+    if found := re.search(r"Could not override '(\w+)", message):
+        close = nearest(found[1], top_level_keys())
+        return f"; did you mean {close}?" if close else ""
+    return ""
 
 
 def tidy_parser(message: str) -> str:

@@ -12,12 +12,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_ltts.cli.commands import OVERWRITE
 from lightning_ltts.cli.run_settings import fit_settings
 from lightning_ltts.run_folder import FitFolder, FolderLock, is_first_process
 from lightning_ltts.stopping import Stopping
 
-OVERWRITE = "LTTS_OVERWRITE"  # environment variables, for the other processes of a distributed run
-GO_ON_FROM = "LTTS_GO_ON_FROM"
+GO_ON_FROM = "LTTS_GO_ON_FROM"  # environment variable, for the other processes of a distributed run
 WRITING = ("fit", "mine", "predict")  # the commands that fill a folder
 
 

@@ -1,23 +1,23 @@
-"""The verbs that need no Trainer: report, import and export."""
+"""The verbs that need no Trainer: report, import and export.
+
+What computes is imported once the options are known to be right.
+"""
 
 import argparse
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
-from omegaconf import OmegaConf
-
-from lightning_ltts.analysis.predictions import PREDICTIONS
+from lightning_ltts.analysis.prediction_files import require_predictions, runs_below
 from lightning_ltts.cli.messages import fail
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.checkpoints import PROVENANCE
-from lightning_ltts.models.folders import import_model
-from lightning_ltts.report.runs import Run, load_runs
-from lightning_ltts.voting.adaptive import BetaStopping
-from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.signals import RULE_NAMES
+
+if TYPE_CHECKING:
+    from lightning_ltts.report.runs import Run
 
 PROG = "ltts"
 # fields of a specification that are text and are not parsed as YAML
@@ -31,7 +31,12 @@ ABOUT = {
 def report(arguments: list[str]) -> None:
     """`ltts report`: tables, and where asked for a page, images or CSV files, from predictions."""
     options = _report_parser().parse_args(arguments)
-    paths = [found for path in options.predictions for found in _prediction_folders(path)]
+    paths = [found for path in options.predictions for found in runs_below(path)]
+    for path in paths:
+        require_predictions(path)
+    from lightning_ltts.report.runs import load_runs
+    from lightning_ltts.voting.adaptive import BetaStopping
+
     runs = load_runs(
         paths,
         options.temperature,
@@ -55,18 +60,15 @@ def report(arguments: list[str]) -> None:
         )
     if options.output or options.png or options.csv:
         _write_pages(runs, options)
+    elif not options.json:
+        given = shlex.join(options.predictions)
+        print(f"next: ltts report {given} -o report.html   (a page with figures and every sample)")
 
 
-def _prediction_folders(path: str) -> list[str]:
-    """A path as given, or the folders below it where these, and not it, hold predictions."""
-    below = sorted(str(file.parent) for file in Path(path).glob(f"*/{PREDICTIONS}"))
-    return below if below and not (Path(path) / PREDICTIONS).exists() else [path]
-
-
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> NoReturn:  # noqa: D102
         fail(f"{message}; '{self.prog} --help' lists the options")
 
 
@@ -96,7 +98,7 @@ def _confidence(text: str) -> float:
 
 def _report_parser() -> argparse.ArgumentParser:
     about = "Sums up prediction files, without a model."
-    parser = _Parser(f"{PROG} report", description=about)
+    parser = OneLineParser(f"{PROG} report", description=about)
     parser.add_argument(
         "predictions",
         nargs="+",
@@ -110,7 +112,7 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rule",
         default="sum",
-        help=f"trajectory score from step scores: {', '.join(RULES)} or answer",
+        help=f"trajectory score from step scores: {', '.join(RULE_NAMES)} or answer",
     )
     parser.add_argument(
         "--against",
@@ -142,7 +144,7 @@ def _report_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write_pages(runs: list[Run], options: argparse.Namespace) -> None:
+def _write_pages(runs: "list[Run]", options: argparse.Namespace) -> None:
     # plotly and its scripts are read where they are needed
     from lightning_ltts.report.page import write_csv, write_html, write_png
 
@@ -166,6 +168,11 @@ def _write_pages(runs: list[Run], options: argparse.Namespace) -> None:
 def import_or_export(command: str, arguments: list[str]) -> None:
     """`ltts import` and `ltts export`: from any source to a folder; prints what it is."""
     options = _import_parser(command).parse_args(arguments)
+    import torch
+
+    from lightning_ltts.models.checkpoints import PROVENANCE
+    from lightning_ltts.models.folders import import_model
+
     dtype = getattr(torch, options.dtype) if options.dtype else None
     changes = _spec_changes(options.set)
     model = import_model(options.source, options.target, options.base, dtype, **changes)
@@ -174,10 +181,12 @@ def import_or_export(command: str, arguments: list[str]) -> None:
     print(f"{options.target}: {provenance['kind']}, {size:.1f} million parameters")
     for name, value in provenance.items():
         print(f"  {name}: {json.dumps(value) if isinstance(value, dict | str) else value}")
+    key = "latent_rm" if provenance["kind"] == "LatentRM" else "reasoner"
+    print(f"next: give it to a command as {key}={options.target}")
 
 
 def _import_parser(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(f"{PROG} {command}", description=ABOUT[command])
+    parser = OneLineParser(f"{PROG} {command}", description=ABOUT[command])
     parser.add_argument(
         "source",
         help="file or folder, owner/repository[@revision] on the Hub, or hf://owner/repository/file",
@@ -207,6 +216,8 @@ def _import_parser(command: str) -> argparse.ArgumentParser:
 
 def _spec_changes(items: list[str]) -> dict[str, Any]:
     """`FIELD=VALUE` items -> fields of a specification; in texts `\\n` is a new line."""
+    from omegaconf import OmegaConf
+
     texts: dict[str, str] = {}
     others: list[str] = []
     for item in items:

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from lightning_ltts.data.answers import Answer, normalize_text
 from lightning_ltts.data.json_rows import REPEATED, Number, read_rows
 from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
@@ -103,7 +101,7 @@ class ProblemFiles(ProblemSource):
 
     def load(self) -> list[Problem]:  # noqa: D102
         rows = [row for path in self.paths for row in read_rows(Path(path))]
-        problems = [_to_problem(where, row, self.answers, self.ids) for where, row in rows]
+        problems = [to_problem(where, row, self.answers, self.ids) for where, row in rows]
         return with_distinct_ids(problems)[: self.limit]
 
 
@@ -175,7 +173,7 @@ class HubProblems(ProblemSource):
                 if column in row
             }
             where = f"{self.path}, row {number}"
-            problems.append(_to_problem(where, ours, self.answers, self.ids))
+            problems.append(to_problem(where, ours, self.answers, self.ids))
         return with_distinct_ids(problems)[: self.limit]
 
 
@@ -201,7 +199,7 @@ def _as_in_json(value: Any) -> Any:
 # -- from rows to problems
 
 
-def _to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
+def to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
     """The problem in a row, named by the row's `id` or by its question.
 
     Raises:
@@ -349,6 +347,8 @@ def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
 @cache
 def say_once(line: str) -> None:
     """Prints a line, however often the same problems are loaded."""
+    from lightning.pytorch.utilities import rank_zero_info  # which takes seconds to import
+
     rank_zero_info(line)
 
 

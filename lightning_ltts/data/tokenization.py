@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import torch
 from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -98,6 +99,10 @@ class BPETokenizer(TokenizerSource):
             ("\n".join((p.question, *p.steps, p.answer)) for p in problems), trainer
         )
         return wrap_tokenizer(tokenizer.to_str())
+
+
+# checkpoints hold training options as objects of these classes
+torch.serialization.add_safe_globals([BPETokenizer, WordTokenizer])
 
 
 def wrap_tokenizer(

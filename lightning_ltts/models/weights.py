@@ -24,12 +24,19 @@ State = dict[str, Tensor]
 MAX_JSON = Bound(300_000_000)  # bytes; tokenizers of known models have up to 40 million
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 # Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,
-# admitted by name while a file is read. `lightning_ltts/__init__.py` admits this package's classes.
+# admitted by name while a file is read.
 _PLAIN_CLASSES = (
     "omegaconf.nodes.AnyNode", "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
     "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata", "collections.defaultdict",
     "builtins.int", "builtins.dict", "builtins.list", "typing.Any",
 )  # fmt: skip
+# Checkpoints of this package hold options of their training as objects of its classes. The modules
+# below admit theirs when they are imported; no class is made that PyTorch was not told of.
+_OWN_MODULES = (
+    "lightning_ltts.data.tokenization",
+    "lightning_ltts.training.curriculum",
+    "lightning_ltts.training.start",
+)
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -44,6 +51,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
             f"checkpoint {path} does not exist; train it first or give another path"
         )
     check_checkpoint(path)
+    for module in _OWN_MODULES:
+        importlib.import_module(module)
     try:
         with torch.serialization.safe_globals([_class(name) for name in _PLAIN_CLASSES]):
             # not memory-mapped: training overwrites checkpoints in place, and a mapped file must

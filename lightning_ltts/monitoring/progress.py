@@ -82,6 +82,11 @@ class QuestionBar(TQDMProgressBar):
         """Tells the bar how many questions there are; several start before the first is finished."""
         self.predict_progress_bar.total = trainer.num_predict_batches[0]
 
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Closes the bar, which there is none of where all questions had been predicted before."""
+        if self._predict_progress_bar is not None:
+            super().on_predict_end(trainer, pl_module)
+
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,

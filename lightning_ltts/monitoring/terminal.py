@@ -35,6 +35,25 @@ def terminal(quiet: bool, json: bool) -> Iterator[None]:
         quiet: no warnings and information; bars are turned off with `trainer.enable_progress_bar=false`.
         json: what is printed goes to stderr (nowhere if quiet), and `JSON_STREAM` is what stdout was.
     """
+    with ExitStack() as stack:
+        if quiet:
+            os.environ[QUIET] = "1"
+            stack.callback(os.environ.pop, QUIET, None)
+        if json:
+            token = JSON_STREAM.set(sys.stdout)
+            stack.callback(JSON_STREAM.reset, token)
+            stack.enter_context(
+                redirect_stdout(stack.enter_context(open(os.devnull, "w")) if quiet else sys.stderr)
+            )
+        yield
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Without noise; inside of a quiet `terminal` without any warning and information.
+
+    To be used once Lightning is imported: it sets up its loggers and filters of warnings then.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -43,17 +62,9 @@ def terminal(quiet: bool, json: bool) -> Iterator[None]:
         for handler in (handler for logger in loggers for handler in logger.handlers):
             handler.addFilter(_tells_something)
             stack.callback(handler.removeFilter, _tells_something)
-        if quiet:
+        if QUIET in os.environ:
             warnings.simplefilter("ignore")
-            os.environ[QUIET] = "1"
-            stack.callback(os.environ.pop, QUIET, None)
             for logger in loggers:
                 stack.callback(logger.setLevel, logger.level)
                 logger.setLevel(logging.ERROR)
-        if json:
-            token = JSON_STREAM.set(sys.stdout)
-            stack.callback(JSON_STREAM.reset, token)
-            stack.enter_context(
-                redirect_stdout(stack.enter_context(open(os.devnull, "w")) if quiet else sys.stderr)
-            )
         yield

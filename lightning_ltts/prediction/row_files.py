@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS
+from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS
 from lightning_ltts.errors import StoreError
 from lightning_ltts.files import check_same_settings, read_json, write_json, write_text
 

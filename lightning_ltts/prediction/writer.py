@@ -10,7 +10,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_ltts.analysis.predictions import PREDICTIONS, TIMING, read_rows
+from lightning_ltts.analysis.prediction_files import PREDICTIONS, TIMING
+from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
 from lightning_ltts.data.problems import hash_problems

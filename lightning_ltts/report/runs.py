@@ -9,14 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from lightning_ltts.analysis.methods import cost_of, with_samples
-from lightning_ltts.analysis.predictions import (
-    MANIFEST,
-    PREDICTIONS,
-    TIMING,
-    SamplePool,
-    read_rows,
-    sample_pool,
-)
+from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS, TIMING
+from lightning_ltts.analysis.predictions import SamplePool, read_rows, sample_pool
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.files import read_json
 from lightning_ltts.voting.adaptive import StoppingRule

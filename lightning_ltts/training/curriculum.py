@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from lightning_ltts.data.ranges import MAX_TOKENS, Bound, require_whole
 from lightning_ltts.errors import ConfigError
 
@@ -76,3 +78,7 @@ class Curriculum:
             index += 1
         skipped = None if index == len(lengths) and self.drop_all_steps else index
         return Stage(index, min(index, len(self.stage_epochs)) * self.thoughts_per_step, skipped)
+
+
+# checkpoints hold training options as objects of this class
+torch.serialization.add_safe_globals([Curriculum])

@@ -106,6 +106,12 @@ class Start:
         return reasoner
 
 
+# checkpoints hold training options as objects of these classes; older ones name where they stood
+torch.serialization.add_safe_globals([Lora, Start])
+torch.serialization.add_safe_globals([(Lora, "lightning_ltts.training.reasoner.Lora")])
+torch.serialization.add_safe_globals([(Start, "lightning_ltts.training.reasoner.Start")])
+
+
 def join_fields(
     fixed: Mapping[str, Any], given: Mapping[str, Any], where: str = "spec"
 ) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_ltts.voting.estimates import accuracy_of_blocks, pass_at_k
 from lightning_ltts.voting.selection import Selection
 
 
@@ -46,14 +47,7 @@ class PassAtK(PerQuestion):
 
     def update(self, correct: Tensor) -> None:
         """Correct (Q, N), 1 where a sample is right; N must be at least k."""
-        n = correct.shape[1]
-        if n < self.k:
-            raise ValueError(f"pass@{self.k} needs at least {self.k} samples per question, got {n}")
-        c = correct.double().sum(dim=1)
-        # C(n-c, k) / C(n, k) = prod_{i<k} (n-c-i) / (n-i), which is 0 as soon as n-c < k
-        i = torch.arange(self.k, dtype=torch.float64, device=correct.device)
-        factors = (n - c[:, None] - i).clamp(min=0) / (n - i)
-        self.values.append(1 - factors.prod(dim=1))
+        self.values.append(pass_at_k(correct, self.k))
 
 
 class SelectedAccuracy(PerQuestion):
@@ -88,22 +82,8 @@ class SelectedAccuracy(PerQuestion):
         Scores that depend on what else is in a block come as a function: from the numbers of a
         block's samples (n,) to their scores (Q, n).
         """
-        pool = votes.shape[1] - self.fixed
-        size = self.num_samples or pool
-        blocks = pool // size
-        if not blocks:
-            raise ValueError(
-                f"accuracy at N = {size} needs at least {size} samples per question, got {pool}"
+        self.values.append(
+            accuracy_of_blocks(
+                self.selection, votes, correct, scores, self.num_samples, self.shuffles, self.fixed
             )
-        per_block, generator = [], torch.Generator().manual_seed(0)
-        order, always = torch.arange(pool), torch.arange(pool, votes.shape[1])
-        parts = []
-        for _ in range(self.shuffles if size < pool else 1):
-            parts += list(order[: blocks * size].split(size))
-            order = torch.randperm(pool, generator=generator)
-        for part in (torch.cat([part, always]) for part in parts):
-            own = scores[:, part] if isinstance(scores, Tensor) else scores(part)
-            chosen = self.selection.choose(votes[:, part], own)
-            right = correct[:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
-            per_block.append(right.double() * (chosen >= 0))
-        self.values.append(torch.stack(per_block).mean(0))
+        )

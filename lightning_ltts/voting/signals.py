@@ -14,3 +14,7 @@ class Signal(StrEnum):
     LOG_PROB = "log_prob"  # of the answer, by the reasoner
     SELF_CERTAINTY = "self_certainty"  # of the answer, by the reasoner
     NEARNESS = "nearness"  # minus the mean distance from the greedy trajectory's thoughts
+
+
+# how step scores make a trajectory's score: the keys of `scoring.RULES`, for those who need no more
+RULE_NAMES = ("sum", "mean", "last", "min", "product", "standardized")

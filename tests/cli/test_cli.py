@@ -203,8 +203,8 @@ def test_mine_fit_predict_report(checkpoints: list[str], here: Path, monkeypatch
         (["fit", "mdoel=3"], "mdoel"),
         (["fit", "sampler=nope"], "sampler/nope"),
         (["fit", "--config", "nope.yaml"], "nope.yaml"),
-        (["frobnicate"], "'frobnicate' is not a command; the commands are fit, validate"),
-        (["fti"], "'fti' is not a command; did you mean 'fit'? The commands are fit, validate"),
+        (["frobnicate"], "'frobnicate' is not a command; the commands are fit, mine"),
+        (["fti"], "'fti' is not a command; did you mean 'fit'? The commands are fit, mine"),
         (["report", "nope.jsonl"], "nope.jsonl does not exist"),
         (["mine", "experiment=demo/reasoner"], "MiningData"),
         (["fit", "experiment=demo/latent_rm"], "best.ckpt does not exist"),
@@ -271,7 +271,7 @@ def test_help(monkeypatch, capsys, here: Path) -> None:
     text = capsys.readouterr().out
     assert "demo/reasoner" in text
     assert "search over a problem set" in text
-    assert ltts(monkeypatch, "fit", "--help") == 0
+    assert ltts(monkeypatch, "fit", "--help-all") == 0
     assert "--trainer.max_epochs" in capsys.readouterr().out
     assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "--print_config") == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] > 1

@@ -1,14 +1,17 @@
 """Which command lines are Hydra's, what they are composed to, and what of it LightningCLI sees."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import LightningDataModule, LightningModule
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lightning_ltts.cli.hydra_front import _loosen, _split_flags, split_config, wants_hydra
+from lightning_ltts.cli.commands import COMMANDS
+from lightning_ltts.cli.hydra_front import _loosen, _split_flags, wants_hydra
+from lightning_ltts.cli.job import split_config
 from lightning_ltts.cli.lightning_front import LTTSCLI, command_keys
 from lightning_ltts.trainer import Trainer
 from tests.cli.helpers import ltts
@@ -41,6 +44,7 @@ def test_command_keys_are_those_of_the_parsers() -> None:
             auto_configure_optimizers=False,
         )
     assert set(OnlyParsers.parsers) == {"fit", "validate", "test", "predict", "mine", "tune"}
+    assert set(OnlyParsers.parsers) == {name for name, c in COMMANDS.items() if c.composed}
     for command, parser in OnlyParsers.parsers.items():
         keys = {action.dest.split(".")[0] for action in parser._actions}
         assert command_keys(command) == keys - {"help", "config", "print_config"}
@@ -103,7 +107,7 @@ def test_what_serves_composing_stays_behind() -> None:
         "ckpt_path": None, "trainer": {"max_epochs": 1},
         "callbacks": {"first": {"class_path": "A"}, "off": None, "last": {"class_path": "B"}},
     }  # fmt: skip
-    lightning, composing = split_config("fit", OmegaConf.create(tree))
+    lightning, composing = split_config("fit", tree)
     assert set(lightning) == {"model", "data", "seed_everything", "trainer"}
     assert lightning["trainer"]["callbacks"] == [{"class_path": "A"}, {"class_path": "B"}]
     assert composing == {"task": "fit", "name": "x", "reasoner": "r.ckpt", "own": 3}
@@ -112,8 +116,8 @@ def test_what_serves_composing_stays_behind() -> None:
 def test_option_of_another_command_is_not_left_out() -> None:
     """LightningCLI shall refuse it by name."""
     tree = {"trainer": {"max_epochs": 1}, "verbose": False, "ckpt_path": "x.ckpt"}
-    assert split_config("fit", OmegaConf.create(tree))[0]["verbose"] is False
-    assert split_config("mine", OmegaConf.create(tree))[0]["ckpt_path"] == "x.ckpt"
+    assert split_config("fit", copy.deepcopy(tree))[0]["verbose"] is False
+    assert split_config("mine", tree)[0]["ckpt_path"] == "x.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -188,10 +192,12 @@ def test_printed_configuration_keeps_a_given_folder(
 def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def write(command: str, cfg: DictConfig) -> None:  # an empty folder would be taken away
+    def write(
+        command: str, cfg: DictConfig, *_: object
+    ) -> None:  # an empty folder would be taken away
         Path(HydraConfig.get().runtime.output_dir, "written").touch()
 
-    monkeypatch.setattr("lightning_ltts.cli.hydra_front._job", write)
+    monkeypatch.setattr("lightning_ltts.cli.job.run_job", write)
     for _ in range(2):
         assert ltts(monkeypatch, "fit", "experiment=demo/reasoner", "seed_everything=1", "-m") == 0
     assert len(list(tmp_path.glob("logs/multirun/*/0"))) == 2

@@ -164,7 +164,7 @@ def test_checkpoints_by_name(monkeypatch, capsys) -> None:
 
 
 @pytest.mark.slow
-def test_last_line_of_fit(monkeypatch, capsys) -> None:
+def test_last_lines_of_fit(monkeypatch, capsys) -> None:
     """The accuracy of the best checkpoint, not stage + accuracy, and where it is from here."""
     right = iter([0.25, 0.75, 0.5, 0.5])
     monkeypatch.setattr(
@@ -175,13 +175,14 @@ def test_last_line_of_fit(monkeypatch, capsys) -> None:
     curriculum = "model.init_args.curriculum"
     stages = [f"{curriculum}.cot_epochs=0", f"{curriculum}.stage_epochs=[3]"]
     assert ltts(monkeypatch, "fit", *FIT, *stages, "trainer.max_epochs=3") == 0
-    line = capsys.readouterr().out.splitlines()[-1]
+    line, following = capsys.readouterr().out.splitlines()[-2:]
+    assert following.startswith("next: ltts mine experiment=demo/latent_rm")
     best = f"{CHECKPOINTS}/best.ckpt"
     assert line == f"after 3 epochs and 3 steps: {best}, val/accuracy 0.75"
     # what was known is known after a resume
     more = [f"{curriculum}.stage_epochs=[4]", "ckpt_path=last"]
     assert ltts(monkeypatch, "fit", *FIT, *stages, *more, "trainer.max_epochs=4") == 0
-    line = capsys.readouterr().out.splitlines()[-1]
+    line = capsys.readouterr().out.splitlines()[-2]
     assert line == f"after 4 epochs and 4 steps: {best}, val/accuracy 0.75"
 
 
@@ -193,3 +194,17 @@ def test_path_after_a_resume_elsewhere(here: Path) -> None:
     (here / "new").mkdir()
     (here / "new/best.ckpt").touch()
     assert shown_path(callback) == Path("new/best.ckpt")
+
+
+@pytest.mark.parametrize("seed", ["-5", "4294967296"])
+def test_seed_out_of_range(seed: str, here: Path, monkeypatch, capsys) -> None:
+    """Composed by Hydra, and given to LightningCLI."""
+    line = refused(monkeypatch, capsys, "fit", *FIT, f"seed_everything={seed}")
+    expected = f"seed_everything={seed} of the command must be a whole number from 0 to 4294967295"
+    assert expected in line
+    assert ltts(monkeypatch, "fit", *FIT, "--print_config") == 0
+    (here / "run.yaml").write_text(capsys.readouterr().out)
+    plain = ["--config", "run.yaml", f"--seed_everything={seed}"]
+    line = refused(monkeypatch, capsys, "fit", *plain)
+    assert expected in line
+    assert not (here / "logs").exists()

@@ -1,10 +1,12 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from lightning_ltts import load_latent_rm, load_reasoner
+from lightning_ltts import Curriculum, Lora, Start, load_latent_rm, load_reasoner
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.models.checkpoints import ENTRY, describe
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
@@ -92,3 +94,16 @@ def test_unsupported_backbone(gpt2: LatentReasoner) -> None:
         LatentReasoner(replace(gpt2.spec, method="nope"))
     with pytest.raises(ConfigError, match="num_thoughts=-1"):
         LatentReasoner(replace(gpt2.spec, num_thoughts=-1))
+
+
+def test_options_in_a_checkpoint_are_read_by_a_fresh_process(tmp_path: Path) -> None:
+    """Their classes are admitted by whoever reads, not by what else was imported before."""
+    curriculum, lora = Curriculum(), Lora(rank=3)
+    torch.save({"curriculum": curriculum, "start": Start(lora=lora)}, tmp_path / "x.ckpt")
+    code = (
+        "import sys; from pathlib import Path; from lightning_ltts.models.weights import read_pickle;"
+        "print(read_pickle(Path(sys.argv[1]))['start'].lora.rank)"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "x.ckpt")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.stdout == "3\n", done.stderr

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def test_bar_shows_speed_and_accuracy_on_stderr(search: list[str], monkeypatch, 
     assert "majority=" in err
     assert "questions/s" not in out
     assert "majority@2" in out
+    ltts(monkeypatch, "predict", *search)  # nothing is left to count
+    out, err = capfd.readouterr()
+    assert "questions/s" not in err
+    assert "majority@2" in out
+    assert out.splitlines()[-1] == "next: ltts report logs/demo/search -o report.html"
 
 
 def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
@@ -51,6 +58,21 @@ def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
     assert err == ""
     assert out.split()[:2] == ["4", "problems;"]
     assert QUIET not in os.environ
+
+
+def test_quiet_in_a_fresh_process(search: list[str]) -> None:
+    """Lightning, which sets up its messages when it is imported, is imported late."""
+    for options in (["--quiet"], []):
+        line = [sys.executable, "-m", "lightning_ltts", "predict", *search, *options]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert "4 problems;" in done.stdout
+        if options:
+            assert done.stderr == ""
+            shutil.rmtree("logs")
+        else:
+            assert "GPU available" in done.stderr
+            assert "Tip:" not in done.stderr
 
 
 def test_json_is_the_last_line_of_stdout(search: list[str], monkeypatch, capfd) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_ltts.analysis.predictions import MANIFEST, TIMING, read_rows
+from lightning_ltts.analysis.prediction_files import MANIFEST, TIMING
+from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.data.problems import ProblemFiles

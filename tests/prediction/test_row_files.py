@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_ltts.analysis.predictions import MANIFEST, PREDICTIONS, read_rows
+from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS
+from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.errors import DataError, OtherSettingsError, StoreError
 from lightning_ltts.prediction.row_files import merge, open_folder, rank_file, row_files
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lightning_ltts.voting.scoring import RULES
+from lightning_ltts.voting.signals import RULE_NAMES
 
 # two samples of one question; the second has two of three steps
 SCORES = torch.tensor([[[1.0, -2.0, 4.0], [3.0, 2.0, 99.0]]])
@@ -32,3 +33,8 @@ def test_standardized() -> None:
 @pytest.mark.parametrize("rule", list(RULES))
 def test_without_steps(rule: str) -> None:
     assert RULES[rule](SCORES, torch.zeros_like(MASK)).tolist() == [[0.0, 0.0]]
+
+
+def test_names_of_the_rules() -> None:
+    """They stand a second time where nothing that computes is imported."""
+    assert tuple(RULES) == RULE_NAMES
