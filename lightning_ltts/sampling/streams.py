@@ -21,3 +21,6 @@ class Stream(IntEnum):
     TRAINING = 2**40 + 8  # names of trajectories in a reasoner's training, by problem and epoch
     TOKEN = 10  # which token of an answer is drawn, by trajectory and position
     TRAINING_SHARE = 9  # which batches a reasoner trains on under its sampler, by step
+    SINGULAR_VALUES = (
+        11  # factors of singular values that a trajectory holds, by trajectory and block
+    )

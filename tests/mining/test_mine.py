@@ -16,7 +16,13 @@ from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    Deterministic,
+    GaussianNoise,
+    MCDropout,
+    Sampler,
+    SingularValueNoise,
+)
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
@@ -24,7 +30,12 @@ from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
 from tests.helpers import save_reasoner
 
-SAMPLERS = [GaussianNoise(1.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+SAMPLERS = [
+    GaussianNoise(1.5),
+    MCDropout(0.3),
+    MCDropout(0.3, prompt=True),
+    SingularValueNoise(0.2),
+]
 KEYS = sample_keys(question_keys(0, list(range(6))), 2)
 
 
