@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lightning_ltts.data.graph_problems import CONCEPTS, PAIRED, PERSONS, WORDS
 from lightning_ltts.data.problems import AnswerIs, ProblemFiles
 from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
@@ -54,6 +55,25 @@ class WordTokenizer(TokenizerSource):
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[-+*=]"), "isolated")]
         )
+        return wrap_tokenizer(tokenizer.to_str())
+
+
+@dataclass
+class GraphTokenizer(TokenizerSource):
+    """Two tokens per sentence of the built-in graph task: "Every baldak" and "is a nipern".
+
+    So prompts are short. Full stops are no tokens: what is decoded has none either, which the
+    comparison of text answers does not see.
+    """
+
+    def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
+        words = [*SPECIALS, ANSWER_MARKER, *WORDS, *PERSONS, *CONCEPTS]
+        words += [f"{start} {concept}" for start in PAIRED for concept in CONCEPTS]
+        tokenizer = Tokenizer(
+            models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK)
+        )
+        parts = Regex(rf"\b(?:{'|'.join(PAIRED)}) \w+|\?|[^\s.?]+")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(parts, "removed", invert=True)
         return wrap_tokenizer(tokenizer.to_str())
 
 
