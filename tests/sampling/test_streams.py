@@ -15,6 +15,7 @@ def test_numbers_are_those_of_stored_trajectories() -> None:
         "TRAINING_SHARE": 9,
         "TOKEN": 10,
         "SINGULAR_VALUES": 11,
+        "REPLACEMENT": 12,
     }
     assert len(Stream) == len(Stream.__members__)  # an alias would be a number taken twice
 
