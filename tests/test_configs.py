@@ -133,6 +133,7 @@ def test_every_experiment_can_be_made(
         "search": "PredictionData",
         "explicit_search": "PredictionData",
         "tune": "PredictionData",
+        "thoughts": "PredictionData",
     }.get(Path(experiment).name, "ProblemData")
 
 

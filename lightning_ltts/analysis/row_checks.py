@@ -32,7 +32,23 @@ def _faults(row: dict[str, Any]) -> Iterator[str]:
             yield from _sample_faults(f"{name}.beams", part["beams"])
             if not _is_number(part.get("budget"), 1):
                 yield _must(f"{name}.budget", part.get("budget"), "a number of at least 1")
+    yield from _ablation_faults(row.get("ablation", []))
     yield from _number_faults(row)
+
+
+def _ablation_faults(replaced: Any) -> Iterator[str]:
+    """Of answers with thoughts replaced: by what, at which step, null for all."""
+    if not isinstance(replaced, list):
+        yield _must("ablation", replaced, "a list of answers with thoughts replaced")
+        return
+    for number, entry in enumerate(replaced):
+        place = f"ablation[{number}]"
+        yield from _answer_faults(place, entry)
+        if isinstance(entry, dict):
+            step = entry.get("step", -1)
+            whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+            if not isinstance(entry.get("by"), str) or not (step is None or whole):
+                yield _must(place, entry, "by a text, of a step that is a number from 0 or null")
 
 
 def _answer_faults(name: str, sample: Any) -> Iterator[str]:

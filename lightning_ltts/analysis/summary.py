@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_ltts.analysis.ablation import ReplacedLine, ablation_lines, ablation_table
 from lightning_ltts.analysis.lines import Line, at_dearest, find_recoverable, lines_of
 from lightning_ltts.analysis.methods import (
     COVERAGE,
@@ -60,6 +61,7 @@ class Summary:
     curve_values: dict[str, dict[int, Tensor]] = field(
         repr=False
     )  # method -> N -> accuracy on each question (Q,)
+    replaced: list[ReplacedLine] = field(default_factory=list)  # greedy, with thoughts replaced
 
     def __getitem__(self, name: str) -> float:
         return next(line.accuracy for line in self.lines if line.name == name)
@@ -85,6 +87,7 @@ class Summary:
             "curves": self.curves,
             "by_rank": self.by_rank,
             "survival": self.survival,
+            **({"replaced": [x.as_dict() for x in self.replaced]} if self.replaced else {}),
         }
 
     def table(self) -> str:
@@ -109,7 +112,15 @@ class Summary:
                 f"questions whose right branches survive each step of {name}: {shares}", 100
             )
         paired = "differences are paired, in points, with 95 % intervals; n: samples on average"
-        return "\n".join([f"{self.num_problems} problems; {paired}", *rows, "", *self._costs()])
+        return "\n".join(
+            [
+                f"{self.num_problems} problems; {paired}",
+                *rows,
+                "",
+                *self._costs(),
+                *ablation_table(self.replaced),
+            ]
+        )
 
     def _costs(self) -> list[str]:
         """Lines of a second table: what each method took, and how it differs from greedy decoding."""
@@ -226,7 +237,10 @@ def summarize(
     }
     traced = {name: steps for name in searches_of(rows) if (steps := _survival(name, rows))}
     found = int(find_recoverable(greedy, oracle).sum())
-    return Summary(len(rows), against, found, lines, means, by_rank, traced, methods, curves)
+    replaced = ablation_lines(rows)
+    return Summary(
+        len(rows), against, found, lines, means, by_rank, traced, methods, curves, replaced
+    )
 
 
 def selections_for(

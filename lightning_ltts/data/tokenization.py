@@ -12,6 +12,7 @@ import torch
 from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lightning_ltts.data.graph_problems import CONCEPTS, PAIRED, PERSONS, WORDS
 from lightning_ltts.data.problems import AnswerIs, ProblemFiles
 from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
@@ -59,6 +60,25 @@ class WordTokenizer(TokenizerSource):
 
 
 @dataclass
+class GraphTokenizer(TokenizerSource):
+    """Two tokens per sentence of the built-in graph task: "Every baldak" and "is a nipern".
+
+    So prompts are short. Full stops are no tokens: what is decoded has none either, which the
+    comparison of text answers does not see.
+    """
+
+    def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
+        words = [*SPECIALS, ANSWER_MARKER, *WORDS, *PERSONS, *CONCEPTS]
+        words += [f"{start} {concept}" for start in PAIRED for concept in CONCEPTS]
+        tokenizer = Tokenizer(
+            models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK)
+        )
+        parts = Regex(rf"\b(?:{'|'.join(PAIRED)}) \w+|\?|[^\s.?]+")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(parts, "removed", invert=True)
+        return wrap_tokenizer(tokenizer.to_str())
+
+
+@dataclass
 class BPETokenizer(TokenizerSource):
     """A byte-level BPE tokenizer trained on problem files; digits stay single, so any number can be written.
 
@@ -102,7 +122,7 @@ class BPETokenizer(TokenizerSource):
 
 
 # checkpoints hold training options as objects of these classes
-torch.serialization.add_safe_globals([BPETokenizer, WordTokenizer])
+torch.serialization.add_safe_globals([BPETokenizer, GraphTokenizer, WordTokenizer])
 
 
 def wrap_tokenizer(

@@ -4,15 +4,13 @@
 trained from scratch in minutes on two CPU cores, hard enough that one answer is often wrong and many rarely all are.
 """
 
-import hashlib
 import random
-from typing import Literal, get_args
 
 from lightning_ltts.data.problems import Problem, ProblemSource, question_id
 from lightning_ltts.data.ranges import Bound, require_whole
-from lightning_ltts.errors import ConfigError, shorten
+from lightning_ltts.data.splits import Split, require_split, split_of_text
+from lightning_ltts.errors import ConfigError
 
-Split = Literal["train", "valid", "test", "mine"]
 Step = tuple[str, int]  # sign and operand
 
 MAX_NUMBER = Bound(1_000_000)  # of numbers that are tokens
@@ -34,14 +32,6 @@ LOSSES = ["gives {} away.", "sells {} today.", "loses {} outside."]
 MULTIPLES = {2: "doubles them.", 3: "triples them."}
 TEMPLATE_WORDS = "has How many are left?"
 
-# of a hundred; a LatentRM is to learn from problems that its reasoner was not trained on
-_BUCKETS: dict[Split, range] = {
-    "test": range(0, 10),
-    "valid": range(10, 20),
-    "mine": range(20, 60),
-    "train": range(60, 100),
-}
-
 
 def vocabulary(max_number: int) -> list[str]:
     """Every word, number and sign that a problem with numbers up to `max_number` can hold, in a fixed order."""
@@ -57,8 +47,7 @@ def split_of(start: int, steps: list[Step]) -> Split:
     Problems that tell the same computation in other words are in the same split, whatever the seed.
     """
     text = f"{start}{''.join(f'{sign}{operand}' for sign, operand in steps)}"
-    bucket = int.from_bytes(hashlib.md5(text.encode()).digest()[:4], "little") % 100
-    return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
+    return split_of_text(text)
 
 
 def number_of_problems(num_steps: int, max_number: int) -> int:
@@ -92,11 +81,7 @@ class WordProblems(ProblemSource):
         max_number: int = 20,
         max_size: int = 1_000_000,
     ):
-        if split not in get_args(Split):
-            raise ConfigError(
-                f"split={shorten(split)} of WordProblems is not known; use one of "
-                f"{', '.join(get_args(Split))}"
-            )
+        require_split("WordProblems", split)
         require_whole("WordProblems", "num_steps", num_steps, 1, MAX_STEPS)
         require_whole("WordProblems", "max_number", max_number, 4, MAX_NUMBER)
         require_whole("WordProblems", "seed", seed)

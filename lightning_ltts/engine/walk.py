@@ -169,7 +169,7 @@ class PrefixWalker:
             prefix, mask = input_ids, torch.zeros_like(attention_mask)
         with self.sampler.active(self.reasoner, keys=keys, step=-1, phase="prompt"):
             self.reasoner.read(self.reasoner.embed(prefix), position_ids(mask), cache, mask)
-        flops = prefix.numel() * self._flops_of["position"]
+        flops = prefix.numel() * self._flops_at("prompt")
         self._meter.add(prefix.numel(), int(mask.sum()), flops)
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         shared = SharedPrefixCache(cache, mask, layout)
@@ -243,6 +243,11 @@ class PrefixWalker:
         token = self._logits(hidden[:, -1]).argmax(-1)
         return replace(branches, pending=self.reasoner.embed(token), token=token)
 
+    def _flops_at(self, phase: Phase) -> int:
+        """FLOPs of one position of a pass, those of the sampler included."""
+        own: int = self._flops_of["position"]
+        return own + self.sampler.flops(self.reasoner, phase)
+
     def _logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (R, d) -> logits (R, V)."""
         self._meter.add(flops=len(hidden) * self._flops_of["token"])
@@ -262,6 +267,6 @@ class PrefixWalker:
         positions = branches.positions[:, None] + torch.arange(length, device=inputs.device)
         with self.sampler.active(self.reasoner, keys=branches.keys, step=step, phase=phase):
             hidden = self.reasoner.read(inputs, positions, branches.cache)
-        flops = positions.numel() * self._flops_of["position"]
+        flops = positions.numel() * self._flops_at(phase)
         self._meter.add(positions.numel(), positions.numel(), flops)
         return hidden, replace(branches, positions=branches.positions + length)

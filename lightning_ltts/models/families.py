@@ -7,6 +7,22 @@ from typing import Literal
 from lightning_ltts.errors import ConfigError
 
 Site = Literal["attention_output", "mlp_output", "embedding"]
+MatrixName = Literal["q", "k", "v", "o", "mlp_up", "mlp_down"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where a matrix of a block is.
+
+    Args:
+        path: of its module inside the block.
+        part: number of its columns among as many parts as the module's outputs are divided into.
+        parts: how many parts that is.
+    """
+
+    path: str
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,7 @@ class Family:
         sites: where a sampler can act: path of the module whose output each site is, inside a
             block, or inside the body for "embedding".
         lora_targets: the matrices of a block, which adapters are put on by default.
+        matrices: where those of a block are that `SingularValueNoise` can perturb.
         transposed: whether matrices are kept as (in, out), which is transformers' `Conv1D`.
         position_table: whether positions have embeddings of their own.
         buffers: patterns of keys that old versions of transformers saved, and that hold no weights.
@@ -35,10 +52,24 @@ class Family:
     embedding: str
     sites: Mapping[Site, str]
     lora_targets: tuple[str, ...]
+    matrices: Mapping[MatrixName, Matrix] = field(default_factory=dict)
     transposed: bool = False
     position_table: bool = False
     buffers: tuple[str, ...] = ()
     embedding_std: Mapping[int, float] = field(default_factory=dict)
+
+    def matrix(self, name: MatrixName) -> Matrix:
+        """Where the matrix with this name is.
+
+        Raises:
+            ConfigError: the family's entry does not say it.
+        """
+        if name not in self.matrices:
+            known = ", ".join(self.matrices) or "none"
+            raise ConfigError(
+                f"the {self.model_type} family has no matrix '{name}'; its entry names {known}"
+            )
+        return self.matrices[name]
 
 
 def _llama_like(model_type: str, embedding_std: Mapping[int, float]) -> Family:
@@ -52,6 +83,14 @@ def _llama_like(model_type: str, embedding_std: Mapping[int, float]) -> Family:
         lora_targets=(
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
         ),
+        matrices={
+            "q": Matrix("self_attn.q_proj"),
+            "k": Matrix("self_attn.k_proj"),
+            "v": Matrix("self_attn.v_proj"),
+            "o": Matrix("self_attn.o_proj"),
+            "mlp_up": Matrix("mlp.up_proj"),
+            "mlp_down": Matrix("mlp.down_proj"),
+        },
         buffers=(r".*rotary_emb\.inv_freq",),
         embedding_std=embedding_std,
     )  # fmt: skip
@@ -65,6 +104,14 @@ _FAMILIES = (
         embedding="wte",
         sites={"attention_output": "attn.c_proj", "mlp_output": "mlp.c_proj", "embedding": "drop"},
         lora_targets=("c_attn", "c_proj", "c_fc"),
+        matrices={
+            "q": Matrix("attn.c_attn", 0, 3),
+            "k": Matrix("attn.c_attn", 1, 3),
+            "v": Matrix("attn.c_attn", 2, 3),
+            "o": Matrix("attn.c_proj"),
+            "mlp_up": Matrix("mlp.c_fc"),
+            "mlp_down": Matrix("mlp.c_proj"),
+        },
         transposed=True,
         position_table=True,
         buffers=(r".*\.attn\.(masked_)?bias",),

@@ -23,6 +23,7 @@ from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
 from lightning_ltts.models.trajectories import Trajectories
+from lightning_ltts.prediction.ablation import Pool, ThoughtAblation
 from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
 from lightning_ltts.prediction.tuned import Tuned
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
@@ -36,6 +37,22 @@ def _check_ranges(num_samples: int, seed: int, token_budget: int | None) -> None
     require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
     if token_budget is not None:
         require_whole("LatentSearch", "token_budget", token_budget, 1)
+
+
+def _check_without_thoughts(
+    reasoner: str, beam: Search | None, sampler: Sampler, ablation: ThoughtAblation | None
+) -> None:
+    """Refuses what needs thoughts, for a reasoner that has none."""
+    if beam is not None or not isinstance(sampler, TokenSampling):
+        raise ConfigError(
+            f"{reasoner} is of stage 0, without thoughts to search over; train it further, or "
+            "sample what it writes: sampler=token_sampling model.init_args.beam=null"
+        )
+    if ablation is not None:
+        raise ConfigError(
+            f"{reasoner} is of stage 0, without thoughts to replace; set "
+            "model.init_args.ablation=null"
+        )
 
 
 class LatentSearch(pl.LightningModule):
@@ -59,6 +76,8 @@ class LatentSearch(pl.LightningModule):
             them as wrong. Otherwise such a problem is refused before anything is predicted.
         tuned: file that `ltts tune` wrote: parameters of the rules without training and, for
             majority voting, samples of another strength, chosen on validation problems.
+        ablation: also answer with the greedy trajectory's thoughts replaced, to see whether they
+            matter.
 
     Raises:
         ConfigError: an option makes no sense, or reasoner, LatentRM and search do not fit together.
@@ -77,6 +96,7 @@ class LatentSearch(pl.LightningModule):
         compile: bool = False,
         leave_out_long: bool = False,
         tuned: str | None = None,
+        ablation: ThoughtAblation | None = None,
     ):
         super().__init__()
         _check_ranges(num_samples, seed, token_budget)
@@ -90,12 +110,8 @@ class LatentSearch(pl.LightningModule):
                 "the name of something else in a prediction; give it another name"
             )
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
-        writes_all = self.reasoner.spec.num_thoughts == 0
-        if writes_all and (beam is not None or not isinstance(sampler, TokenSampling)):
-            raise ConfigError(
-                f"{reasoner} is of stage 0, without thoughts to search over; train it further, or "
-                "sample what it writes: sampler=token_sampling model.init_args.beam=null"
-            )
+        if self.reasoner.spec.num_thoughts == 0:
+            _check_without_thoughts(reasoner, beam, sampler, ablation)
         if beam is not None and self.reasoner.spec.open_ended:
             raise ConfigError(
                 f"{reasoner} ends its thinking by itself, and guided beam search compares beams of "
@@ -115,6 +131,9 @@ class LatentSearch(pl.LightningModule):
         if self.tuned is not None:
             chosen = self.tuned.fitted
             self.make_rows = replace(self.make_rows, tuned=chosen, num_tuned=num_samples)
+        self.ablation = ablation
+        self._problems: list[Problem] = []  # that are to be predicted, and can be read
+        self._pool: Pool | None = None  # made of the first of them when it is first needed
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device
@@ -163,6 +182,7 @@ class LatentSearch(pl.LightningModule):
             "beam": None if self.beam is None else self.beam.settings(),
             "seed": self.seed,
             **({} if self.tuned is None else {"tuned": self.tuned.settings()}),
+            **({} if self.ablation is None else {"ablation": self.ablation.settings()}),
         }
 
     def older_settings(self) -> dict[str, Any]:
@@ -185,6 +205,7 @@ class LatentSearch(pl.LightningModule):
         self._left_out = frozenset(problem.id for problem in left_out)
         read = [problem for problem in problems if problem.id not in self._left_out]
         encode_prompts(reasoner, read, room)
+        self._problems, self._pool = read, None
         if left_out:
             rank_zero_info(
                 f"{len(left_out)} of {len(problems)} problems are too long for the backbone (from "
@@ -227,6 +248,7 @@ class LatentSearch(pl.LightningModule):
         # The greedy trajectory: a result of its own, and what some LatentRMs compare with.
         with self._measured("greedy", costs):
             greedy = self.engine.greedy(prompt.take(every))
+        replaced = self._replaced(prompt, problems)
         with self._measured("sampling", costs):
             start = prompt.take(every) if shared else self.engine.start(ids, mask, names)
             samples = self.engine.sample(start, names)
@@ -246,7 +268,24 @@ class LatentSearch(pl.LightningModule):
                 found = self.beam.search(
                     self.engine, self.latent_rm, ids, mask, keys, greedy, branches, prompt_state
                 )
-        return Outcome(greedy, samples, tuned, scores, found, costs)
+        return Outcome(greedy, samples, tuned, scores, found, costs, replaced)
+
+    def _replaced(
+        self, prompt: Branches, problems: list[Problem]
+    ) -> list[list[dict[str, Any]]] | None:
+        """What each problem is answered with its thoughts replaced, where that is asked for.
+
+        It is no part of what a method takes, so that its cost is not among theirs.
+        """
+        if self.ablation is None:
+            return None
+        with self._timed("ablation"):
+            if self._pool is None:
+                pool = (self._problems or problems)[: self.ablation.pool]
+                prompts = [self.reasoner.encode_prompt(p.question, p.source) for p in pool]
+                keys = question_keys(self.seed, [p.id for p in pool]).to(self.device)
+                self._pool = self.ablation.read_pool(self.engine, prompts, keys)
+            return self.ablation(self.engine, prompt, self._pool)
 
     def _sample_tuned(
         self, ids: Tensor, mask: Tensor, names: Tensor, prompt: Branches, costs: dict[str, Cost]

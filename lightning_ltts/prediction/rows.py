@@ -28,7 +28,7 @@ LENS_TOKENS = 5  # tokens of each thought
 TAKEN = (
     *("id", "question", "answer", "sampler", "seed", "steps", "prompt_tokens", "greedy"),
     *("samples", "choices", "cost", "temperature", "agreement", "fitted", "reads_greedy", "tuned"),
-    *("prompt", "sampling", "tuned_sampling", "latent_rm_prompt", "scoring"),
+    *("prompt", "sampling", "tuned_sampling", "latent_rm_prompt", "scoring", "ablation"),
 )
 
 
@@ -42,6 +42,8 @@ class Outcome:
     scores: Scores | None  # of the samples, where there is a LatentRM
     found: SearchResult | None  # what the tree search ended with, where there is one
     costs: dict[str, Cost]  # of each part, for all problems together
+    # of each problem, where asked for: what is answered with thoughts replaced
+    replaced: list[list[dict[str, Any]]] | None = None
 
 
 class Prediction(dict[str, Any]):
@@ -110,6 +112,7 @@ class RowMaker:
                 "greedy": greedy[i][0],
                 "samples": samples[i],
                 **({} if tuned is None else {"tuned": {"samples": tuned[i]}}),
+                **({} if outcome.replaced is None else {"ablation": outcome.replaced[i]}),
                 **searched[i],
                 **({"fitted": fitted} if fitted else {}),
                 **({"reads_greedy": True} if reads_greedy else {}),

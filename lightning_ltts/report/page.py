@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from lightning_ltts.analysis.statistics import mcnemar
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.report.ablation_figures import ablation_figures
 from lightning_ltts.report.accuracy_figures import accuracy_figures
 from lightning_ltts.report.drawing import Titled
 from lightning_ltts.report.runs import Run, same_problems
@@ -37,7 +38,7 @@ def write_html(runs: Sequence[Run], path: Path) -> None:
     tabs = {
         "Accuracy": accuracy_figures(runs),
         "LatentRM": [*score_figures(runs), *survival_figure(runs)],
-        "Thoughts": thought_figures(runs),
+        "Thoughts": [*ablation_figures(runs), *thought_figures(runs)],
     }
     figures = [(tab, *titled) for tab, made in tabs.items() for titled in made]
     texts = sum(
@@ -233,6 +234,7 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
         *accuracy_figures(runs),
         *score_figures(runs),
         *survival_figure(runs),
+        *ablation_figures(runs),
         *thought_figures(runs),
     ]
     if folder.exists() and not folder.is_dir():

@@ -8,6 +8,7 @@ from lightning_ltts.sampling.samplers import (
     Sampler,
     TokenSampling,
 )
+from lightning_ltts.sampling.singular_values import SingularValueNoise
 from lightning_ltts.sampling.streams import Stream
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LearnedSpread",
     "MCDropout",
     "Sampler",
+    "SingularValueNoise",
     "Stream",
     "TokenSampling",
 ]

@@ -92,6 +92,10 @@ class Sampler:
         """
         return logits.argmax(-1)
 
+    def flops(self, model: LatentReasoner, phase: Phase) -> int:
+        """FLOPs that `active` adds to each position of a pass; 0 where none are worth counting."""
+        return 0
+
 
 def perturb_thought(
     sampler: Sampler, reasoner: LatentReasoner, hidden: Tensor, keys: Tensor, step: int

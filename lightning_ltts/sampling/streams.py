@@ -21,3 +21,5 @@ class Stream(IntEnum):
     TRAINING = 2**40 + 8  # names of trajectories in a reasoner's training, by problem and epoch
     TOKEN = 10  # which token of an answer is drawn, by trajectory and position
     TRAINING_SHARE = 9  # which batches a reasoner trains on under its sampler, by step
+    SINGULAR_VALUES = 11  # factors that singular values are scaled by, by trajectory and block
+    REPLACEMENT = 12  # what a thought is replaced by, by question (and step, where it is noise)

@@ -38,6 +38,8 @@ Available options in 'sampler':
 \tmc_dropout
 \tpaper_dropout
 \tpaper_noise
+\tsingular_values
+\tsingular_values_codi
 \ttoken_sampling
 Config search path:
 \tprovider=hydra, path=pkg://hydra.conf

@@ -15,6 +15,7 @@ from lightning_ltts.sampling import (
     GaussianNoise,
     MCDropout,
     Sampler,
+    SingularValueNoise,
     TokenSampling,
 )
 from lightning_ltts.sampling.keyed_random import fold, normal
@@ -26,6 +27,8 @@ SAMPLERS = [
     GaussianNoise(0.5),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True, answer=True),
+    SingularValueNoise(0.4),
+    SingularValueNoise(0.4, "mlp_up", prompt=False),
 ]
 NAMES = [f"q{i}" for i in range(6)]
 
@@ -178,7 +181,9 @@ def distinct_prefixes(
 
 
 @pytest.mark.parametrize(
-    ("sampler", "shared"), [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0)], ids=repr
+    ("sampler", "shared"),
+    [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0), (SAMPLERS[4], 0), (SAMPLERS[5], 1)],
+    ids=repr,
 )
 def test_each_prefix_is_read_once(
     reasoner: LatentReasoner, sampler: Sampler, shared: int, problems: list

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
 from lightning_ltts.cli.lightning_front import _Parser
 from lightning_ltts.data.problems import ProblemSource
+from lightning_ltts.prediction.ablation import ThoughtAblation
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Search
 from tests.malformed.case import Case, Place
@@ -29,6 +30,7 @@ NOISE = {"class_path": f"{SAMPLING}GaussianNoise", "init_args": {"std": 0.1}}
 # class -> its module, what kind of class is asked for in its place, and what it needs
 CLASSES: dict[str, tuple[str, type, dict[str, Any]]] = {
     "WordProblems": ("data.word_problems", ProblemSource, PROBLEMS["init_args"]),  # type: ignore[dict-item]
+    "GraphProblems": ("data.graph_problems", ProblemSource, PROBLEMS["init_args"]),  # type: ignore[dict-item]
     "ProblemFiles": ("data.problems", ProblemSource, {"paths": ["train.json"]}),
     "HubProblems": ("data.problems", ProblemSource, {"path": "owner/name"}),
     "PerturbedProblems": ("data.perturbation", ProblemSource, {"source": PROBLEMS}),
@@ -42,6 +44,8 @@ CLASSES: dict[str, tuple[str, type, dict[str, Any]]] = {
     "GaussianNoise": ("sampling.samplers", Sampler, {}),
     "LearnedSpread": ("sampling.samplers", Sampler, {}),
     "MCDropout": ("sampling.samplers", Sampler, {}),
+    "SingularValueNoise": ("sampling.singular_values", Sampler, {}),
+    "ThoughtAblation": ("prediction.ablation", ThoughtAblation, {}),
     "BeamSearch": ("search.beam", Search, {}),
     "CoconutModule": ("training.coconut", LightningModule, SCRATCH),
     "CodiModule": ("training.codi", LightningModule, SCRATCH),
@@ -193,6 +197,11 @@ OPTIONS: tuple[tuple[Any, ...], ...] = (
     ("MCDropout", "sites", [], "residual"),
     ("MCDropout", "sites", ["everywhere"], "everywhere"),
     ("MCDropout", "lifetime", "forever", "forever"),
+    ("SingularValueNoise", "alpha", 0.0, "use Deterministic"),
+    ("SingularValueNoise", "alpha", NAN, "nan"),
+    ("SingularValueNoise", "target", "w", "w"),
+    ("ThoughtAblation", "by", ["none"], "none"),
+    ("ThoughtAblation", "pool", 1, "from 2"),
     ("BeamSearch", "beams", 0, "at least 1"),
     ("BeamSearch", "candidates", -4, "-4"),
     ("BeamSearch", "beams", 10**9, "limit of 4096"),
@@ -236,6 +245,12 @@ OPTIONS: tuple[tuple[Any, ...], ...] = (
     ("WordProblems", "num_steps", 10**6, "1000000"),
     ("WordProblems", "max_number", 10**15, "10"),
     ("WordProblems", "seed", -1, "-1"),
+    ("GraphProblems", "split", "dev", "dev"),
+    ("GraphProblems", "size", 10**15, "raise max_size"),
+    ("GraphProblems", "hops", 0, "from 1 to 20"),
+    ("GraphProblems", "distractors", 39, "40 names of concepts"),
+    ("GraphProblems", "density", NAN, "nan"),
+    ("GraphProblems", "persons", 1, "from 2"),
     ("ProblemFiles", "paths", [], "empty list"),
     ("ProblemFiles", "limit", 0, "leave it out"),
     ("ProblemFiles", "answers", "prose", "prose"),

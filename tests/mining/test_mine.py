@@ -21,6 +21,7 @@ from lightning_ltts.sampling import (
     GaussianNoise,
     MCDropout,
     Sampler,
+    SingularValueNoise,
     TokenSampling,
 )
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
@@ -31,7 +32,12 @@ from lightning_ltts.voting.votes import vote_numbers
 from tests.conftest import make_reasoner
 from tests.helpers import save_reasoner
 
-SAMPLERS = [GaussianNoise(1.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+SAMPLERS = [
+    GaussianNoise(1.5),
+    MCDropout(0.3),
+    MCDropout(0.3, prompt=True),
+    SingularValueNoise(0.2),
+]
 KEYS = sample_keys(question_keys(0, list(range(6))), 2)
 
 

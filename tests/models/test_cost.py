@@ -9,7 +9,7 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.sampling import GaussianNoise, Sampler, SingularValueNoise
 
 
 def linear_flops(counter: FlopCounterMode) -> int:
@@ -19,9 +19,14 @@ def linear_flops(counter: FlopCounterMode) -> int:
 
 
 @torch.no_grad()
-def test_flops_of_a_rollout(reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("sampler", [GaussianNoise(0.5), SingularValueNoise(target="q")], ids=repr)
+def test_flops_of_a_rollout(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+) -> None:
+    engine = RolloutEngine(reasoner, sampler)
+    engine.rollout(*prompts)  # what is made once
     with FlopCounterMode(display=False) as counter:
-        cost = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(*prompts, 3).cost
+        cost = engine.rollout(*prompts, 3).cost
     # biases and norms are counted like weights, and are few
     assert linear_flops(counter) == pytest.approx(cost.flops, rel=0.05)
     assert cost.flops > 0

@@ -13,10 +13,12 @@ def write(
     text: bool = False,
     torn: bool = False,
     search: str | None = None,
+    replaced: bool = False,
 ) -> Path:
     """A prediction file; `kind` says whether samples are right, wrong or both.
 
-    A tree search, where one is named, ended with the first two samples.
+    A tree search, where one is named, ended with the first two samples. Where thoughts are
+    `replaced`, by zero, all of them or the first, the answer is wrong and right.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -43,6 +45,11 @@ def write(
         if search:
             survival = [{"right": 2, "kept": 1}]
             row[search] = {"budget": 2, "beams": made[:2], "survival": survival}
+        if replaced:
+            row["ablation"] = [
+                {"by": "zero", "step": None, "answer": "999"},
+                {"by": "zero", "step": 0, "answer": truth},
+            ]
         lines.append(
             json.dumps(row | {"greedy": {"answer": truth}, "samples": made, "cost": costs})
         )

@@ -14,6 +14,8 @@ def test_numbers_are_those_of_stored_trajectories() -> None:
         "TRAINING": 2**40 + 8,
         "TRAINING_SHARE": 9,
         "TOKEN": 10,
+        "SINGULAR_VALUES": 11,
+        "REPLACEMENT": 12,
     }
     assert len(Stream) == len(Stream.__members__)  # an alias would be a number taken twice
 

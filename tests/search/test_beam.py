@@ -6,13 +6,24 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    Deterministic,
+    GaussianNoise,
+    MCDropout,
+    Sampler,
+    SingularValueNoise,
+)
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
 
 KEYS = question_keys(0, list(range(6)))
-SAMPLERS = [GaussianNoise(0.5), MCDropout(0.3), MCDropout(0.3, prompt=True)]
+SAMPLERS = [
+    GaussianNoise(0.5),
+    MCDropout(0.3),
+    MCDropout(0.3, prompt=True),
+    SingularValueNoise(0.4),
+]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)

@@ -11,7 +11,13 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.sampling import GaussianNoise, LearnedSpread, MCDropout, Sampler
+from lightning_ltts.sampling import (
+    GaussianNoise,
+    LearnedSpread,
+    MCDropout,
+    Sampler,
+    SingularValueNoise,
+)
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.perturbation import Perturbation
@@ -36,6 +42,8 @@ SAMPLERS = [
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     MCDropout(0.3, lifetime="per_trajectory"),
+    SingularValueNoise(0.4),
+    SingularValueNoise(0.4, "q", prompt=False),
 ]
 
 
