@@ -8,15 +8,17 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_number, require_whole
-from lightning_ltts.engine.grading import read_answers
-from lightning_ltts.engine.rollout import RolloutEngine
-from lightning_ltts.errors import ConfigError, TrainingError
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import LearnedSpread
-from lightning_ltts.training.reasoner import ReasonerModule
-from lightning_ltts.training.sequences import IGNORED, Encoded, GivenThoughts
+from lightning_ltts.training.reinforcement import (
+    ReinforcementModule,
+    clipped_gain,
+    trained_reasoner,
+)
+from lightning_ltts.training.sequences import IGNORED, GivenThoughts, written_answers
 from lightning_ltts.training.start import Start
 
 
@@ -38,17 +40,13 @@ class Experience:
         """(R,): thoughts of each."""
         return self.trajectories.thought_counts[:, 0]
 
-    def answers(self, pad_id: int) -> list[list[int]]:
-        """Token ids of each answer, without padding and the end of sequence."""
-        return [ids[ids != pad_id].tolist() for ids in self.trajectories.answer_ids[:, 0]]
-
     def part(self, rows: slice) -> "Experience":
         """Some of the rows."""
         trajectories = self.trajectories.questions(rows)
         return Experience(self.prompts[rows], trajectories, self.advantages[rows])
 
 
-class ColarGrpoModule(ReasonerModule):
+class ColarGrpoModule(ReinforcementModule):
     """A CoLaR reasoner with a learned spread, trained by group relative policy optimisation (GRPO, arXiv 2402.03300).
 
     Each question is sampled `group_size` times with `LearnedSpread`. A trajectory's reward is 1 where its answer is right; its
@@ -93,46 +91,16 @@ class ColarGrpoModule(ReasonerModule):
         lr: float = 1e-6,
         weight_decay: float = 0.01,
     ):
-        owner = type(self).__name__
-        require_whole(owner, "group_size", group_size, 2, MAX_SAMPLES)
-        require_whole(owner, "update_size", update_size, 1)
-        require_whole(owner, "seed", seed, 0, MAX_SEED)
-        require_number(owner, "clip", clip, open_ends=True)
-        require_number(owner, "max_grad_norm", max_grad_norm, open_ends=True)
-        if start.pretrained is None:
-            raise ConfigError(
-                "reinforcement goes on from a trained CoLaR reasoner; give its checkpoint as start.pretrained"
-            )
-        reasoner = start.build("colar", {}, spec)
+        require_whole(type(self).__name__, "update_size", update_size, 1)
+        reasoner = trained_reasoner(start, spec, "colar")
         if getattr(reasoner.thought_head, "log_std", None) is None:
             raise ConfigError(
                 "the reasoner to start from has no learned spread; train it as ColarModule with spread=true"
             )
-        super().__init__(reasoner, start, lr, weight_decay, warmup=0.0, schedule="constant")
-        self.automatic_optimization = False
-        self.group_size = group_size
+        super().__init__(reasoner, start, group_size, clip, seed, max_grad_norm, lr, weight_decay)
         self.update_size = update_size
-        self.clip = clip
         self.policy = LearnedSpread(scale)
         self.punish_length = punish_length
-        self.seed = seed
-        self.max_grad_norm = max_grad_norm
-
-    def configure_model(self) -> None:
-        """Refuses sharded weights, which several optimiser steps on one batch would leave scattered.
-
-        Raises:
-            ConfigError: the strategy is ModelParallelStrategy.
-        """
-        if self.device_mesh is not None:
-            raise ConfigError(
-                "reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory"
-            )
-
-    def longest_sequence(self, encoded: Encoded) -> int:
-        """Positions of prompt, all thoughts, end token and the longest answer."""
-        spec = self.reasoner.spec
-        return len(encoded.prompt) + spec.num_thoughts + 1 + spec.max_answer_tokens
 
     def training_step(self, batch: Iterable[Problem], batch_idx: int) -> None:  # type: ignore[override]
         """Samples the batch's groups and makes one optimiser step per `update_size` of their trajectories."""
@@ -144,46 +112,20 @@ class ColarGrpoModule(ReasonerModule):
         ]
         with torch.no_grad():
             before = [self.log_probs(part)[0] for part in parts]
-        optimizer = self.optimizers()
         for part, old in zip(parts, before, strict=True):
             loss = self.surrogate(part, old)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr"
-                )
-            optimizer.zero_grad()  # type: ignore[union-attr]
+            self.require_finite(loss)
             self.manual_backward(loss)
-            self.clip_gradients(optimizer, self.max_grad_norm, "norm")  # type: ignore[arg-type]
-            optimizer.step()  # type: ignore[union-attr]
+            self.take_step()
             self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(part.prompts))
 
     @torch.no_grad()
     def explore(self, problems: list[Problem]) -> Experience:
         """Samples a group per problem and rewards it."""
-        reasoner = self.reasoner
-        prompts = [self.encode(problem).prompt for problem in problems]
-        rollouts = RolloutEngine(reasoner, self.policy).rollout(
-            *left_pad(prompts, reasoner.pad_id),
-            self.group_size,
-            question_ids=[problem.id for problem in problems],
-            seed=self.seed * 1_000_003 + self.current_epoch,  # the same after a resume
-        )
-        answers = read_answers(reasoner, rollouts.answer_ids.flatten(0, 1))
-        truths = [problem.value for problem in problems for _ in range(self.group_size)]
-        right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]
-        reward = torch.tensor(right, dtype=torch.float32, device=self.device)
-        reward = reward.view(len(problems), self.group_size)
-        mixed = (reward.mean(1) - 0.5).abs() < 0.5
-        self.log_dict(
-            {
-                "train/reward": reward.mean(),
-                "train/mixed_groups": mixed.float().mean(),
-                "train/thoughts": rollouts.thought_counts.float().mean(),
-            },
-            batch_size=len(problems),
-        )
+        rollouts, reward = self.sample_groups(problems, self.policy)
         if self.punish_length:
             reward = reward / rollouts.thought_counts.clamp(min=1)
+        prompts = [self.encode(problem).prompt for problem in problems]
         repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
         return Experience(repeated, rollouts.flatten(), advantages(reward).flatten())
 
@@ -193,7 +135,7 @@ class ColarGrpoModule(ReasonerModule):
         Of a trajectory that was cut off at T thoughts, only the thoughts count.
         """
         reasoner, spec = self.reasoner, self.reasoner.spec
-        labels, answers = [], part.answers(reasoner.pad_id)
+        labels, answers = [], written_answers(part.trajectories.answer_ids[:, 0], reasoner.pad_id)
         for prompt, count, answer in zip(part.prompts, part.counts.tolist(), answers, strict=True):
             ended = reasoner.eos_id if len(answer) < spec.max_answer_tokens else IGNORED
             text = [reasoner.end_id, *answer, ended]
@@ -228,8 +170,5 @@ def clipped_surrogate(
     new: Tensor, old: Tensor, acts: Tensor, advantage: Tensor, clip: float
 ) -> Tensor:
     """GRPO's loss for log-probabilities (R, L), of which `acts` (R, L) count, and advantages (R,)."""
-    ratio = (new - old).exp()
-    gain = torch.minimum(
-        ratio * advantage[:, None], ratio.clamp(1 - clip, 1 + clip) * advantage[:, None]
-    )
+    gain = clipped_gain(new, old, advantage, clip)
     return -((gain * acts).sum(1) / acts.sum(1).clamp(min=1)).mean()

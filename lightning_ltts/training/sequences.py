@@ -90,6 +90,7 @@ def think(
     texts: Sequence[Sequence[int]],
     num_thoughts: int,
     perturbation: Perturbation | None = None,
+    copies: int = 1,
 ) -> AfterThoughts:
     """Reads prompts and thinks, with gradients through all thoughts.
 
@@ -97,21 +98,31 @@ def think(
 
     Args:
         reasoner: the model in training.
-        prompts: token ids of B prompts.
-        texts: token ids of what each row writes after its thoughts, end of sequence included.
+        prompts: token ids of the prompts.
+        texts: token ids of what each of B rows writes after its thoughts, end of sequence included.
         num_thoughts: T, thoughts of every row.
         perturbation: what passes and thoughts are perturbed by; nothing by default.
+        copies: rows of each prompt, one after the other. They share the reading of it, unless it is
+            perturbed.
     """
     device = reasoner.device
+    sampled = perturbation or unperturbed(torch.arange(len(texts), device=device))
+    shared = copies > 1 and not sampled.sampler.perturbs_prompt
+    if not shared:
+        prompts = [prompt for prompt in prompts for _ in range(copies)]
     ids, mask = (x.to(device) for x in left_pad(prompts, reasoner.pad_id))
     inputs, cache = reasoner.embed(ids), DynamicCache(config=reasoner.backbone.config)
     positions, made = position_ids(mask), list[Tensor]()
-    sampled = perturbation or unperturbed(torch.arange(len(prompts), device=device))
-    if num_thoughts and inputs.shape[1] > 1 and sampled.sampler.perturbs_forward:
+    apart = shared or (num_thoughts and sampled.sampler.perturbs_forward)
+    if apart and inputs.shape[1] > 1:
         # as when sampling, the prompt's last token is read with the first thought
         with sampled.reading(reasoner, -1, "prompt"):
             reasoner.read(inputs[:, :-1], positions[:, :-1], cache, mask[:, :-1])
         inputs, positions = inputs[:, -1:], positions[:, -1:]
+    if shared:
+        cache.batch_repeat_interleave(copies)
+        rows = (inputs, positions, mask)
+        inputs, positions, mask = (x.repeat_interleave(copies, 0) for x in rows)
     for step in range(num_thoughts):
         with sampled.reading(reasoner, step, "thought"):
             hidden = reasoner.read(inputs, positions, cache, mask)
@@ -204,6 +215,11 @@ class GivenThoughts:
         """Of thoughts (B, T, d) those numbered (B, L) -> (B, L, d); any where there is none."""
         index = number.clamp(0, thoughts.shape[1] - 1)[..., None]
         return thoughts.gather(1, index.expand(-1, -1, thoughts.shape[-1]))
+
+
+def written_answers(answer_ids: Tensor, pad_id: int) -> list[list[int]]:
+    """Answers (R, A) as they are decoded -> the token ids of each, without padding."""
+    return [ids[ids != pad_id].tolist() for ids in answer_ids]
 
 
 def _right_pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

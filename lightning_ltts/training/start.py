@@ -72,12 +72,12 @@ class Start:
     lora: Lora | None = None
 
     def build(
-        self, method: str, fixed: Mapping[str, Any], spec: SpecChanges | None = None
+        self, method: str | None, fixed: Mapping[str, Any], spec: SpecChanges | None = None
     ) -> LatentReasoner:
         """The reasoner, in training mode.
 
         Args:
-            method: the name of its thought head.
+            method: the name of its thought head; `None` for that of the pretrained reasoner.
             fixed: fields of its specification that follow from the method's own options.
             spec: further fields.
 
@@ -85,7 +85,8 @@ class Start:
             ConfigError: the parts do not fit together, `spec` contradicts what is fixed, or the
                 adapters' targets match nothing.
         """
-        fields = join_fields({"method": method, **fixed}, spec or {})
+        own = {} if method is None else {"method": method}
+        fields = join_fields({**own, **fixed}, spec or {})
         if self.pretrained is not None:
             if self.tokenizer is not None or self.backbone is not None:
                 raise ConfigError(

@@ -9,7 +9,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_reasoner
-from lightning_ltts.training import colar_grpo
+from lightning_ltts.training import reinforcement
 from lightning_ltts.training.colar_grpo import (
     ColarGrpoModule,
     Experience,
@@ -148,7 +148,7 @@ def test_a_shorter_right_trajectory_is_worth_more(
         return replace(rollout(*args, **options), thought_counts=counts)
 
     monkeypatch.setattr(RolloutEngine, "rollout", of_these_lengths)
-    monkeypatch.setattr(colar_grpo, "read_answers", lambda *args: truths)
+    monkeypatch.setattr(reinforcement, "read_answers", lambda *args: truths)
     worth = {}
     for punished in (False, True):
         module = ColarGrpoModule(Start(str(supervised)), group_size=4, punish_length=punished)
