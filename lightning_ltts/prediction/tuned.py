@@ -17,10 +17,12 @@ from lightning_ltts.files import write_text
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.voting.selection import Majority, WeightedVote, kinds_for
 from lightning_ltts.voting.signals import Signal
+from lightning_ltts.voting.votes import answer_diversity
 
 TUNED = "tuned.yaml"
 COUNTED = (1, 2, 4, 8, 16, 32)  # samples that the greedy answer can count as
-SHOWN = ("greedy", "pass", "majority", "coverage", WeightedVote.name)  # of every strength
+COMPARED = ("greedy", "pass", "majority", "coverage", WeightedVote.name)  # of every strength
+SHOWN = (*COMPARED, "diversity")
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def choose(
     table = []
     for factor in factors:
         lines = {line.method: line.accuracy for line in summarize(rows[factor]).lines}
-        own = {name: round(lines[name], 4) for name in SHOWN if name in lines}
-        table.append({"factor": factor, **own})
+        own = {name: round(lines[name], 4) for name in COMPARED if name in lines}
+        diversity = float(answer_diversity(sample_pool(rows[factor]).votes).mean())
+        table.append({"factor": factor, **own, "diversity": round(diversity, 4)})
     best = max(table, key=lambda line: line[Majority.name])  # the first, where several are
     pool = sample_pool(rows[1.0])
     return Tuned(sampler.scaled(best["factor"]), fit_rules(pool), table)

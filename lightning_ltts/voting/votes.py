@@ -22,3 +22,14 @@ def mixed_questions(correct: Tensor) -> Tensor:
     Returns (Q,) bool.
     """
     return (correct.amax(1) > 0) & (correct.amin(1) < 1)
+
+
+def answer_diversity(votes: Tensor) -> Tensor:
+    """The chance (Q,) that two samples of a question answer differently, for votes (Q, N).
+
+    It is Simpson's index without replacement; 0 where there is a single sample. No answer, -1, is
+    an answer of its own here.
+    """
+    samples = votes.shape[1]
+    same = (votes[:, :, None] == votes[:, None, :]).sum((1, 2)) - samples
+    return 1 - same / max(samples * (samples - 1), 1) if samples > 1 else same.float()

@@ -1,0 +1,40 @@
+"""The comparison of samplers: what lies between two strengths, and that every sampler is one."""
+
+from pkgutil import resolve_name
+
+import hydra
+import pytest
+import samplers
+
+from lightning_ltts.cli.choices import config_folder
+
+LINES = [
+    {"greedy": 0.8, "pass": 0.8, "majority": 0.8, "coverage": 0.82, "diversity": 0.0},
+    {"greedy": 0.8, "pass": 0.76, "majority": 0.82, "coverage": 0.9, "diversity": 0.2},
+    {"greedy": 0.8, "pass": 0.6, "majority": 0.7, "coverage": 0.95, "diversity": 0.5},
+]
+
+
+def test_between_two_strengths() -> None:
+    """A sample at 0.78 is half of the way from the first to the second line; at 0.5, beyond all."""
+    assert samplers.at(LINES, "pass", 0.78, "coverage") == pytest.approx(0.86)
+    assert samplers.at(LINES, "diversity", 0.3, "majority") == pytest.approx(0.82 - 0.12 / 3)
+    assert samplers.at(LINES, "pass", 0.5, "coverage") is None
+
+
+def test_a_row() -> None:
+    """1, 3 and 6 points below greedy: 0.79, 0.77, 0.74."""
+    (row,) = samplers.rows_of({"one": LINES})
+    assert row == [
+        "one", "84.0 / 80.5", "88.0 / 81.5", "90.6 / 80.5",
+        "86.0 / 81.0", "90.0 / 82.0", "91.7 / 78.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_every_sampler_composes(name: str) -> None:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        options = ["experiment=demo/tune", "task=tune", *samplers.SAMPLERS[name]]
+        chosen = hydra.compose("config", options).sampler
+    sampler = resolve_name(chosen.class_path)(**chosen.init_args)
+    assert sampler.scaled(0.5).settings() != sampler.settings()
