@@ -7,6 +7,7 @@
     python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
+    python benchmarks/study.py grpo --explorer svp       # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py own_answers               # what a LatentRM would answer itself
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
@@ -22,8 +23,8 @@ import os
 
 import torch
 from study_probes import beams, outliers, own_answers, rules, samplers
-from study_settings import ROWS, SIZES, TASKS, Setting
-from study_stages import explicit, explicit_latent_rm, longer, run, self_trained
+from study_settings import EXPLORERS, ROWS, SIZES, TASKS, Setting
+from study_stages import explicit, explicit_latent_rm, longer, reinforced, run, self_trained
 from study_table import table
 
 WHOLE = {
@@ -44,13 +45,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "rows", nargs="+", choices=[*ROWS, *WHOLE, "table"], metavar="ROW", help=", ".join(ROWS)
+        "rows",
+        nargs="+",
+        choices=[*ROWS, *WHOLE, "grpo", "table"],
+        metavar="ROW",
+        help=", ".join(ROWS),
     )
     parser.add_argument("--task", choices=list(TASKS), default="easy")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--repeat", type=int, default=0, help="another seed of the LatentRM's training, for a row"
+    )
+    parser.add_argument(
+        "--explorer", choices=list(EXPLORERS), default="noise", help="the sampler of grpo"
     )
     parser.add_argument("--num-samples", type=int, default=32, help="N of the table")
     options = parser.parse_args()
@@ -59,6 +67,8 @@ def main() -> None:
     for name in options.rows:
         if name == "table":
             table(options.num_samples)
+        elif name == "grpo":
+            reinforced(setting, options.explorer)
         elif name in WHOLE:
             WHOLE[name](setting)
         else:

@@ -15,6 +15,15 @@ SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
 PROBLEMS = 2048  # that are reported on
 INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
 LONGER = 3.5  # how many times as long as the reasoner all stages of a row take
+REINFORCED_ON = 16384  # problems with answers alone
+# what reinforcement explores with; the answers' tokens are drawn in all of them
+EXPLORERS = {
+    "tokens": ("sampler=deterministic",),
+    "noise": ("sampler=gaussian_noise",),
+    "dropout": ("sampler=mc_dropout",),
+    "held": ("sampler=mc_dropout", "+sampler.init_args.lifetime=per_trajectory"),
+    "svp": ("sampler=singular_values",),
+}
 SELF_TRAINED_ON = 13312  # problems with answers alone, as many as were mined on easy
 
 

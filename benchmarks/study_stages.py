@@ -7,10 +7,12 @@ from pathlib import Path
 from study_settings import (
     CURRICULUM,
     EPOCHS,
+    EXPLORERS,
     INFORMATIVE,
     LONGER,
     POSITIONS,
     PROBLEMS,
+    REINFORCED_ON,
     RM,
     ROWS,
     SELF_TRAINED_ON,
@@ -78,6 +80,22 @@ def self_trained(setting: Setting) -> None:
     )  # fmt: skip
     (folder / "done").touch()
     search_alone(setting, "self_trained", folder)
+
+
+def reinforced(setting: Setting, explorer: str = "noise") -> None:
+    """What the reasoner itself makes of the rewards of trajectories that it explores with a sampler."""
+    train_reasoner(setting)
+    name = f"grpo_{explorer}"
+    folder = setting.folder / name
+    ltts(
+        "fit", folder / "done", "experiment=methods/grpo", f"name={folder.relative_to('logs')}",
+        f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
+        f"data.init_args.train.init_args.size={REINFORCED_ON}", f"{RM}seed={setting.seed}",
+        *setting.problems("train", "val", "test"), *EXPLORERS[explorer],
+    )  # fmt: skip
+    (folder / "done").touch()
+    search_alone(setting, name, folder)
 
 
 def search_alone(setting: Setting, name: str, folder: Path) -> None:

@@ -8,13 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from study_settings import CURRICULUM, FOLDER, ROWS, SELF_TRAINED_ON, TRAINED_ON, Setting
-from study_stages import explicit_latent_rm, longer, run, self_trained
+from study_settings import (
+    CURRICULUM,
+    FOLDER,
+    REINFORCED_ON,
+    ROWS,
+    SELF_TRAINED_ON,
+    TRAINED_ON,
+    Setting,
+)
+from study_stages import explicit_latent_rm, longer, reinforced, run, self_trained
 from study_table import table
 
 from lightning_ltts import cli
 from lightning_ltts.prediction.tuned import TUNED, Tuned
-from lightning_ltts.sampling import TokenSampling
+from lightning_ltts.sampling import SingularValueNoise, TokenSampling
 from lightning_ltts.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -61,7 +69,7 @@ def keep(stage: str | Path) -> None:
     """Puts a stage's checkpoint where a row looks for it."""
     path = SETTING.folder / stage / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    reasons = str(stage) in ("reasoner", "explicit", "longer", "self_trained")
+    reasons = str(stage) in ("reasoner", "explicit", "longer", "self_trained", "grpo_svp")
     path.symlink_to(Path("r.ckpt" if reasons else "rm.ckpt").resolve())
 
 
@@ -187,3 +195,15 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     reasoner, data = made["CoconutModule"]
     assert (data.sources["train"].split, data.sources["train"].size) == ("mine", SELF_TRAINED_ON)
     assert reasoner.curriculum.last.num_thoughts == 4
+
+
+def test_reinforcement_learns_from_answers_alone(made: dict[str, tuple[Any, Any]]) -> None:
+    """From problems that the reasoner was not trained on, exploring as it was told."""
+    keep("reasoner")
+    mark("reasoner.done", "grpo_svp/search/summary.json")
+    reinforced(SETTING, "svp")
+    module, data = made["GrpoModule"]
+    assert (data.sources["train"].split, data.sources["train"].size) == ("mine", REINFORCED_ON)
+    assert data.sources["train"].seed == 301
+    assert isinstance(module.sampler, SingularValueNoise)
+    assert module.seed == 3
