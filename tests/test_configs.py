@@ -100,10 +100,10 @@ def run(
 
     def pretrained(path: str, base: str | None, dtype: torch.dtype, **spec) -> LatentReasoner:
         """Stands in for GPT-2, Llama and the checkpoints of earlier stages."""
-        family = "llama" if experiment in LLAMA or spec["method"] == "colar" else "gpt2"
+        family = "llama" if experiment in LLAMA or spec.get("method") == "colar" else "gpt2"
         if "grpo" in experiment:
             spec |= LEARNED_SPREAD
-        return new_reasoner(spec.pop("method"), BACKBONES[family], tokenizer, **spec)
+        return new_reasoner(spec.pop("method", "coconut"), BACKBONES[family], tokenizer, **spec)
 
     def stop(self, model, datamodule=None, **options) -> None:
         ran.append((model, datamodule))

@@ -16,7 +16,6 @@ from lightning_ltts.sampling import LearnedSpread
 from lightning_ltts.training.reinforcement import (
     ReinforcementModule,
     clipped_gain,
-    trained_reasoner,
 )
 from lightning_ltts.training.sequences import IGNORED, GivenThoughts, written_answers
 from lightning_ltts.training.start import Start
@@ -77,6 +76,8 @@ class ColarGrpoModule(ReinforcementModule):
         ConfigError: the reasoner has no learned spread, or the numbers are too small.
     """
 
+    method = "colar"
+
     def __init__(
         self,
         start: Start,
@@ -92,12 +93,11 @@ class ColarGrpoModule(ReinforcementModule):
         weight_decay: float = 0.01,
     ):
         require_whole(type(self).__name__, "update_size", update_size, 1)
-        reasoner = trained_reasoner(start, spec, "colar")
-        if getattr(reasoner.thought_head, "log_std", None) is None:
+        super().__init__(start, spec, group_size, clip, seed, max_grad_norm, lr, weight_decay)
+        if getattr(self.reasoner.thought_head, "log_std", None) is None:
             raise ConfigError(
                 "the reasoner to start from has no learned spread; train it as ColarModule with spread=true"
             )
-        super().__init__(reasoner, start, group_size, clip, seed, max_grad_norm, lr, weight_decay)
         self.update_size = update_size
         self.policy = LearnedSpread(scale)
         self.punish_length = punish_length

@@ -20,7 +20,6 @@ from lightning_ltts.training.reinforcement import (
     ReinforcementModule,
     clipped_gain,
     mixed_groups,
-    trained_reasoner,
 )
 from lightning_ltts.training.sequences import IGNORED, think, written_answers
 from lightning_ltts.training.start import Start
@@ -123,7 +122,10 @@ class GrpoModule(ReinforcementModule):
                 "reinforcement reads answers again in one pass, which a sampler with answer=true "
                 "perturbs otherwise than when they were drawn; set answer=false"
             )
-        reasoner = trained_reasoner(start, spec)
+        super().__init__(
+            start, spec, group_size, clip, seed, max_grad_norm, lr, weight_decay, sampler
+        )
+        reasoner = self.reasoner
         if reasoner.spec.open_ended:
             raise ConfigError(
                 "GrpoModule needs a fixed number of thoughts, and this reasoner ends its thinking "
@@ -131,10 +133,7 @@ class GrpoModule(ReinforcementModule):
             )
         frozen = copy.deepcopy(reasoner).requires_grad_(False).eval() if kl_factor else None
         if trained is not None:
-            self._train_only(reasoner, start, trained, weight_decay)
-        super().__init__(
-            reasoner, start, group_size, clip, seed, max_grad_norm, lr, weight_decay, sampler
-        )
+            self._train_only(trained)
         # in a list, and so not a submodule: its weights are no part of a checkpoint
         self._frozen: list[LatentReasoner] = [] if frozen is None else [frozen]
         self.thoughts_sampler = sampler or Deterministic()
@@ -145,20 +144,17 @@ class GrpoModule(ReinforcementModule):
         self.groups_at_once = groups_at_once
         self.kl_factor = kl_factor
 
-    @staticmethod
-    def _train_only(
-        reasoner: LatentReasoner, start: Start, names: Sequence[MatrixName], weight_decay: float
-    ) -> None:
-        if start.lora is not None:
+    def _train_only(self, names: Sequence[MatrixName]) -> None:
+        if self.start.lora is not None:
             raise ConfigError(
                 "give either trained or start.lora of GrpoModule: adapters are trained alone"
             )
-        if weight_decay:
+        if self.weight_decay:
             raise ConfigError(
                 "weight_decay of GrpoModule must be 0 where trained names matrices, since it would "
                 "change what stands beside them"
             )
-        train_only(reasoner, names)
+        train_only(self.reasoner, names)
 
     def on_fit_start(self) -> None:
         """Says what will be trained, and puts the frozen start where the reasoner is."""

@@ -1,5 +1,7 @@
 """What reinforcement has in common, whatever the method: groups of trajectories, rewards, steps."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_number, re
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine, Rollouts
 from lightning_ltts.errors import ConfigError, TrainingError
-from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
+from lightning_ltts.models.latent_lm import SpecChanges, left_pad
 from lightning_ltts.sampling import Sampler
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import Encoded
@@ -22,8 +24,8 @@ class ReinforcementModule(ReasonerModule):
     of the model's own is off. Subclasses say in `training_step` what is learned from the rewards.
 
     Args:
-        reasoner: the model that is trained.
-        start: where it came from.
+        start: a trained reasoner.
+        spec: fields of its specification to be changed.
         group_size: G, trajectories of each question.
         clip: how far from 1 a ratio of probabilities is rewarded.
         seed: seed of the sampling.
@@ -34,13 +36,15 @@ class ReinforcementModule(ReasonerModule):
         sampler: what makes the trajectories of a group differ in their thoughts.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or no checkpoint is given, or one of another method.
     """
+
+    method: ClassVar[str | None] = None  # of the reasoner; any by default
 
     def __init__(
         self,
-        reasoner: LatentReasoner,
         start: Start,
+        spec: SpecChanges | None,
         group_size: int,
         clip: float,
         seed: int,
@@ -54,6 +58,11 @@ class ReinforcementModule(ReasonerModule):
         require_whole(owner, "seed", seed, 0, MAX_SEED)
         require_number(owner, "clip", clip, open_ends=True)
         require_number(owner, "max_grad_norm", max_grad_norm, open_ends=True)
+        if start.pretrained is None:
+            raise ConfigError(
+                "reinforcement goes on from a trained reasoner; give its checkpoint as start.pretrained"
+            )
+        reasoner = start.build(self.method, {}, spec)
         super().__init__(
             reasoner, start, lr, weight_decay, warmup=0.0, schedule="constant", sampler=sampler
         )
@@ -127,21 +136,6 @@ class ReinforcementModule(ReasonerModule):
         self.clip_gradients(optimizer, self.max_grad_norm, "norm")  # type: ignore[arg-type]
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
-
-
-def trained_reasoner(
-    start: Start, spec: SpecChanges | None, method: str | None = None
-) -> LatentReasoner:
-    """The reasoner that reinforcement goes on from, of any method or a given one.
-
-    Raises:
-        ConfigError: no checkpoint is given, or it is of another method.
-    """
-    if start.pretrained is None:
-        raise ConfigError(
-            "reinforcement goes on from a trained reasoner; give its checkpoint as start.pretrained"
-        )
-    return start.build(method, {}, spec)
 
 
 def mixed_groups(reward: Tensor) -> Tensor:
