@@ -101,7 +101,7 @@ def run(
     def pretrained(path: str, base: str | None, dtype: torch.dtype, **spec) -> LatentReasoner:
         """Stands in for GPT-2, Llama and the checkpoints of earlier stages."""
         family = "llama" if experiment in LLAMA or spec.get("method") == "colar" else "gpt2"
-        if "grpo" in experiment:
+        if "colar_grpo" in experiment:
             spec |= LEARNED_SPREAD
         return new_reasoner(spec.pop("method", "coconut"), BACKBONES[family], tokenizer, **spec)
 
