@@ -103,7 +103,8 @@ def run(
         family = "llama" if experiment in LLAMA or spec.get("method") == "colar" else "gpt2"
         if "colar_grpo" in experiment:
             spec |= LEARNED_SPREAD
-        return new_reasoner(spec.pop("method", "coconut"), BACKBONES[family], tokenizer, **spec)
+        method = spec.pop("method", "coconut")
+        return new_reasoner(method, BACKBONES[family], tokenizer, **{"num_thoughts": 3, **spec})
 
     def stop(self, model, datamodule=None, **options) -> None:
         ran.append((model, datamodule))
