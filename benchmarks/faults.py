@@ -30,9 +30,15 @@ class Fault(NamedTuple):
 
 
 RM, LOSSES = "training/latent_rm.py", "training/losses.py"
-SAMPLERS, GRPO, COLAR = "sampling/samplers.py", "training/colar_grpo.py", "training/colar.py"
+SAMPLERS, COLAR = "sampling/samplers.py", "training/colar.py"
+REINFORCED, COLAR_GRPO, GRPO = (
+    "training/reinforcement.py",
+    "training/colar_grpo.py",
+    "training/grpo.py",
+)
 TEST_RM, TEST_LOSSES = "tests/training/test_latent_rm.py", "tests/training/test_losses.py"
-TEST_SAMPLERS, TEST_GRPO = "tests/sampling", "tests/training/test_colar_grpo.py"
+TEST_SAMPLERS, TEST_COLAR_GRPO = "tests/sampling", "tests/training/test_colar_grpo.py"
+TEST_GRPO = "tests/training/test_grpo.py"
 TEST_COLAR, TEST_STORE = "tests/training/test_colar.py", "tests/mining/test_store.py"
 TEST_MINE, TEST_ATTENTION = "tests/mining/test_mine.py", "tests/models/test_shared_prefix.py"
 FAULTS = (
@@ -61,11 +67,20 @@ FAULTS = (
     Fault("dropout: wrong p below 0.15", SAMPLERS, "keep = keep_mask(position_keys, width, self.p)", "keep = keep_mask(position_keys, width, max(self.p, 0.15))", TEST_SAMPLERS),
     Fault("learned spread without its scale", SAMPLERS, "thought + self.scale * spread * noise", "thought + spread * noise", TEST_SAMPLERS),
     # reinforcement
-    Fault("density without scale", GRPO, "self.policy.scale * spread.float()", "spread.float()", TEST_GRPO),
-    Fault("density of the wrong thought", GRPO, "policy.log_prob(rows.next_thoughts.float())", "policy.log_prob(rows.next_thoughts.float().roll(1, 1))", TEST_GRPO),
-    Fault("ratio always 1", GRPO, "ratio = (new - old).exp()", "ratio = (new - new).exp()", TEST_GRPO),
-    Fault("punish_length ignored", GRPO, "if self.punish_length:", "if False:", TEST_GRPO),
-    Fault("the same samples every epoch", GRPO, "1_000_003 + self.current_epoch", "1_000_003", TEST_GRPO),
+    Fault("density without scale", COLAR_GRPO, "self.policy.scale * spread.float()", "spread.float()", TEST_COLAR_GRPO),
+    Fault("density of the wrong thought", COLAR_GRPO, "policy.log_prob(rows.next_thoughts.float())", "policy.log_prob(rows.next_thoughts.float().roll(1, 1))", TEST_COLAR_GRPO),
+    Fault("punish_length ignored", COLAR_GRPO, "if self.punish_length:", "if False:", TEST_COLAR_GRPO),
+    Fault("ratio always 1", REINFORCED, "ratio = (new - old).exp()", "ratio = (new - new).exp()", TEST_GRPO),
+    Fault("the same samples every epoch", REINFORCED, "1_000_003 + self.current_epoch", "1_000_003", TEST_COLAR_GRPO),
+    Fault("replay under other names", GRPO, "Perturbation(self.thoughts_sampler, groups.keys)", "Perturbation(self.thoughts_sampler, groups.keys + 1)", TEST_GRPO),
+    Fault("replay of clean thoughts", GRPO, "Perturbation(self.thoughts_sampler, groups.keys)", "Perturbation(Deterministic(), groups.keys)", TEST_GRPO),
+    Fault("temperature left out of the ratio", GRPO, " / self.policy.temperature).log_softmax", ").log_softmax", TEST_GRPO),
+    Fault("advantage without the group's mean", GRPO, "(reward - reward.mean(1, keepdim=True))[kept]", "reward[kept]", TEST_GRPO),
+    Fault("groups that cannot teach kept", GRPO, "mixed.float().argsort", "(~mixed).float().argsort", TEST_GRPO),
+    Fault("divergence of the wrong sign", GRPO, "terms + self.kl_factor * divergence", "terms - self.kl_factor * divergence", TEST_GRPO),
+    Fault("end of sequence not an action", GRPO, "else ids + ended for ids", "else ids for ids", TEST_GRPO),
+    Fault("padding drawn in answers", GRPO, "never = {reasoner.pad_id, *reasoner.suppressed_ids}", "never = {*reasoner.suppressed_ids}", TEST_GRPO),
+    Fault("the rest of a fused matrix trained", "training/trained_parts.py", "return gradient * kept.to(gradient.device)", "return gradient", TEST_GRPO, True),
     # CoLaR and COCONUT
     Fault("targets not detached", COLAR, "rows.next_thoughts[thinks].detach()", "rows.next_thoughts[thinks]", TEST_COLAR),
     Fault("largest compression never drawn", COLAR, "torch.randint(1, self.max_compression + 1", "torch.randint(1, self.max_compression", TEST_COLAR),
