@@ -1,5 +1,6 @@
 """What `ltts tune` chooses on validation problems, and the file it is kept in."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +54,11 @@ class Tuned:
 
     def save(self, path: Path) -> None:
         """Writes the file that `load` reads."""
-        options = self.majority_sampler.settings()
         kind = type(self.majority_sampler)
-        del options["class"]
+        settings = self.majority_sampler.settings()
+        # an option that is no part of the sampler's identity, such as where a file lies, too
+        names = inspect.signature(kind).parameters
+        options = {name: settings.get(name, getattr(self.majority_sampler, name)) for name in names}
         sampler = {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": options}
         content = {"majority_sampler": sampler, "fitted": self.fitted, "table": self.table}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What makes trajectories differ: samplers with keyed randomness."""
 
+from lightning_ltts.sampling.learned_noise import LearnedNoise
 from lightning_ltts.sampling.samplers import (
     Deterministic,
     GaussianNoise,
@@ -14,6 +15,7 @@ from lightning_ltts.sampling.streams import Stream
 __all__ = [
     "Deterministic",
     "GaussianNoise",
+    "LearnedNoise",
     "LearnedSpread",
     "MCDropout",
     "Sampler",

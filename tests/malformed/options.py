@@ -51,6 +51,7 @@ CLASSES: dict[str, tuple[str, type, dict[str, Any]]] = {
     "CodiModule": ("training.codi", LightningModule, SCRATCH),
     "ColarModule": ("training.colar", LightningModule, SCRATCH),
     "GrpoModule": ("training.grpo", LightningModule, SCRATCH),
+    "NoiseModule": ("training.noise", LightningModule, SCRATCH),
     "ColarGrpoModule": ("training.colar_grpo", LightningModule, SCRATCH),
     "LatentRMModule": ("training.latent_rm", LightningModule, {"reasoner": REASONER}),
     "LatentSearch": (
@@ -132,6 +133,9 @@ OPTIONS: tuple[tuple[Any, ...], ...] = (
     ("GrpoModule", "kl_factor", NAN, "nan"),
     ("GrpoModule", "clip", 0.0, "above 0"),
     ("GrpoModule", "start.pretrained", None, "pretrained"),
+    ("NoiseModule", "passes", 0, "at least 1"),
+    ("NoiseModule", "group_size", 1, "from 2"),
+    ("NoiseModule", "lr", NAN, "nan"),
     ("ColarGrpoModule", "group_size", 1, "from 2"),
     ("ColarGrpoModule", "group_size", 10**9, "1000000"),
     ("ColarGrpoModule", "update_size", 0, "at least 1"),
