@@ -135,7 +135,6 @@ OPTIONS: tuple[tuple[Any, ...], ...] = (
     ("GrpoModule", "start.pretrained", None, "pretrained"),
     ("NoiseModule", "passes", 0, "at least 1"),
     ("NoiseModule", "group_size", 1, "from 2"),
-    ("NoiseModule", "lr", NAN, "nan"),
     ("ColarGrpoModule", "group_size", 1, "from 2"),
     ("ColarGrpoModule", "group_size", 10**9, "1000000"),
     ("ColarGrpoModule", "update_size", 0, "at least 1"),
