@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from study_alone import alone, print_alone
 from study_settings import FOLDER, ROWS
 from torch import Tensor
 
@@ -115,7 +116,8 @@ def table(num_samples: int) -> None:
     """A line per finished row, in percent and points with paired 95 % intervals; also as JSON."""
     found = results(num_samples)
     over_seeds = together(found, num_samples)
-    content = {"settings": found, "over_seeds": over_seeds}
+    by_themselves = alone(num_samples)
+    content = {"settings": found, "over_seeds": over_seeds, "alone": by_themselves}
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
     print(
         "| task, seed | LatentRM | greedy | one sample | majority | coverage | best without training "
@@ -141,3 +143,4 @@ def table(num_samples: int) -> None:
             for name in ("against_greedy", "against_majority")
         ]
         print(f"{entry['task']}, {entry['latent_rm']}, {entry['seeds']} seeds: {', '.join(gains)}")
+    print_alone(by_themselves)

@@ -1,0 +1,77 @@
+"""Reasoners of the study that learned otherwise than by a LatentRM, on the same test problems."""
+
+from typing import Any
+
+import torch
+from study_settings import EXPLORERS, FOLDER
+from torch import Tensor
+
+from lightning_ltts.analysis.methods import GREEDY
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.summary import Summary, summarize
+from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
+from lightning_ltts.voting.selection import Majority
+
+ALONE = ("explicit", "longer", "self_trained", *(f"grpo_{name}" for name in EXPLORERS))
+
+
+def alone(num_samples: int) -> dict[str, list[dict[str, Any]]]:
+    """What each reached by itself, and its greedy decoding against that of the setting's reasoner.
+
+    Returns entries for single settings, and for a task's seeds together with intervals over seeds and
+    problems.
+    """
+    entries, gains = [], dict[tuple[str, str], list[Tensor]]()
+    for name in ALONE:
+        for path in sorted(FOLDER.glob(f"*/{name}/search/summary.json")):
+            setting = path.parents[2]
+            before = setting / "default" / "search"
+            if not (before / "summary.json").exists():
+                continue
+            task, _, seed = setting.name.split("-")
+            old = summarize(read_rows(before), num_samples=num_samples)
+            new = summarize(read_rows(path.parent), num_samples=num_samples)
+            assert old.num_problems == new.num_problems, "both are of the same test problems"
+            difference = values_of(new)[GREEDY] - values_of(old)[GREEDY]
+            gains.setdefault((task, name), []).append(difference)
+            low, high = bootstrap_interval(difference)
+            lines = {line.method: line for line in new.lines}
+            shares = {x: lines[x].accuracy for x in (GREEDY, "pass", Majority.name, "coverage")}
+            entries.append(
+                {
+                    "task": task, "seed": int(seed), "reasoner": name, **shares,
+                    "greedy_before": float(values_of(old)[GREEDY].mean()),
+                    "against_before": {"gain": float(difference.mean()), "low": low, "high": high},
+                    "positions": {x: lines[x].positions for x in (GREEDY, Majority.name)},
+                }
+            )  # fmt: skip
+    return {"settings": entries, "over_seeds": [_together(*item) for item in gains.items()]}
+
+
+def values_of(summary: Summary) -> dict[str, Tensor]:
+    """1 where a method is right, for each problem (Q,), by the method's name."""
+    return {method.name: method.values for method in summary.methods}
+
+
+def _together(row: tuple[str, str], differences: list[Tensor]) -> dict[str, Any]:
+    stacked = torch.stack(differences)
+    low, high = crossed_interval(stacked)
+    gain = {"gain": float(stacked.mean()), "low": low, "high": high}
+    return {"task": row[0], "reasoner": row[1], "seeds": len(stacked), "against_before": gain}
+
+
+def print_alone(found: dict[str, list[dict[str, Any]]]) -> None:
+    """A line for each, in percent and points with paired 95 % intervals."""
+
+    def gain(entry: dict[str, Any]) -> str:
+        numbers = (100 * x for x in entry["against_before"].values())
+        return "{:+.1f} ({:+.1f} to {:+.1f})".format(*numbers)
+
+    print("| task, seed | reasoner | greedy | against before | one sample | majority | coverage |")
+    print("|---|---|---|---|---|---|---|")
+    for one in found["settings"]:
+        sampled = [f"{100 * one[name]:.1f}" for name in ("pass", Majority.name, "coverage")]
+        cells = [f"{one['task']}, {one['seed']}", one["reasoner"], f"{100 * one[GREEDY]:.1f}"]
+        print(f"| {' | '.join([*cells, gain(one), *sampled])} |")
+    for one in found["over_seeds"]:
+        print(f"{one['task']}, {one['reasoner']}, {one['seeds']} seeds: {gain(one)}")
