@@ -24,6 +24,7 @@ from lightning_ltts.models.latent_lm import (
     random_weights,
 )
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
+from lightning_ltts.models.positions import at, lay_out
 from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
 from lightning_ltts.models.thought_heads import CodiHead
@@ -96,6 +97,7 @@ class LatentRM(nn.Module):
         reference: bool = False,
         reads_answer: bool = False,
         noise_free: bool = False,
+        answer_likelihood: bool = False,
     ) -> "LatentRM":
         """A LatentRM for a reasoner's thoughts whose backbone starts from the reasoner's weights.
 
@@ -112,6 +114,8 @@ class LatentRM(nn.Module):
             reference: whether it reads the reasoner's greedy trajectory, too.
             reads_answer: whether it also scores the decoded answer.
             noise_free: whether it also reads thoughts as they were before noise.
+            answer_likelihood: whether an answer's score includes its log-probability, for a
+                LatentRM that learns to predict right answers.
 
         Raises:
             ConfigError: `extra_layers` is out of range, or given together with `backbone`.
@@ -122,6 +126,7 @@ class LatentRM(nn.Module):
             "reference": reference,
             "reads_answer": reads_answer,
             "noise_free": noise_free,
+            "answer_likelihood": answer_likelihood,
             "end_id": reasoner.end_id,
             "pad_id": reasoner.pad_id,
         }
@@ -204,7 +209,9 @@ class LatentRM(nn.Module):
         hidden, _ = self._read(state, inputs)
         last = self._lengths(answer_ids, counts) - 1
         self._count(hidden.shape[:2].numel(), (last + 1).sum())
-        return self._value(self.answer_head, _at(hidden, last))
+        scores = self._value(self.answer_head, at(hidden, last))
+        likelihood = self._likelihood(hidden[:, :-1], answer_ids[:, : hidden.shape[1] - 1])
+        return scores if likelihood is None else scores + likelihood
 
     def judge(
         self,
@@ -278,7 +285,7 @@ class LatentRM(nn.Module):
         inputs = self._thought_inputs(rows.thoughts[:, :longest], clean)
         if reads_answers:
             after, index = self._answer_inputs(answers, rows.thought_counts, longest)
-            inputs = _lay_out(inputs, after.to(inputs.dtype), index)
+            inputs = lay_out(inputs, after.to(inputs.dtype), index)
         hidden, _ = self._read(state, inputs)
         scores = F.pad(self._value(self.score_head, hidden[:, :longest]), (0, steps - longest))
         scores = scores.view(shape) * trajectories.thought_mask
@@ -287,16 +294,34 @@ class LatentRM(nn.Module):
             return Scores(scores)
         last = self._lengths(answers, rows.thought_counts) - 1
         self._count(hidden.shape[:2].numel(), (last + 1).sum())
-        answer_scores = self._value(self.answer_head, _at(hidden, last))
+        answer_scores = self._value(self.answer_head, at(hidden, last))
         ahead = torch.arange(answers.shape[1], device=last.device)
         before = rows.thought_counts.to(last.device)[:, None] + ahead
         # beyond the longest answer there is nothing to read, and nothing that anyone asks for
-        states = _at(hidden, before.clamp(max=hidden.shape[1] - 1))
+        states = at(hidden, before.clamp(max=hidden.shape[1] - 1))
+        likelihood = self._likelihood(states, answers)
         return Scores(
             scores,
             answer_scores.view(shape[:2]),
             states.view(*shape[:2], *states.shape[1:]),
+            None if likelihood is None else likelihood.view(shape[:2]),
         )
+
+    @torch.no_grad()
+    def _likelihood(self, states: Tensor, answer_ids: Tensor) -> Tensor | None:
+        """Log-probability (R,) of answers (R, A), from the states (R, A, width) before each token.
+
+        None for a LatentRM whose scores do not include it. It teaches nothing: what predicts answers
+        is trained on the right ones.
+        """
+        if not self.spec.answer_likelihood:
+            return None
+        embedding = self.backbone.get_input_embeddings().get_parameter("weight")
+        if self._meter.is_counting:
+            self._meter.add(0, 0, 2 * states.shape[:2].numel() * embedding.numel())
+        chances = self.token_logits(states).float().log_softmax(-1)
+        log_probs = chances.gather(-1, answer_ids[..., None].long()).squeeze(-1)
+        return (log_probs * (answer_ids != self.spec.pad_id)).sum(-1)
 
     def token_logits(self, states: Tensor) -> Tensor:
         """Hidden states (..., width) -> logits (..., V) of the token that follows.
@@ -319,7 +344,7 @@ class LatentRM(nn.Module):
         steps = greedy.thoughts.shape[1]
         after, index = self._answer_inputs(greedy.answer_ids, greedy.thought_counts, steps)
         before = self._thought_inputs(greedy.thoughts, greedy.thoughts)
-        inputs = _lay_out(before, after, index) + self.reference_mark
+        inputs = lay_out(before, after, index) + self.reference_mark
         lengths = self._lengths(greedy.answer_ids, greedy.thought_counts)
         positions = torch.arange(inputs.shape[1], device=lengths.device)
         return inputs, positions < lengths[:, None]
@@ -380,18 +405,3 @@ class LatentRM(nn.Module):
         beyond = (position - own + steps).clamp(max=len(position) - 1)
         index = torch.where(position < own, position, beyond)
         return self.backbone.get_input_embeddings()(tokens), index
-
-
-def _lay_out(thoughts: Tensor, after: Tensor, index: Tensor) -> Tensor:
-    """Thoughts (R, T, width) and what follows (R, A, width), without gaps between them.
-
-    Row r of the result holds at j what stands at index[r, j] of the two, one after the other.
-    """
-    both = torch.cat([thoughts, after], dim=1)
-    return both.gather(1, index[..., None].expand(-1, -1, thoughts.shape[-1]))
-
-
-def _at(hidden: Tensor, positions: Tensor) -> Tensor:
-    """Hidden states (R, L, width) at one position of each row (R,), or at several (R, P)."""
-    rows = torch.arange(len(hidden), device=hidden.device)
-    return hidden[rows.view(-1, *[1] * (positions.dim() - 1)), positions]

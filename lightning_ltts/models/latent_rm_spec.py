@@ -20,6 +20,8 @@ class LatentRMSpec:
     reference: bool = False  # whether it reads the greedy trajectory before those it is to score
     reads_answer: bool = False  # whether a score is read after the decoded answer, too
     noise_free: bool = False  # whether it also reads every thought as it was before noise
+    # whether the log-probability it gives to an answer is part of the answer's score
+    answer_likelihood: bool = False
     end_id: int = 0  # the token between thoughts and answer, where answers are read
     pad_id: int = 0  # fills up answers
 
@@ -30,8 +32,10 @@ class LatentRMSpec:
         return cls(**{**values, "fitted": fitted_in(stored)})
 
     def identity(self) -> dict[str, Any]:
-        """What a fingerprint is made of: it stays what it was before there was `fitted`."""
+        """What a fingerprint is made of: it stays what it was before there were later fields."""
         values = asdict(self)
+        if not self.answer_likelihood:
+            del values["answer_likelihood"]
         fitted = values.pop("fitted")
         early = {name: fitted.pop(name, value) for name, value in UNFITTED.items()}
         return {**values, **early, **({"fitted": fitted} if fitted else {})}

@@ -249,8 +249,8 @@ def sample_rows(
             if scores is not None:
                 steps = scores.steps[q, n, : row.get("thoughts")].tolist()
                 row["scores"] = [round(score, 5) for score in steps]
-                if scores.answer is not None:
-                    row["answer_score"] = round(float(scores.answer[q, n]), 5)
+                if scores.whole_answer is not None:
+                    row["answer_score"] = round(float(scores.whole_answer[q, n]), 5)
     return rows
 
 

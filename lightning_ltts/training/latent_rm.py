@@ -98,7 +98,13 @@ class LatentRMModule(pl.LightningModule):
                 "further, or score what it writes: reads_answer=true"
             )
         self.latent_rm = LatentRM.from_reasoner(
-            source, extra_layers, backbone, reference, reads_answer, noise_free
+            source,
+            extra_layers,
+            backbone,
+            reference,
+            reads_answer,
+            noise_free,
+            answer_likelihood=answer_prediction > 0,
         )
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
