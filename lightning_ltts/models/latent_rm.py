@@ -1,7 +1,7 @@
 """LatentRM: a scalar score for every thought of a trajectory (arXiv 2510.07745, section 4)."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,25 +25,11 @@ from lightning_ltts.models.latent_lm import (
 )
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.positions import at, lay_out
+from lightning_ltts.models.rm_state import RMState
 from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION, RowLayout, SharedPrefixCache
 from lightning_ltts.models.thought_heads import CodiHead
 from lightning_ltts.models.trajectories import Trajectories
-
-
-@dataclass(frozen=True)
-class RMState:
-    """What the LatentRM has read so far: rows of thoughts over shared prompts.
-
-    `take` copies, forks and drops rows.
-    """
-
-    cache: SharedPrefixCache
-    positions: Tensor  # (R,), position id of the next thought
-
-    def take(self, rows: Tensor) -> "RMState":
-        """The state of these rows, in this order; a row can be repeated."""
-        return RMState(self.cache.take(rows), self.positions[rows.to(self.positions.device)])
 
 
 class LatentRM(nn.Module):
@@ -137,20 +123,24 @@ class LatentRM(nn.Module):
                 )
             own = {**backbone, "vocab_size": reasoner.backbone.config.vocab_size}
             return cls(LatentRMSpec(own, reasoner.hidden_size, **options))
-        body, layers = reasoner.backbone.base_model, reasoner.backbone.config.num_hidden_layers
         config = deeper_config(reasoner.backbone.config, extra_layers)
         model = cls(LatentRMSpec(config.to_dict(), reasoner.hidden_size, **options))
-        model.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
-        unmatched = model.backbone.load_state_dict(body.state_dict(), strict=False)
+        model._start_from(reasoner, extra_layers)
+        return model
+
+    def _start_from(self, reasoner: LatentReasoner, extra_layers: int) -> None:
+        """Takes the reasoner's weights; layers beyond its own change nothing at first."""
+        body, layers = reasoner.backbone.base_model, reasoner.backbone.config.num_hidden_layers
+        self.backbone.to(dtype=body.dtype)  # type: ignore[call-arg]  # hidden by a decorator
+        unmatched = self.backbone.load_state_dict(body.state_dict(), strict=False)
         blocks = reasoner.family.blocks
         added = tuple(f"{blocks}.{layer}." for layer in range(layers, layers + extra_layers))
         assert not unmatched.unexpected_keys
         assert all(key.startswith(added) for key in unmatched.missing_keys)
-        for block in list(model.backbone.get_submodule(blocks).children())[layers:]:
+        for block in list(self.backbone.get_submodule(blocks).children())[layers:]:
             for site in ("attention_output", "mlp_output"):
                 for parameter in block.get_submodule(reasoner.family.sites[site]).parameters():
                     nn.init.zeros_(parameter)
-        return model
 
     def start(
         self, input_ids: Tensor, attention_mask: Tensor, reference: Trajectories | None = None

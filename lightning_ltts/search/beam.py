@@ -9,7 +9,8 @@ from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.models.latent_rm import LatentRM, RMState
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.rm_state import RMState
 from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.keyed_random import fold

@@ -9,7 +9,8 @@ from torch import Tensor
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.files import settings_of
-from lightning_ltts.models.latent_rm import LatentRM, RMState
+from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.models.rm_state import RMState
 from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.trajectories import Trajectories
 

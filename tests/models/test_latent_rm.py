@@ -203,6 +203,47 @@ def test_answers_after_a_beam_equal_answers_at_once(
     assert torch.equal(found.trajectory, found.steps.sum(-1) + found.answer)
 
 
+@torch.no_grad()
+def test_an_answers_likelihood_is_part_of_its_score(
+    reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
+) -> None:
+    """log p of its tokens, each from the state before it; at once, and read after a beam."""
+    plain, (ids, mask) = comparing(reasoner), prompts
+    rm = LatentRM.from_reasoner(
+        reasoner, reference=True, reads_answer=True, answer_likelihood=True
+    ).eval()
+    rm.load_state_dict(plain.state_dict())
+    greedy = RolloutEngine(reasoner).rollout(ids, mask)
+    rollouts = RolloutEngine(reasoner, GaussianNoise(0.5)).rollout(ids, mask, 2)
+    found, without = rm.judge(ids, mask, rollouts, greedy), plain.judge(ids, mask, rollouts, greedy)
+    assert found.answer is not None
+    assert found.answer_likelihood is not None
+    assert torch.allclose(found.answer, without.answer, atol=5e-5)
+    for q, n in ((0, 0), (3, 1), (5, 0)):
+        tokens = rollouts.answer_ids[q, n]
+        tokens = tokens[tokens != rm.spec.pad_id]
+        logits = rm.token_logits(found.answer_states[q, n, : len(tokens)])
+        expected = torch.log_softmax(logits, -1)[torch.arange(len(tokens)), tokens].sum()
+        assert float(found.answer_likelihood[q, n]) == pytest.approx(float(expected), abs=1e-4)
+    total = found.steps.sum(-1) + found.answer + found.answer_likelihood
+    assert torch.allclose(found.trajectory, total)
+    assert not torch.allclose(found.trajectory, without.trajectory, atol=1e-2)
+    state = rm.start(ids, mask, greedy).take(torch.arange(6).repeat_interleave(2))
+    _, state = rm.extend(state, rollouts.thoughts.flatten(0, 1))
+    read = rm.score_answers(state, rollouts.answer_ids.flatten(0, 1))
+    assert torch.allclose(read, found.whole_answer.flatten(), atol=5e-5)
+
+
+def test_the_identity_of_earlier_ones_stays(gpt2: LatentReasoner) -> None:
+    """A LatentRM without the likelihood is what it was before there was one."""
+    old, new = (
+        LatentRM.from_reasoner(gpt2, reads_answer=True, answer_likelihood=on).spec.identity()
+        for on in (False, True)
+    )
+    assert "answer_likelihood" not in old
+    assert new == {**old, "answer_likelihood": True}
+
+
 def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor]) -> None:
     rm, greedy = comparing(gpt2), RolloutEngine(gpt2).rollout(*prompts)
     with pytest.raises(ConfigError, match="compares trajectories with the greedy one"):

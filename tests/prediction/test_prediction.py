@@ -16,9 +16,11 @@ from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.mining.data import MiningData
-from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
+from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.prediction.data import PredictionData
@@ -232,12 +234,30 @@ def test_written_steps_are_mined_learned_from_and_scored(tokenizer, tmp_path: Pa
     rows = read_rows(tmp_path / "p")
     assert all(sample["scores"] == [] for row in rows for sample in row["samples"])
     assert len({sample["answer_score"] for sample in rows[0]["samples"]}) > 1
+    expect_whole_answers(saved, path, rows)
     assert {"weighted_vote@4", "best_of_n@4"} <= {line.name for line in summarize(rows).lines}
     with pytest.raises(ConfigError, match="score what it writes: reads_answer=true"):
         LatentRMModule(path)
     noisy = MiningData(path, GaussianNoise(0.5), *sources, str(tmp_path / "other"), **options)
     with pytest.raises(ConfigError, match="mine what it writes: sampler=token_sampling"):
         Trainer(**quiet, max_epochs=1).fit(module, datamodule=noisy)
+
+
+@torch.no_grad()
+def expect_whole_answers(latent_rm: str, reasoner_path: str, rows: list[dict]) -> None:
+    """The stored score of an answer is all that the LatentRM says of it, its likelihood included."""
+    rm, reasoner = load_latent_rm(latent_rm), load_reasoner(reasoner_path)
+    assert rm.spec.answer_likelihood
+    problems = WordProblems("test", 5).load()
+    prompts = left_pad([reasoner.encode_prompt(p.question) for p in problems], reasoner.pad_id)
+    names = [problem.id for problem in problems]
+    samples = RolloutEngine(reasoner, TokenSampling(1.0)).rollout(*prompts, 4, names)
+    greedy = RolloutEngine(reasoner).rollout(*prompts)
+    whole = rm.judge(*prompts, samples, greedy).whole_answer
+    by_id = {row["id"]: [sample["answer_score"] for sample in row["samples"]] for row in rows}
+    stored = torch.tensor([by_id[name] for name in names])
+    assert whole is not None
+    assert torch.allclose(stored, whole, atol=1e-3)
 
 
 class KilledError(Exception):

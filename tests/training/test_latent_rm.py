@@ -262,6 +262,7 @@ def test_the_right_answers_prediction_is_its_cross_entropy(checkpoint: str) -> N
         module = LatentRMModule(checkpoint, reads_answer=True, answer_prediction=weight).eval()
         module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
         losses.append(float(module.training_step(batch, 0).detach()))
+        assert module.latent_rm.spec.answer_likelihood == (weight > 0)
     states = module.judge(batch).answer_states
     assert states is not None
     embedding = module.latent_rm.backbone.get_input_embeddings().weight
