@@ -40,6 +40,7 @@ class LatentRMModule(pl.LightningModule):
         answer_prediction: weight of a further loss for a LatentRM that reads answers: to predict
             the right answer's tokens after each trajectory. A verifier that is also trained to
             solve learns sooner what to look for (Cobbe et al. 2021, arXiv 2110.14168, section 4.2).
+            The score of an answer then includes the log-probability that it gives to its tokens.
         noise_free: read every thought also as it was before noise; needs a store mined with
             `keep_clean`.
         extra_layers: layers on top of the reasoner's.
