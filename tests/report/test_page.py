@@ -108,19 +108,21 @@ def test_few_curves_and_the_line_to_beat(tmp_path: Path, monkeypatch: pytest.Mon
     """The rest can be turned on; of two runs there are the answer and majority voting of each."""
     one, other = write(tmp_path / "a"), write(tmp_path / "b")
     assert ltts(monkeypatch, one, "-o", tmp_path / "r.html") == 0
-    figure = embedded(tmp_path / "r.html", "figure-data")[0]
-    assert axis(figure) == "token forwards per problem"
-    assert figure["layout"]["annotations"][0]["text"] == "greedy 100.0%"
-    assert figure["layout"]["shapes"][0]["y0"] == 1
-    seen = {trace["name"] for trace in figure["data"] if trace["visible"] is True}
-    assert seen == {"greedy", "coverage (oracle)", "majority vote", "weighted vote", "best-of-N"}
-    assert "agreeing best-of-N" in {trace["name"] for trace in figure["data"]} - seen
+    first, by_samples, *_ = embedded(tmp_path / "r.html", "figure-data")
+    assert axis(first) == "token forwards per problem"
+    for figure in (first, by_samples):
+        assert figure["layout"]["annotations"][0]["text"] == "greedy 100.0%"
+        assert figure["layout"]["shapes"][0]["y0"] == 1
+    seen = {trace["name"] for trace in by_samples["data"] if trace["visible"] is True}
+    assert seen == {"coverage (oracle)", "majority vote", "weighted vote", "best-of-N"}
+    assert "agreeing best-of-N" in {trace["name"] for trace in by_samples["data"]} - seen
     assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
-    figure = embedded(tmp_path / "r.html", "figure-data")[0]
-    assert len(figure["layout"]["annotations"]) == 1  # greedy decoding is the same in both
-    seen = {trace["name"] for trace in figure["data"] if trace["visible"] is True}
-    methods = ("greedy", "majority vote", "weighted vote")
-    assert seen == {f"{run}: {method}" for run in ("a", "b") for method in methods}
+    _, by_samples, *_ = embedded(tmp_path / "r.html", "figure-data")
+    assert len(by_samples["layout"]["annotations"]) == 1  # greedy decoding is the same in both
+    seen = {trace["name"] for trace in by_samples["data"] if trace["visible"] is True}
+    assert seen == {
+        f"{run}: {method}" for run in ("a", "b") for method in ("majority vote", "weighted vote")
+    }
 
 
 def test_a_search_of_any_name(
