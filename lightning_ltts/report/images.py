@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,14 +27,16 @@ def write_png(runs: Sequence[Run], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for (title, *_), image in zip(made, images, strict=True):
-        name = "".join(c if c.isalnum() else "_" for c in title.lower()).strip("_")
+        name = re.sub(r"\W+", "_", title.lower()).strip("_")
         paths.append(folder / f"{name}.png")
         paths[-1].write_bytes(image)
     return paths
 
 
 def _image(figure: go.Figure) -> bytes:
-    """A figure as PNG."""
+    """A figure as PNG, with the curves that the page draws at first."""
+    drawn = [trace for trace in figure.data if trace.visible != "legendonly"]
+    figure = go.Figure(drawn, figure.layout)
     try:
         image: bytes = figure.to_image("png", width=900, height=540, scale=2)
         return image
