@@ -43,9 +43,10 @@ class RunRecord(SaveConfigCallback):
         metrics = trainer.callback_metrics
         if SCORE in metrics and ACCURACY in metrics:
             self.accuracy_of[float(metrics[SCORE])] = float(metrics[ACCURACY])
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        best = _best_so_far(trainer)
+        if best and trainer.state.fn == "fit" and not trainer.sanity_checking:
             for logger in trainer.loggers:
-                logger.log_metrics(_best_so_far(trainer), trainer.global_step)
+                logger.log_metrics(best, trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the last value of every metric, and the best of those that choose checkpoints."""

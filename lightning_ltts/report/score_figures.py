@@ -29,7 +29,8 @@ def score_figures(runs: Sequence[Run]) -> list[Titled]:
     figures = [
         (
             "Scores of right and wrong trajectories",
-            "How far the LatentRM keeps them apart; further runs are in the legend.",
+            "How far the LatentRM keeps them apart."
+            + " Further runs can be turned on." * (len(scored) > 1),
             _histogram(scored),
         ),
         (

@@ -103,8 +103,9 @@ def _projections(
             about = (
                 f"“{row.get('question', name)}” {row['answer']}. A sample's thoughts have the "
                 "colour of its answer, grey is the greedy trajectory, the shape is the step"
-                f"{', together with the other runs' if len(runs) > 1 else ''}. Hollow points lie "
-                "beyond the frame."
+                f"{', projected together with the other runs' if len(runs) > 1 else ''}."
+                + " Hollow points lie beyond the frame."
+                * bool((xy != xy.clamp(*frame)).any())
             )
             title = label(run, f"Thoughts of question {number}, {method}", [r for r, _ in runs])
             figures.append((title, about, _scatter(xy, frame, labels)))
@@ -147,6 +148,7 @@ def _scatter(xy: Tensor, frame: Tensor, labels: Sequence[tuple[str, int, str]]) 
                     marker=marker,
                 )
             )
+    figure.update_layout(height=330, margin={"l": 15, "b": 20})
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     return figure

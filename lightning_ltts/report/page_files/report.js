@@ -54,7 +54,7 @@ function draw(place) {
   const margin = {...layout.margin, ...(narrow ? {l: 48, r: 6} : {})};
   Plotly.newPlot(place, data, {...themed(layout), margin, showlegend: false},
     {responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover"});
-  if (layout.showlegend) addLegend(place, data);
+  if (layout.showlegend && data.filter(trace => trace.name).length > 1) addLegend(place, data);
 }
 
 // the page's colours; those of methods are the figure's own
