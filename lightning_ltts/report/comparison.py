@@ -7,7 +7,7 @@ import torch
 
 from lightning_ltts.analysis.statistics import mcnemar
 from lightning_ltts.report.runs import Run
-from lightning_ltts.report.words import words_of
+from lightning_ltts.report.words import Words, words_of
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 
 
@@ -17,7 +17,7 @@ class Difference(NamedTuple):
     run: str
     against: str
     shared: int  # problems
-    method: str
+    method: Words
     here: float  # accuracy on the shared problems
     there: float
     gain: float
@@ -39,8 +39,7 @@ def between_runs(runs: Sequence[Run]) -> list[Difference]:
             low, high = bootstrap_interval(here - there)
             p = mcnemar(here, there) if method.chooses else None
             means = float(here.mean()), float(there.mean()), float((here - there).mean())
-            title = words_of(method.name).title
-            names = run.name, runs[0].name, len(own), title
+            names = run.name, runs[0].name, len(own), words_of(method.name)
             lines.append(Difference(*names, *means, low, high, p))
     return lines
 

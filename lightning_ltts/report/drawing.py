@@ -117,13 +117,14 @@ def add_line_to_beat(figure: go.Figure, runs: Sequence[Run]) -> None:
     levels: dict[float, list[str]] = {}
     for run in runs:
         levels.setdefault(round(run.summary[GREEDY], 4), []).append(run.name)
-    for accuracy, names in levels.items():
+    for place, (accuracy, names) in enumerate(sorted(levels.items(), reverse=True)):
         whose = f" ({', '.join(names)})" if len(levels) > 1 else ""
         figure.add_hline(
             y=accuracy,
             line={"dash": "dash", "color": NEUTRAL, "width": 1.5},
             annotation={"text": f"greedy{whose} {accuracy:.1%}", "font": {"size": 12}},
-            annotation_position="top right",
+            # two that are near each other do not write over each other
+            annotation_position="bottom right" if place else "top right",
         )
 
 
