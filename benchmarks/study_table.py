@@ -11,7 +11,7 @@ from study_settings import FOLDER, ROWS
 from torch import Tensor
 
 from lightning_ltts.analysis.lines import Line
-from lightning_ltts.analysis.methods import GREEDY
+from lightning_ltts.analysis.method_names import GREEDY
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.voting.bootstrap import crossed_interval

@@ -13,7 +13,6 @@ MEDIAN_LINES = 10
 # longer functions, each with the reason why it is not cut: file::function -> reason
 ALLOWED: dict[str, str] = {
     "analysis/summary.py::summarize": "a third of it says what its options mean",
-    "report/accuracy_figures.py::accuracy_figures": "a list of figures with the texts beside them",
 }
 
 

@@ -7,14 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ltts.analysis.method_names import (
+    GREEDY,
+    GREEDY_MAJORITY,
+    SEARCH_VOTE,
+    TUNED_MAJORITY,
+)
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
 from lightning_ltts.voting.signals import Signal
 
-GREEDY, COVERAGE, PASS = "greedy", "coverage", "pass"
-GREEDY_MAJORITY, TUNED_MAJORITY = "greedy_majority", "tuned_majority"
-GREEDY_VOTES = "greedy_votes"  # the fitted parameter of the first of them
+GREEDY_VOTES = "greedy_votes"  # the fitted parameter of `greedy_majority`
 # parts of the search, as costs and timings name them
 PROMPT, SAMPLING, TUNED_SAMPLING = "prompt", "sampling", "tuned_sampling"
 LATENT_RM_PROMPT, SCORING = "latent_rm_prompt", "scoring"
@@ -134,7 +138,7 @@ def search_methods(
     assert pool.scores is not None, "the trajectories of a tree search are always scored"
     # not a subclass, which may weigh by something else
     vote = next((s for s in chosen_by if type(s) is WeightedVote), WeightedVote())
-    chosen: list[tuple[str, Selection]] = [(search, BestOfN()), (f"{search}_vote", vote)]
+    chosen: list[tuple[str, Selection]] = [(search, BestOfN()), (f"{search}{SEARCH_VOTE}", vote)]
     return [
         replace(
             selected(selection, pool, selected_accuracy(selection, pool), parts),

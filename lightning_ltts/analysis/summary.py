@@ -1,20 +1,16 @@
 """What the extra compute bought: accuracies with intervals, and curves over N, from prediction rows alone."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from textwrap import wrap
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from lightning_ltts.analysis.ablation import ReplacedLine, ablation_lines, ablation_table
-from lightning_ltts.analysis.lines import Line, at_dearest, find_recoverable, lines_of
+from lightning_ltts.analysis.ablation import ablation_lines
+from lightning_ltts.analysis.comparisons import at_dearest, find_recoverable, lines_of
+from lightning_ltts.analysis.method_names import COVERAGE, GREEDY_MAJORITY, PASS
 from lightning_ltts.analysis.methods import (
-    COVERAGE,
-    GREEDY,
-    GREEDY_MAJORITY,
     GREEDY_VOTES,
-    PASS,
     Method,
     greedy_majority,
     greedy_majority_method,
@@ -28,6 +24,7 @@ from lightning_ltts.analysis.methods import (
     with_samples,
 )
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool
+from lightning_ltts.analysis.result import Result
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.voting.estimates import pass_at_k
@@ -41,129 +38,20 @@ from lightning_ltts.voting.selection import (
 from lightning_ltts.voting.votes import mixed_questions
 
 GREEDY_COUNTED = 4  # samples that the greedy answer counts as, where that was not chosen
-_NAME_WIDTH = 19  # of the table, so that all columns fit into 100
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The result of a prediction run."""
+class Summary(Result):
+    """The result of a prediction run, with what it was computed from."""
 
-    num_problems: int
-    against: str  # the method that gains are over
-    recoverable: int  # problems where greedy decoding is wrong, and some sample right
-    lines: list[Line]
-    curves: dict[str, dict[int, float]]  # method -> N -> accuracy
-    by_rank: list[
-        float
-    ]  # accuracy of the samples with the highest, second highest, ... score; empty without scores
-    survival: dict[str, list[float]]  # tree search that was traced -> per step, see `_survival`
-    methods: list[Method] = field(repr=False)  # what the lines sum up, question by question
-    curve_values: dict[str, dict[int, Tensor]] = field(
-        repr=False
-    )  # method -> N -> accuracy on each question (Q,)
-    replaced: list[ReplacedLine] = field(default_factory=list)  # greedy, with thoughts replaced
-
-    def __getitem__(self, name: str) -> float:
-        return next(line.accuracy for line in self.lines if line.name == name)
+    # what the lines sum up, question by question
+    methods: list[Method] = field(default_factory=list, repr=False)
+    # method -> N -> accuracy on each question (Q,)
+    curve_values: dict[str, dict[int, Tensor]] = field(default_factory=dict, repr=False)
 
     def method(self, name: str) -> Method | None:
         """The method of this name, `@N` left out; None where the run has none."""
         return next((method for method in self.methods if method.name == name), None)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        lines = {
-            line.name: {name: value for name, value in asdict(line).items() if value is not None}
-            for line in self.lines
-        }
-        fixed = {
-            "num_problems": self.num_problems,
-            "against": self.against,
-            "recoverable": self.recoverable,
-        }
-        return {
-            **fixed,
-            "results": lines,
-            "curves": self.curves,
-            "by_rank": self.by_rank,
-            "survival": self.survival,
-            **({"replaced": [x.as_dict() for x in self.replaced]} if self.replaced else {}),
-        }
-
-    def table(self) -> str:
-        """A text table, at most 100 columns wide."""
-        width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
-        both = self.against != GREEDY
-        heads = ["against greedy", *([f"against {_cut(self.against, 13)}"] if both else [])]
-        columns = "".join(f"{head:23}" for head in heads)
-        rows = [f"{'':{width}}  accuracy  95 % interval  {columns}headroom"]
-        for line in self.lines:
-            interval = f"{line.interval[0]:.1%}..{line.interval[1]:.1%}"
-            row = f"{_cut(line.name, width):{width}}   {line.accuracy:6.1%}  {interval:14} "
-            gains = [line.against_greedy, *([line.over_compared] if both else [])]
-            row += "".join(f"{'' if gain is None else str(gain):23}" for gain in gains)
-            row += "" if line.headroom is None else f"{line.headroom:6.0%}"
-            if line.samples_used is not None:
-                row += f"n={line.samples_used:.4g}"
-            rows.append(row.rstrip())
-        for name, steps in self.survival.items():
-            shares = ", ".join(f"{share:.1%}" for share in steps)
-            rows += wrap(
-                f"questions whose right branches survive each step of {name}: {shares}", 100
-            )
-        paired = "differences are paired, in points, with 95 % intervals; n: samples on average"
-        return "\n".join(
-            [
-                f"{self.num_problems} problems; {paired}",
-                *rows,
-                "",
-                *self._costs(),
-                *ablation_table(self.replaced),
-            ]
-        )
-
-    def _costs(self) -> list[str]:
-        """Lines of a second table: what each method took, and how it differs from greedy decoding."""
-        width = min(max(len(line.name) for line in self.lines), _NAME_WIDTH)
-        heads = "as greedy  recovered  positions     MFLOPs  at the dearest's FLOPs"
-        rows = [f"{'':{width}}  {heads}"]
-        for line in self.lines:
-            if line.as_greedy is None:  # gives no answer of its own
-                continue
-            cells = [f"{line.as_greedy:9.1%}"]
-            cells.append(f"{'' if line.recovered is None else format(line.recovered, '.1%'):>9}")
-            cells.append(f"{'' if line.positions is None else format(line.positions, '.0f'):>9}")
-            mega = "" if line.flops is None else format(line.flops / 1e6, ".1f")
-            cells.append(f"{mega:>9}")
-            if line.at_dearest is not None:
-                cells.append("{1:.1%} @{0}".format(*line.at_dearest))
-            rows.append(f"{_cut(line.name, width):{width}}  {'  '.join(cells)}".rstrip())
-        about = (
-            f"recovered: of {self.recoverable} problems that greedy decoding gets wrong and some "
-            "sample right"
-        )
-        return [*rows, about]
-
-    def bought(self) -> str:
-        """One sentence on what the extra compute bought over greedy decoding, whatever that is.
-
-        It is about the weighted vote, or majority voting where nothing is scored, and not about the
-        selection that happens to do best on these problems.
-        """
-        names = (WeightedVote.name, Majority.name)
-        line = next(line for name in names for line in self.lines if line.method == name)
-        gain = line.against_greedy
-        assert gain is not None, "a vote is compared with greedy decoding"
-        verdict = "above" if gain.low > 0 else "below" if gain.high < 0 else "level with"
-        return (
-            f"What the extra compute bought: {line.name} is {verdict} greedy decoding, by "
-            f"{100 * gain.gain:+.1f} points (95 % interval {100 * gain.low:+.1f} to "
-            f"{100 * gain.high:+.1f}) on {self.num_problems} problems."
-        )
-
-
-def _cut(name: str, width: int) -> str:
-    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def summarize(
@@ -239,7 +127,7 @@ def summarize(
     found = int(find_recoverable(greedy, oracle).sum())
     replaced = ablation_lines(rows)
     return Summary(
-        len(rows), against, found, lines, means, by_rank, traced, methods, curves, replaced
+        len(rows), against, found, lines, means, by_rank, traced, replaced, methods, curves
     )
 
 

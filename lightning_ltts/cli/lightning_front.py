@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from lightning_ltts.analysis.prediction_files import PREDICTIONS
 from lightning_ltts.cli.class_paths import name_the_class
+from lightning_ltts.cli.early_end import why_it_ended
 from lightning_ltts.cli.messages import fail, tidy_parser
 from lightning_ltts.cli.run_checkpoints import KEYWORDS, find_checkpoint
 from lightning_ltts.cli.run_guard import FinishedError, RunGuard
@@ -140,6 +141,9 @@ class LTTSCLI(LightningCLI):
         self.guard.finish(trainer)
         callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((c for c in callbacks if c.best_model_path), None)
+        reason = why_it_ended(trainer)
+        if reason is not None and trainer.is_global_zero:
+            print(reason)
         if best is None or not trainer.is_global_zero:
             return
         done = f"after {trainer.current_epoch} epochs and {trainer.global_step} steps"

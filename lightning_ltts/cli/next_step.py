@@ -48,19 +48,39 @@ def next_step(run: Run) -> str | None:
         return _line("fit", run.arguments)
     if run.command == "predict":
         return f"ltts report {shlex.quote(_shown(run.folder))} -o report.html"
-    best = run.folder / "checkpoints/best.ckpt"
-    if run.command == "fit" and best.is_file():
-        key = "latent_rm" if _class(run, "data") == "MiningData" else "reasoner"
-        written = f"logs/{_content(run).get('name')}/checkpoints/best.ckpt"
-        after = _after(run, key, written)
-        if after is None:
-            return f"ltts export {shlex.quote(_shown(best))} FOLDER"
-        return _following(run, after, {key: _shown(best)})
+    if run.command == "fit":
+        return _after_training(run, run.folder / "checkpoints/best.ckpt")
+    if run.command in ("validate", "test"):
+        return _after_checking(run)
     if run.command == "tune" and (run.folder / "tuned.yaml").is_file():
         after = _after(run, "reasoner", _content(run).get("reasoner"), ("predict",))
         tuned = f"model.init_args.tuned={_shown(run.folder / 'tuned.yaml')}"
         return after and f"{_following(run, after, {})} name={run.tree['name']}_search {tuned}"
     return None
+
+
+def _after_training(run: Run, checkpoint: Path) -> str | None:
+    """What a checkpoint is for: the experiment that begins with it, or giving it away."""
+    if not checkpoint.is_file():
+        return None
+    key = "latent_rm" if _class(run, "data") == "MiningData" else "reasoner"
+    written = f"logs/{_content(run).get('name')}/checkpoints/best.ckpt"
+    after = _after(run, key, written)
+    if after is None:
+        return f"ltts export {shlex.quote(_shown(checkpoint))} FOLDER"
+    return _following(run, after, {key: _shown(checkpoint)})
+
+
+def _after_checking(run: Run) -> str | None:
+    """After the accuracy of a checkpoint: its accuracy on test problems, then what it is for."""
+    given = run.tree.get("ckpt_path")
+    if not given:  # nothing was trained
+        return _line("fit", run.arguments)
+    has_test = ((run.tree.get("data") or {}).get("init_args") or {}).get("test")
+    if run.command == "validate" and has_test:
+        return _line("test", run.arguments)
+    named = run.folder / f"checkpoints/{given}.ckpt"  # best or last
+    return _after_training(run, named if named.is_file() else Path(given).absolute())
 
 
 def _after(run: Run, key: str, value: Any, verbs: Sequence[str] = _VERBS) -> _Link | None:

@@ -8,7 +8,9 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning_utilities.core.enums import StrEnum
+from torch.utils.tensorboard.summary import hparams
 
+from lightning_ltts.analysis.method_names import PASS
 from lightning_ltts.prediction.writer import PredictionWriter
 
 SCORE, ACCURACY = "val/score", "val/accuracy"
@@ -37,35 +39,30 @@ class RunRecord(SaveConfigCallback):
         self.accuracy_of = dict(state_dict.get("accuracy_of", {}))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remembers the accuracy that belongs to a score."""
+        """Remembers the accuracy that belongs to a score, and logs the best values so far."""
         metrics = trainer.callback_metrics
         if SCORE in metrics and ACCURACY in metrics:
             self.accuracy_of[float(metrics[SCORE])] = float(metrics[ACCURACY])
+        best = _best_so_far(trainer)
+        if best and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            for logger in trainer.loggers:
+                logger.log_metrics(best, trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the last value of every metric, and the best of those that choose checkpoints."""
-        metrics = {
-            f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()
-        }
-        for callback in trainer.checkpoint_callbacks:
-            if (
-                isinstance(callback, ModelCheckpoint)
-                and callback.best_model_score is not None
-                and callback.monitor
-            ):
-                metrics[f"best/{callback.monitor}"] = float(callback.best_model_score)
-        self._log(trainer, metrics)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._log(trainer, metrics | _best_so_far(trainer))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the accuracy of every method of the table."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PredictionWriter) and callback.summary is not None:
-                self._log(
-                    trainer,
-                    {f"final/{line.name}": line.accuracy for line in callback.summary.lines},
-                )
+                lines = callback.summary.lines
+                metrics = {f"predict/{x.method}": x.accuracy for x in lines if x.method != PASS}
+                self._log(trainer, metrics)
 
     def _log(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+        """Adds a line to the HPARAMS tab, whose metrics are curves that there are already."""
         config = self.config.as_dict()
         values = {
             name: value
@@ -74,8 +71,24 @@ class RunRecord(SaveConfigCallback):
         }
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.log_hyperparams(values, metrics, trainer.global_step)
+                logger.log_hyperparams(values, {})
+                # Lightning would log each metric once more, as a chart of one dot
+                for summary in hparams(values, metrics):
+                    logger.experiment.file_writer.add_summary(summary)
                 logger.experiment.flush()
+
+
+def _best_so_far(trainer: pl.Trainer) -> dict[str, float]:
+    """The best value of each metric that checkpoints are chosen by, the latest included."""
+    found = {}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor:
+            # Lightning's checkpoints look at a validation after all other callbacks
+            values = [callback.best_model_score, trainer.callback_metrics.get(callback.monitor)]
+            known = [float(value) for value in values if value is not None]
+            if known:
+                found[f"{callback.monitor}_best"] = (max if callback.mode == "max" else min)(known)
+    return found
 
 
 def flat_values(config: Any, name: str) -> dict[str, str | int | float | bool]:

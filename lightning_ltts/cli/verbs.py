@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lightning_ltts.analysis.prediction_files import require_predictions, runs_below
+from lightning_ltts.analysis.stored_result import read_result
 from lightning_ltts.cli.messages import fail
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.voting.signals import RULE_NAMES
@@ -34,6 +35,33 @@ def report(arguments: list[str]) -> None:
     paths = [found for path in options.predictions for found in runs_below(path)]
     for path in paths:
         require_predictions(path)
+    pages = options.output or options.png or options.csv
+    results = [] if pages or not _by_default(options) else [read_result(Path(p)) for p in paths]
+    found = [result for result in results if result is not None]
+    runs = [] if len(found) == len(paths) else _computed(paths, options)
+    for path, result in zip(paths, [run.summary for run in runs] or found, strict=True):
+        as_json = {"file": path, **result.as_dict()} if options.json else None
+        print(json.dumps(as_json) if as_json else f"{path}: {result.table()}\n{result.bought()}\n")
+    if pages:
+        _write_pages(runs, options)
+    elif not options.json:
+        given = shlex.join(options.predictions)
+        print(f"next: ltts report {given} -o report.html   (a page with figures and every sample)")
+
+
+def _by_default(options: argparse.Namespace) -> bool:
+    """Whether nothing is asked for that changes the numbers."""
+    default = _report_parser().parse_args(options.predictions)
+    same = ("temperature", "rule", "against", "num_samples", "confidence")
+    return all(getattr(options, name) == getattr(default, name) for name in same)
+
+
+def _computed(paths: list[str], options: argparse.Namespace) -> "list[Run]":
+    """The runs with their numbers, computed from the predictions.
+
+    Raises:
+        ConfigError: there are not so many samples as asked for.
+    """
     from lightning_ltts.report.runs import load_runs
     from lightning_ltts.voting.adaptive import BetaStopping
 
@@ -51,18 +79,7 @@ def report(arguments: list[str]) -> None:
                 f"--num-samples {options.num_samples} is more than {path} has; give at most "
                 f"{run.num_samples}"
             )
-    for path, run in zip(paths, runs, strict=True):
-        as_json = {"file": path, **run.summary.as_dict()} if options.json else None
-        print(
-            json.dumps(as_json)
-            if as_json
-            else f"{path}: {run.summary.table()}\n{run.summary.bought()}\n"
-        )
-    if options.output or options.png or options.csv:
-        _write_pages(runs, options)
-    elif not options.json:
-        given = shlex.join(options.predictions)
-        print(f"next: ltts report {given} -o report.html   (a page with figures and every sample)")
+    return runs
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -146,7 +163,9 @@ def _report_parser() -> argparse.ArgumentParser:
 
 def _write_pages(runs: "list[Run]", options: argparse.Namespace) -> None:
     # plotly and its scripts are read where they are needed
-    from lightning_ltts.report.page import write_csv, write_html, write_png
+    from lightning_ltts.report.images import write_png
+    from lightning_ltts.report.page import write_html
+    from lightning_ltts.report.tables import write_csv
 
     outputs = (
         ("html", options.output, write_html),

@@ -12,7 +12,6 @@ import torch
 import transformers
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
-from tqdm import tqdm
 
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
@@ -27,6 +26,7 @@ from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
 from lightning_ltts.mining.tensorboard import log_mining, log_store, log_thoughts
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
+from lightning_ltts.monitoring.bars import Bar
 from lightning_ltts.monitoring.tensorboard import writers
 from lightning_ltts.run_folder import FolderLock, remove_stale_lock
 from lightning_ltts.sampling.samplers import Sampler, TokenSampling
@@ -288,7 +288,7 @@ class MiningData(pl.LightningDataModule):
         assert trainer is not None, "checked by the caller"
         share = range(trainer.global_rank, len(shards), trainer.world_size)
         missing = [number for number in share if not writer.has(number)]
-        bar = tqdm(
+        bar = Bar(
             total=sum(len(shards[number]) for number in missing),
             desc=f"mining {split}",
             unit=" questions",

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.packing import halve_if_needed
@@ -12,6 +11,7 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.latent_lm import left_pad
+from lightning_ltts.monitoring.bars import Bar
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 
 
@@ -28,7 +28,7 @@ class ShardMiner:
     keep_all: bool  # also questions whose trajectories are all right or all wrong
     keep_clean: bool  # also thoughts as they were before noise
 
-    def __call__(self, indices: list[int], bar: tqdm) -> tuple[MinedQuestions, dict[str, float]]:
+    def __call__(self, indices: list[int], bar: Bar) -> tuple[MinedQuestions, dict[str, float]]:
         """The problems with these indices, and counts over all of them for the manifest."""
         began = time.perf_counter()
         # rows that are kept to fork from, and where all questions are completed, the completions

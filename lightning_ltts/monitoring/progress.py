@@ -1,22 +1,22 @@
 """Progress bars that count questions."""
 
-import sys
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from lightning_ltts.monitoring.bars import Bar
+
 
 class QuestionBar(TQDMProgressBar):
-    """Lightning's bar with questions/s, remaining time and running accuracy, on stderr.
+    """Lightning's bars with questions/s, remaining time and running accuracy, on stderr.
 
     In prediction, `greedy` and `majority` are the accuracies among the questions of this process so far.
     """
 
     def __init__(self) -> None:
-        # a log file gets every redrawing as a line of its own
-        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
+        super().__init__()
         self._seen, self._right = 0, {"greedy": 0, "majority": 0}
 
     def init_train_tqdm(self) -> Tqdm:
@@ -49,7 +49,7 @@ class QuestionBar(TQDMProgressBar):
         position: int = 0,
         unit_scale: float | bool = False,
     ) -> Tqdm:
-        return Tqdm(
+        return Bar(
             desc=description,
             position=position,
             disable=self.is_disabled,
@@ -57,7 +57,6 @@ class QuestionBar(TQDMProgressBar):
             unit=unit,
             unit_scale=unit_scale,
             dynamic_ncols=True,
-            file=sys.stderr,
             smoothing=0,
             bar_format=self.BAR_FORMAT,
         )

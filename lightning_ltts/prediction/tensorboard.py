@@ -4,6 +4,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from lightning_ltts.analysis.method_names import PASS
 from lightning_ltts.analysis.summary import Summary
 from lightning_ltts.report.picture import scaling_figure
 
@@ -20,10 +21,13 @@ def log_predictions(
         per_second: questions per second and device; none where all had been predicted before.
     """
     sizes = next(iter(summary.curves.values()))
-    for name, curve in {
-        "greedy": dict.fromkeys(sizes, summary["greedy"]),
-        **summary.curves,
-    }.items():
+    # what has one number of samples, or none, is a level, to be compared with the curves
+    levels = {
+        line.method: dict.fromkeys(sizes, line.accuracy)
+        for line in summary.lines
+        if line.method not in (*summary.curves, PASS)
+    }
+    for name, curve in {**levels, **summary.curves}.items():
         for n, accuracy in curve.items():
             writer.add_scalar(f"predict/{name}", accuracy, n)
     for part in rows[0]["cost"]:

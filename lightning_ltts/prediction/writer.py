@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.analysis.prediction_files import PREDICTIONS, TIMING
 from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
 from lightning_ltts.data.problems import hash_problems
@@ -133,8 +134,7 @@ class PredictionWriter(Callback):
             merge(self.folder, self._settings, order, pl_module.older_settings())
             rows = read_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
-            summary = json.dumps(self.summary.as_dict(), indent=2)
-            write_text(self.folder / "summary.json", summary + "\n")
+            write_result(self.folder, self.summary, by_default=self.temperature is None)
             print(f"\n{self.summary.table()}\n\n{self.summary.bought()}")
             print(f"predictions: {self.folder / PREDICTIONS}")
             if self._finished:

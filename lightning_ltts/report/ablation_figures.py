@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 
-from lightning_ltts.report.drawing import Titled, label, new_figure, rounded
+from lightning_ltts.report.colors import SPARE
+from lightning_ltts.report.drawing import (
+    Titled,
+    add_line_to_beat,
+    error_bars,
+    label,
+    new_figure,
+    rounded,
+)
 from lightning_ltts.report.runs import Run
 
 
@@ -15,7 +22,7 @@ def ablation_figures(runs: Sequence[Run]) -> list[Titled]:
         (
             title_of(run, runs),
             "Accuracy of greedy decoding with thoughts replaced, all of them or one of them, with 95 % "
-            "intervals; the dotted line is greedy decoding with its own thoughts. Where bars reach it, "
+            "intervals; the dashed line is greedy decoding with its own thoughts. Where bars reach it, "
             "the answer does not depend on these thoughts.",
             _figure(run, runs),
         )
@@ -37,15 +44,9 @@ def _figure(run: Run, runs: Sequence[Run]) -> go.Figure:
             x=[line.place for line in own],
             y=rounded([line.accuracy for line in own]),
             name=own[0].title,
-            marker_color=qualitative.D3[number % len(qualitative.D3)],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "thickness": 1,
-                "array": rounded([line.interval[1] - line.accuracy for line in own]),
-                "arrayminus": rounded([line.accuracy - line.interval[0] for line in own]),
-            },
+            marker_color=SPARE[number % len(SPARE)],
+            error_y=error_bars([x.accuracy for x in own], [x.interval for x in own]),
         )
-    figure.add_hline(y=run.summary["greedy"], line_dash="dot")
-    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    add_line_to_beat(figure, [run])
+    figure.update_yaxes(rangemode="tozero")
     return figure

@@ -1,4 +1,4 @@
-"""Figures of what the extra compute bought: accuracy against samples, token forwards, seconds, and difficulty."""
+"""Figures of what the extra compute bought: accuracy against compute, samples, seconds, difficulty."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,96 +7,79 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.methods import COVERAGE, GREEDY, GROWING, Method
-from lightning_ltts.report.drawing import Titled, curve, level, new_figure
+from lightning_ltts.analysis.method_names import GREEDY
+from lightning_ltts.analysis.methods import GROWING, Method
+from lightning_ltts.report.drawing import (
+    Titled,
+    add_line_to_beat,
+    curve,
+    drawn,
+    is_worth_drawing,
+    new_figure,
+)
 from lightning_ltts.report.runs import Run
+
+_DOUBLING = math.log10(2)  # distance of ticks, so that each doubles
 
 
 def accuracy_figures(runs: Sequence[Run]) -> list[Titled]:
-    """Accuracy against N, pass@k, compute, steps, difficulty and seconds, where the runs hold what they need."""
+    """Accuracy against compute, N, FLOPs, steps, difficulty and seconds, where there is enough."""
     figures = [
-        (title, about, figure)
-        for title, about, figure in (
-            (
-                "Accuracy against compute",
-                "FLOPs per question, of all that a method needs: prompts, the greedy trajectory where "
-                "it is read, samples or beams, and the LatentRM. Methods at the same place on the axis "
-                "cost the same.",
-                _by_cost(runs, "flops", "FLOPs per question"),
-            ),
-            (
-                "Accuracy against positions",
-                "Token forwards per question, likewise of all that a method needs, whatever the size "
-                "of the model that reads them.",
-                _by_cost(runs, "token_forwards", "token forwards per question"),
-            ),
-        )
-        if figure.data
-    ]
-    figures += [
+        (
+            "Accuracy against compute",
+            "Token forwards per problem of all models, with 95 % intervals: prompts, the greedy "
+            "trajectory where it is read, samples or beams, and all that the LatentRM reads. "
+            "Methods at the same place cost the same.",
+            _by_cost(runs, "token_forwards", "token forwards per problem"),
+        ),
         (
             "Accuracy against N",
-            "Each selection with N samples, 95 % bootstrap intervals over questions; coverage is the oracle that always finds "
-            "a right sample, greedy takes one trajectory.",
+            "Each selection with N samples, with 95 % intervals; coverage is pass@N.",
             _by_samples(runs),
         ),
         (
-            "Coverage (pass@k)",
-            "The share of questions with a right answer among k samples, unbiased, with 95 % intervals.",
-            _pass_at_k(runs),
+            "Accuracy against FLOPs",
+            "Token forwards weighed by the size of the model that reads them.",
+            _by_cost(runs, "flops", "FLOPs per problem"),
         ),
-    ]
-    if any(len({row.get("steps", 0) for row in run.rows}) > 1 for run in runs):
-        figures.append(
-            (
-                "Accuracy by steps",
-                "Questions by the number of steps of their reference solution, with 95 % intervals over each part.",
-                _strata(
-                    runs,
-                    "steps of the reference solution",
-                    lambda run: [row.get("steps", 0) for row in run.rows],
-                    1,
-                ),
-            )
-        )
-    figures.append(
+        (
+            "Accuracy by steps",
+            "Problems by the number of steps of their reference solution.",
+            _strata(
+                runs,
+                "steps of the reference solution",
+                lambda run: [row.get("steps", 0) for row in run.rows],
+                1,
+            ),
+        ),
         (
             "Accuracy by difficulty",
-            "Questions by the share of right samples, in quarters: selection can help where it is neither 0 nor 1.",
+            "Problems by the share of right samples, in quarters: selection can help where it is "
+            "neither 0 nor 1.",
             _strata(
                 runs,
                 "right samples, up to (%)",
                 lambda run: _quarters(run.pool.correct.mean(1)),
                 25,
             ),
-        )
-    )
-    clock = _by_seconds(runs)
-    if clock.data:
-        figures.append(
-            (
-                "Accuracy against seconds",
-                "Wall clock per question on the machine that predicted, reading the prompt and, where it is used, scoring "
-                "included; runs are comparable where the machine was the same and did nothing else.",
-                clock,
-            )
-        )
-    return figures
+        ),
+        (
+            "Accuracy against seconds",
+            "Wall clock per problem on the machine that predicted, prompt and scoring included; "
+            "runs compare where the machine was the same and did nothing else.",
+            _by_seconds(runs),
+        ),
+    ]
+    return [titled for titled in figures if is_worth_drawing(titled[2])]
 
 
 def _by_samples(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("samples per question, N", "accuracy", log=True)
+    figure = new_figure("samples per problem, N", "accuracy", _DOUBLING, log=True)
     for run in runs:
         for name, points in run.summary.curve_values.items():
-            figure.add_trace(curve(run, name, points, runs))
-        figure.add_trace(level(run, GREEDY, list(run.summary.curves[COVERAGE]), runs))
-    return figure
-
-
-def _pass_at_k(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("samples per question, k", "pass@k", log=True)
-    for run in runs:
-        figure.add_trace(curve(run, COVERAGE, run.summary.curve_values[COVERAGE], runs))
+            if name in drawn(run, runs):
+                figure.add_trace(curve(run, name, points, runs))
+    add_line_to_beat(figure, runs)
     return figure
 
 
@@ -104,7 +87,7 @@ def _by_cost(runs: Sequence[Run], unit: str, title: str) -> go.Figure:
     figure = new_figure(title, "accuracy", log=True)
     for run in runs:
         curves = run.summary.curve_values
-        for method in _shown(run):
+        for method in _drawn_methods(run, runs):
             growing = run.cost(unit, *(part for part in method.parts if part in GROWING))
             fixed = run.cost(unit, *(part for part in method.parts if part not in GROWING))
             if growing is None or fixed is None:
@@ -112,37 +95,43 @@ def _by_cost(runs: Sequence[Run], unit: str, title: str) -> go.Figure:
             by_n = curves.get(method.name, {method.n or run.drawn: method.values})
             points = {fixed + growing * n / run.drawn: values for n, values in by_n.items()}
             figure.add_trace(curve(run, method.name, points, runs))
+    add_line_to_beat(figure, runs)
     return figure
 
 
 def _by_seconds(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("seconds per question", "accuracy")
+    figure = new_figure("seconds per problem", "accuracy")
     for run in runs:
-        for method in _shown(run):
+        for method in _drawn_methods(run, runs):
             seconds = run.seconds(*method.parts)
             if seconds is not None:
                 figure.add_trace(curve(run, method.name, {seconds: method.values}, runs))
+    add_line_to_beat(figure, runs)
+    figure.update_traces(marker_size=9)
+    figure.update_xaxes(rangemode="tozero")
     return figure
 
 
 def _strata(
-    runs: Sequence[Run], title: str, part_of: Callable[[Run], Sequence[int]], dtick: int
+    runs: Sequence[Run], title: str, part_of: Callable[[Run], Sequence[int]], ticks: int
 ) -> go.Figure:
-    """Accuracy of each part of the questions; `part_of` says which part each question is in."""
-    figure = new_figure(title, "accuracy", dtick=dtick)
+    """Accuracy of each part of the problems; `part_of` says which part each problem is in."""
+    figure = new_figure(title, "accuracy", ticks)
     for run in runs:
         parts = torch.tensor(part_of(run))
-        for method in _shown(run):
+        for method in _drawn_methods(run, runs):
             points = {int(part): method.values[parts == part] for part in parts.unique()}
-            figure.add_trace(curve(run, method.name, points, runs))
+            trace = curve(run, method.name, points, runs)
+            trace.line.dash = (
+                "dash" if method.name == GREEDY and len(runs) == 1 else trace.line.dash
+            )
+            figure.add_trace(trace)
     return figure
 
 
-def _shown(run: Run) -> list[Method]:
-    """Methods that stand for themselves: pass@1 is part of a curve, and drawing that stops early has no cost of its own."""
-    return [
-        m for m in run.summary.methods if m.name != "pass" and not m.name.startswith("adaptive_")
-    ]
+def _drawn_methods(run: Run, runs: Sequence[Run]) -> list[Method]:
+    """The methods of a run that a figure has."""
+    return [method for method in run.summary.methods if method.name in drawn(run, runs)]
 
 
 def _quarters(shares: Tensor) -> list[int]:

@@ -115,12 +115,3 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return [
         name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)
     ]
-
-
-def same_problems(runs: Sequence[Run]) -> bool:
-    """Whether all runs are of the same questions with the same reference answers, in whatever order."""
-    kinds = {
-        frozenset((row["id"], row.get("question", ""), row["answer"]) for row in run.rows)
-        for run in runs
-    }
-    return len(kinds) == 1

@@ -6,17 +6,18 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from lightning_ltts.report.colors import NEUTRAL, RIGHT, WRONG
 from lightning_ltts.report.drawing import (
-    RIGHT,
-    WRONG,
     Titled,
-    color_of,
+    is_worth_drawing,
     label,
     line,
+    method_color,
     new_figure,
     rounded,
 )
 from lightning_ltts.report.runs import Run
+from lightning_ltts.report.words import words_of
 from lightning_ltts.voting.selection import BestOfN, Majority, WeightedVote
 
 
@@ -25,10 +26,11 @@ def score_figures(runs: Sequence[Run]) -> list[Titled]:
     scored = [run for run in runs if run.pool.scores is not None]
     if not scored:
         return []
-    return [
+    figures = [
         (
             "Scores of right and wrong trajectories",
-            "How far the LatentRM keeps them apart; further runs are in the legend.",
+            "How far the LatentRM keeps them apart."
+            + " Further runs can be turned on." * (len(scored) > 1),
             _histogram(scored),
         ),
         (
@@ -52,21 +54,23 @@ def score_figures(runs: Sequence[Run]) -> list[Titled]:
             _calibration(scored),
         ),
     ]
+    return [titled for titled in figures if is_worth_drawing(titled[2])]
 
 
 def survival_figure(runs: Sequence[Run]) -> list[Titled]:
     """How long right branches live in a tree search; nothing where none was traced."""
-    figure = new_figure("step of the tree search", "questions that keep a right branch", dtick=1)
+    figure = new_figure("step of the tree search", "questions that keep a right branch", 1)
     for run in runs:
         for name, shares in run.summary.survival.items():
             steps = range(1, len(shares) + 1)
-            figure.add_trace(line(run, name, steps, shares, runs, color_of(name, runs)))
+            color = method_color(name, runs)
+            figure.add_trace(line(run, words_of(name).title, steps, shares, runs, color))
     about = "Among questions with candidates that lead to the right answer, the share that keeps one at each pruning."
-    return [("Survival of right branches", about, figure)] if figure.data else []
+    return [("Survival of right branches", about, figure)] if is_worth_drawing(figure) else []
 
 
 def _histogram(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("trajectory score", "density")
+    figure = new_figure("trajectory score", "density", percent=False)
     for i, run in enumerate(runs):
         scores, correct = _scores(run), run.pool.correct
         low, high = float(scores.min()), float(scores.max())
@@ -92,7 +96,7 @@ def _histogram(runs: Sequence[Run]) -> go.Figure:
 
 
 def _by_step(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure("step", "mean step score", dtick=1)
+    figure = new_figure("step", "mean step score", 1, percent=False)
     for run in runs:
         for name, color, right in (("right", RIGHT, True), ("wrong", WRONG, False)):
             means = _step_scores(run, right)
@@ -102,9 +106,7 @@ def _by_step(runs: Sequence[Run]) -> go.Figure:
 
 
 def _by_score(runs: Sequence[Run]) -> go.Figure:
-    figure = new_figure(
-        "tenth of all samples, by trajectory score", "share of right samples", dtick=1
-    )
+    figure = new_figure("tenth of all samples, by trajectory score", "share of right samples", 1)
     for run in runs:
         order = _scores(run).flatten().argsort()
         shares = [
@@ -112,7 +114,7 @@ def _by_score(runs: Sequence[Run]) -> go.Figure:
             for part in run.pool.correct.flatten()[order].tensor_split(10)
             if len(part)
         ]
-        color = color_of(WeightedVote.name, runs)
+        color = method_color(WeightedVote.name, runs)
         figure.add_trace(line(run, "all samples", range(1, len(shares) + 1), shares, runs, color))
     return figure
 
@@ -129,7 +131,7 @@ def _by_rank(runs: Sequence[Run]) -> go.Figure:
                     range(1, len(ranks) + 1),
                     ranks,
                     runs,
-                    color_of(BestOfN.name, runs),
+                    method_color(BestOfN.name, runs),
                 )
             )
     return figure
@@ -138,14 +140,18 @@ def _by_rank(runs: Sequence[Run]) -> go.Figure:
 def _calibration(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("weight of the chosen answer", "accuracy of the choice")
     figure.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": "lightgray"}, name="calibrated")
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": NEUTRAL, "dash": "dot"},
+            name="calibrated",
+        )
     )
     for run in runs:
         for name, weight in _weight_of_choice(run).items():
             x, y = _bins(weight, _right(run, name))
-            figure.add_trace(
-                line(run, name, x, y, runs, color_of(name, runs), mode="markers+lines")
-            )
+            figure.add_trace(line(run, words_of(name).title, x, y, runs, method_color(name, runs)))
     return figure
 
 

@@ -5,14 +5,21 @@ from typing import Any
 
 import plotly.graph_objects as go
 import torch
-from plotly.colors import qualitative
-from plotly.subplots import make_subplots
 from torch import Tensor
 
-from lightning_ltts.analysis.methods import COVERAGE, PASS
+from lightning_ltts.analysis.method_names import COVERAGE, PASS
 from lightning_ltts.analysis.thought_store import StoredThoughts, read_thoughts
 from lightning_ltts.analysis.thoughts import diversity, measures, project
-from lightning_ltts.report.drawing import RIGHT, WRONG, Titled
+from lightning_ltts.report.colors import NEUTRAL, RIGHT, WRONG
+from lightning_ltts.report.drawing import (
+    Titled,
+    error_bars,
+    is_worth_drawing,
+    label,
+    new_figure,
+    rounded,
+    run_color,
+)
 from lightning_ltts.report.runs import Run
 
 _QUESTIONS = 3  # that are projected
@@ -27,47 +34,39 @@ _SYMBOLS = (
     "hexagon2",
     "star-triangle-up",
 )
-_KINDS = {"right": RIGHT, "wrong": WRONG, "deterministic": "black"}
+_KINDS = {"right": RIGHT, "wrong": WRONG, "greedy": NEUTRAL}
+_MEASURES = {
+    "drift": "Distance of the samples' mean from the greedy thought.",
+    "spread": "Distance of the samples from their mean.",
+    "isotropy": "How evenly the samples spread over directions: 1 in all alike, near 0 on a line.",
+    "pairwise cosine": "Of two samples' thoughts: 1 where all think alike.",
+    "pairwise L2": "Distance of two samples' thoughts.",
+    "norm": "Length of the samples' thoughts.",
+}
+Stored = tuple[Run, list[StoredThoughts]]
 
 
 def thought_figures(runs: Sequence[Run]) -> list[Titled]:
     """Projections, measures by step, and coverage against diversity; empty where no run stored thoughts."""
-    stored = [(run, thoughts) for run in runs if (thoughts := read_thoughts(run.folder))]
+    stored = [(run, thoughts) for run in runs if (thoughts := _stored(run))]
     if not stored:
         return []
     common = set.intersection(*({t.id for t in thoughts} for _, thoughts in stored)) or {
         stored[0][1][0].id
     }
     names = [t.id for t in stored[0][1] if t.id in common][:_QUESTIONS]
-    figures = [
-        (
-            f"Thoughts of {name}",
-            "Every sample's thoughts in two dimensions, fitted on all runs together; the shape is the step, black is the "
-            "deterministic trajectory, green and red say whether the sample's answer was right.",
-            _projection(
-                name, [(run, t) for run, thoughts in stored for t in thoughts if t.id == name]
-            ),
-        )
-        for name in names
-    ]
-    figures.append(
-        (
-            "Exploration by step",
-            "Means over the stored questions: distance of the samples' mean from the deterministic thought (drift), of "
-            "samples from their mean (spread), evenness of the directions they spread in (isotropy), and cosine and "
-            "Euclidean distance of pairs, and norms.",
-            _measures(stored),
-        )
-    )
-    figures.append(
-        (
-            "Coverage against diversity",
-            "One point a run: coverage of all questions, with a 95 % interval, against 1 minus the mean pairwise cosine of the "
-            "samples' thoughts at a step, over steps and stored questions. Give one run for each p or sigma.",
-            _sweet_spot(stored),
-        )
-    )
-    return figures
+    figures = []
+    for number, name in enumerate(names, start=1):
+        own = [(run, t) for run, thoughts in stored for t in thoughts if t.id == name]
+        figures += _projections(number, name, own)
+    figures += [*_measures(stored), _sweet_spot(stored)]
+    return [titled for titled in figures if is_worth_drawing(titled[2])]
+
+
+def _stored(run: Run) -> list[StoredThoughts]:
+    """The thoughts of the problems that the prediction file still has."""
+    ids = {row["id"] for row in run.rows}
+    return [thoughts for thoughts in read_thoughts(run.folder) if thoughts.id in ids]
 
 
 def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
@@ -75,7 +74,7 @@ def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
     return {
         thoughts.id: [
             {
-                "which": "deterministic" if row["sample"] is None else f"sample {row['sample']}",
+                "which": "greedy" if row["sample"] is None else f"sample {row['sample']}",
                 "step": row["step"] + 1,
                 "tokens": [
                     f"{t!r} {p:.0%}"
@@ -84,50 +83,74 @@ def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
             }
             for row in thoughts.lens
         ]
-        for thoughts in read_thoughts(run.folder)[:_QUESTIONS]
+        for thoughts in _stored(run)[:_QUESTIONS]
     }
 
 
-def _projection(name: str, runs: Sequence[tuple[Run, StoredThoughts]]) -> go.Figure:
-    titles = [
-        f"{method}, {run.name}: {run.rows[0].get('sampler', '')}"
-        for method in ("PCA", "t-SNE")
-        for run, _ in runs
-    ]
-    figure = make_subplots(2, len(runs), subplot_titles=titles, vertical_spacing=0.1)
+def _projections(
+    number: int, name: str, runs: Sequence[tuple[Run, StoredThoughts]]
+) -> list[Titled]:
+    """The thoughts of one question in two dimensions, by two methods, a figure for each run."""
     points = [_points(run, thoughts) for run, thoughts in runs]
     vectors = torch.cat([made for made, _ in points])
-    for r, method in enumerate(("PCA", "t-SNE"), start=1):
-        flat = project(vectors, method).split([len(made) for made, _ in points])
-        for c, (xy, (_, labels)) in enumerate(zip(flat, points, strict=True), start=1):
-            for kind, color in _KINDS.items():
-                at = [i for i, (k, _, _) in enumerate(labels) if k == kind]
-                if not at:
-                    continue
-                marker = {
-                    "color": color,
-                    "size": 12 if kind == "deterministic" else 6,
-                    "opacity": 0.8,
-                }
-                symbols = [_SYMBOLS[labels[i][1] % len(_SYMBOLS)] for i in at]
-                figure.add_trace(
-                    go.Scatter(
-                        x=[round(float(xy[i, 0]), 3) for i in at],
-                        y=[round(float(xy[i, 1]), 3) for i in at],
-                        text=[labels[i][2] for i in at],
-                        hoverinfo="text",
-                        mode="markers",
-                        name=kind,
-                        legendgroup=kind,
-                        showlegend=r == c == 1,
-                        marker={**marker, "symbol": symbols},
-                    ),
-                    row=r,
-                    col=c,
-                )
-    figure.update_layout(
-        template="plotly_white", height=760, margin={"l": 30, "r": 10, "t": 40, "b": 30}
+    figures = []
+    for method in ("PCA", "t-SNE"):
+        flat = project(vectors, method)
+        frame = _frame(flat)
+        parts = flat.split([len(made) for made, _ in points])
+        for (run, _), xy, (_, labels) in zip(runs, parts, points, strict=True):
+            row = next(row for row in run.rows if row["id"] == name)
+            about = (
+                f"“{row.get('question', name)}” {row['answer']}. A sample's thoughts have the "
+                "colour of its answer, grey is the greedy trajectory, the shape is the step"
+                f"{', projected together with the other runs' if len(runs) > 1 else ''}."
+                + " Hollow points lie beyond the frame."
+                * bool((xy != xy.clamp(*frame)).any())
+            )
+            title = label(run, f"Thoughts of question {number}, {method}", [r for r, _ in runs])
+            figures.append((title, about, _scatter(xy, frame, labels)))
+    return figures
+
+
+def _frame(flat: Tensor) -> Tensor:
+    """What is shown of points (n, 2): lowest and highest place on each axis (2, 2).
+
+    A few far points would flatten all others, so these are left out of it.
+    """
+    bounds = torch.tensor([0.02, 0.98])
+    low, high = flat.quantile(bounds, dim=0)
+    room = 0.5 * (high - low).clamp(min=1e-3)
+    return torch.stack(
+        [torch.maximum(low - room, flat.amin(0)), torch.minimum(high + room, flat.amax(0))]
     )
+
+
+def _scatter(xy: Tensor, frame: Tensor, labels: Sequence[tuple[str, int, str]]) -> go.Figure:
+    """Points (n, 2) with their kinds, steps and texts; those beyond the frame at its edge."""
+    figure = new_figure("", "", percent=False)
+    shown = xy.clamp(frame[0], frame[1])
+    beyond = (shown != xy).any(1).tolist()
+    for kind, color in _KINDS.items():
+        at = [i for i, (k, _, _) in enumerate(labels) if k == kind]
+        symbols = [_SYMBOLS[labels[i][1] % len(_SYMBOLS)] + "-open" * beyond[i] for i in at]
+        marker = {"color": color, "symbol": symbols, "size": 6, "opacity": 0.75}
+        if kind == "greedy":
+            marker |= {"size": 13, "opacity": 1, "line": {"width": 2, "color": "white"}}
+        if at:
+            figure.add_trace(
+                go.Scatter(
+                    x=rounded(shown[at, 0]),
+                    y=rounded(shown[at, 1]),
+                    text=[labels[i][2] for i in at],
+                    hoverinfo="text",
+                    mode="markers",
+                    name=kind,
+                    marker=marker,
+                )
+            )
+    figure.update_layout(height=330, margin={"l": 15, "b": 20})
+    figure.update_xaxes(showticklabels=False)
+    figure.update_yaxes(showticklabels=False)
     return figure
 
 
@@ -138,7 +161,7 @@ def _points(run: Run, thoughts: StoredThoughts) -> tuple[Tensor, list[tuple[str,
     vectors, labels = [], []
     for t, made in enumerate(thoughts.deterministic):
         vectors.append(made)
-        labels.append(("deterministic", t, f"step {t + 1}, deterministic"))
+        labels.append(("greedy", t, f"step {t + 1}, greedy"))
     for n, (sample, right) in enumerate(zip(samples, correct, strict=True)):
         for t in range(int(thoughts.counts[n])):
             if len(vectors) < _POINTS:
@@ -153,55 +176,44 @@ def _points(run: Run, thoughts: StoredThoughts) -> tuple[Tensor, list[tuple[str,
     return torch.stack(vectors), labels
 
 
-def _measures(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure:
+def _measures(stored: Sequence[Stored]) -> list[Titled]:
+    """Each measure by step, with a line for each run."""
+    runs = [run for run, _ in stored]
     made = [(run, measures(thoughts)) for run, thoughts in stored]
-    names = list(dict.fromkeys(name for _, columns in made for name in columns)) or ["drift"]
-    figure = make_subplots(2, 3, subplot_titles=names, vertical_spacing=0.14)
-    for i, (run, columns) in enumerate(made):
-        for k, (name, values) in enumerate(columns.items()):
-            line = go.Scatter(
+    figures = []
+    for name, about in _MEASURES.items():
+        figure = new_figure("step", name, 1, percent=False)
+        for run, columns in made:
+            values = columns.get(name, [])
+            figure.add_scatter(
                 x=list(range(1, len(values) + 1)),
                 y=values,
                 name=run.name,
-                legendgroup=run.name,
-                showlegend=k == 0,
                 mode="lines+markers",
-                line={"color": qualitative.D3[i % 10]},
+                line={"color": run_color(run, runs)},
             )
-            figure.add_trace(line, row=names.index(name) // 3 + 1, col=names.index(name) % 3 + 1)
-    figure.update_xaxes(dtick=1)
-    figure.update_layout(
-        template="plotly_white", height=620, margin={"l": 40, "r": 10, "t": 40, "b": 30}
-    )
-    return figure
+        figure.update_layout(height=260, showlegend=len(runs) > 1)
+        figures.append((f"{name[0].upper()}{name[1:]} by step", about, figure))
+    return figures
 
 
-def _sweet_spot(stored: Sequence[tuple[Run, list[StoredThoughts]]]) -> go.Figure:
-    figure = go.Figure()
-    for i, (run, thoughts) in enumerate(stored):
+def _sweet_spot(stored: Sequence[Stored]) -> Titled:
+    """Coverage against diversity, a point for each run."""
+    figure, runs = new_figure("diversity", "coverage"), [run for run, _ in stored]
+    for run, thoughts in stored:
         oracle = PASS if run.num_samples == 1 else COVERAGE
         line = next(line for line in run.summary.lines if line.method == oracle)
         mean = sum(map(diversity, thoughts)) / len(thoughts)
-        figure.add_trace(
-            go.Scatter(
-                x=[round(mean, 4)],
-                y=[round(line.accuracy, 4)],
-                name=f"{run.name}: {run.rows[0].get('sampler', '')}",
-                mode="markers",
-                marker={"size": 11, "color": qualitative.D3[i % 10]},
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [round(line.interval[1] - line.accuracy, 4)],
-                    "arrayminus": [round(line.accuracy - line.interval[0], 4)],
-                },
-            )
+        figure.add_scatter(
+            x=rounded([mean]),
+            y=rounded([line.accuracy]),
+            name=f"{run.name}: {run.rows[0].get('sampler', '')}",
+            mode="markers",
+            marker={"size": 11, "color": run_color(run, runs)},
+            error_y=error_bars([line.accuracy], [line.interval]),
         )
-    figure.update_layout(
-        template="plotly_white",
-        height=460,
-        xaxis_title="diversity",
-        yaxis_title="coverage",
-        showlegend=True,
+    about = (
+        "A point for each run: coverage of all problems, with a 95 % interval, against 1 minus the "
+        "mean pairwise cosine of the samples' thoughts at a step."
     )
-    return figure
+    return "Coverage against diversity", about, figure

@@ -28,7 +28,8 @@ from lightning_ltts.voting.signals import Signal
 class Selection(ABC):
     """A rule that chooses one sample per question."""
 
-    name: str  # in tables and figures
+    name: str  # in files, options and tables
+    title: ClassVar[str] = ""  # for readers of a page; by default the name with spaces
     reads: Signal | None = Signal.SCORE  # of each sample, beside the answer
     parameter: ClassVar[str | None] = None  # what it is called where fitted values are stored
     candidates: ClassVar[tuple[float, ...]] = ()  # what its parameter is fitted from, on validation
@@ -67,6 +68,7 @@ class Majority(Selection):
     """The most frequent answer (self-consistency)."""
 
     name = "majority"
+    title = "majority vote"
     reads = None
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
@@ -84,6 +86,7 @@ class WeightedVote(Selection):
     """
 
     name = "weighted_vote"
+    title = "weighted vote"
     parameter = "temperature"
     candidates = tuple(2.0 ** (i / 2) for i in range(-4, 9))
 
@@ -105,6 +108,7 @@ class BestOfN(Selection):
     """The answer of the trajectory with the highest score."""
 
     name = "best_of_n"
+    title = "best-of-N"
 
     def choose(self, votes: Tensor, scores: Tensor) -> Tensor:  # noqa: D102
         best = scores.double().masked_fill(votes < 0, -torch.inf).argmax(dim=1)
@@ -122,6 +126,7 @@ class AgreeingBestOfN(BestOfN):
     """
 
     name = "agreeing_best_of_n"
+    title = "agreeing best-of-N"
     parameter = "agreement"
     candidates = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -142,6 +147,7 @@ class MostProbable(BestOfN):
     """The answer that the reasoner gave with the highest probability, thoughts given."""
 
     name = "log_prob_best"
+    title = "most probable answer"
     reads = Signal.LOG_PROB
 
 
@@ -149,6 +155,7 @@ class ProbableVote(WeightedVote):
     """The weighted vote where a sample weighs as its answer's probability."""
 
     name = "log_prob_vote"
+    title = "vote by probability"
     reads = Signal.LOG_PROB
     parameter = "log_prob_temperature"
 
@@ -157,6 +164,7 @@ class MostCertain(BestOfN):
     """The answer with the highest self-certainty (Kang et al. 2025, arXiv 2502.18581)."""
 
     name = "certainty_best"
+    title = "most certain answer"
     reads = Signal.SELF_CERTAINTY
 
 
@@ -164,6 +172,7 @@ class CertainVote(WeightedVote):
     """The weighted vote by self-certainty."""
 
     name = "certainty_vote"
+    title = "vote by certainty"
     reads = Signal.SELF_CERTAINTY
     parameter = "certainty_temperature"
 
@@ -172,6 +181,7 @@ class Nearest(BestOfN):
     """The answer of the trajectory whose thoughts are nearest to the greedy ones."""
 
     name = "nearest_best"
+    title = "nearest thoughts"
     reads = Signal.NEARNESS
 
 
@@ -179,6 +189,7 @@ class NearVote(WeightedVote):
     """The weighted vote by nearness to the greedy thoughts."""
 
     name = "nearest_vote"
+    title = "vote by nearness"
     reads = Signal.NEARNESS
     parameter = "nearness_temperature"
 

@@ -1,4 +1,5 @@
-from lightning_ltts.analysis.ablation import ablation_lines, ablation_table
+from lightning_ltts.analysis.ablation import ablation_lines
+from lightning_ltts.analysis.replaced_lines import ablation_table
 from lightning_ltts.analysis.row_checks import fault_of
 
 

@@ -120,12 +120,26 @@ def test_says_what_was_bought() -> None:
     won = [row(i, ["1", "1"], None, greedy="2") for i in range(40)]
     same = [row(i, ["1", "1"], None) for i in range(40)]
     assert summarize(won).bought() == (
-        "What the extra compute bought: majority@2 is above greedy decoding, by +100.0 points "
-        "(95 % interval +100.0 to +100.0) on 40 problems."
+        "2 samples and the majority vote: 100.0 %, 100.0 points above greedy (95 % interval +100.0 "
+        "to +100.0, 40 problems)."
     )
-    assert "is level with greedy decoding, by +0.0" in summarize(same).bought()
-    lost = [row(i, ["1", "2"], [0, 9]) for i in range(40)]
-    assert "weighted_vote@2 is below greedy decoding, by -100.0" in summarize(lost).bought()
+    assert "100.0 %, +0.0 points, level with greedy" in summarize(same).bought()
+    lost = [row(i, ["1"], [0], greedy="1") for i in range(40)]
+    lost = [{**r, "samples": [{"answer": "2", "scores": [1]}]} for r in lost]
+    said = summarize(lost).bought()
+    assert said.startswith("1 sample and the weighted vote: 0.0 %, 100.0 points below greedy")
+
+
+def test_what_was_bought_has_the_cost_of_all_models() -> None:
+    """Greedy reads 2 + 3 positions; two samples 2 + 20, and the LatentRM 1 + 22: 45 / 5 = 9."""
+    counts = {"prompt": 2, "greedy": 3, "sampling": 20, "latent_rm_prompt": 1, "scoring": 22}
+    cost = {part: {"token_forwards": n, "tree_nodes": n} for part, n in counts.items()}
+    rows = [{**row(i, ["1", "1"], [0, 9]), "cost": cost} for i in range(4)]
+    summary = summarize(rows)
+    assert summary.bought().endswith(", 4 problems), at 9.0 times its token forwards.")
+    assert summary.times_greedy(summary.lines[0]) == 1
+    reads_greedy = summarize([{**r, "reads_greedy": True} for r in rows])
+    assert reads_greedy.bought().endswith(", at 9.6 times its token forwards.")
 
 
 def test_against_another_method_and_with_fewer_samples() -> None:

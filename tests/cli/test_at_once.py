@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.stored_result import write_result
+from lightning_ltts.analysis.summary import summarize
+
 HEAVY = {"torch", "lightning", "transformers", "torchmetrics", "numpy", "sklearn", "datasets"}
 # runs the commands of stdin one by one; of each, prints exit code, output and modules as JSON
 RUNNER = """
@@ -88,17 +92,38 @@ def test_answer_without_heavy_imports(
     assert HEAVY & set(modules) == set()
 
 
-def test_report_needs_neither_lightning_nor_transformers(tmp_path: Path) -> None:
-    """Its numbers are PyTorch's, and nothing else's."""
+def prediction_run(folder: Path) -> Path:
+    """Predictions of one question."""
     samples = [{"answer": "1", "scores": [0.1]}, {"answer": "0", "scores": [0.2]}]
     row = {"id": "q", "question": "?", "answer": "1", "greedy": {"answer": "1"}, "cost": {}}
     row |= {"samples": samples, "temperature": 1.0}
-    (tmp_path / "predictions.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "predictions.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+def test_report_of_a_finished_run(tmp_path: Path) -> None:
+    """What `ltts predict` has summed up is shown, and computed again where that is needed."""
+    folder = prediction_run(tmp_path)
+    write_result(folder, summarize(read_rows(folder)))
+    given = ["report .", "report . --json", "report . --against greedy"]
+    answers = run(tmp_path, given)
+    for command in given[:2]:
+        code, out, _, modules = answers[command]
+        assert code == 0
+        assert "majority@2" in out
+        assert HEAVY & set(modules) == set()
+    assert "next: ltts report . -o report.html" in answers["report ."][1]
+    code, out, _, modules = answers["report . --against greedy"]
+    assert (code, "torch" in modules) == (0, True)
+
+
+def test_report_needs_neither_lightning_nor_transformers(tmp_path: Path) -> None:
+    """Where there is no summary, its numbers are PyTorch's, and nothing else's."""
+    prediction_run(tmp_path)
     code, out, _, modules = run(tmp_path, ["report ."])["report ."]
     assert code == 0
     assert "majority@2" in out
     assert {"lightning", "transformers", "torchmetrics"} & set(modules) == set()
-    assert "torch" in modules  # else this sentence and the one in docs/quickstart.md are old
 
 
 def test_public_names_are_imported_when_asked_for() -> None:

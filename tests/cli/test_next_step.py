@@ -73,12 +73,30 @@ def test_experiments_of_ones_own(here: Path) -> None:
 
 
 def test_what_nothing_comes_after() -> None:
-    """A model that no experiment goes on from can be given away; a test ends there."""
+    """A model that no experiment goes on from can be given away."""
     best = "logs/methods/codi/checkpoints/best.ckpt"
     assert after("fit experiment=methods/codi", REASONER) == f"ltts export {best} FOLDER"
-    assert after("test experiment=methods/codi", REASONER) is None
     empty = Run("fit", [], "demo/reasoner", REASONER, Path("nothing/was/written"))
     assert next_step(empty) is None
+
+
+def test_after_the_accuracy_of_a_checkpoint() -> None:
+    """Validation goes before test, test before what comes after training; nothing trained is."""
+    checked = {"ckpt_path": "best", "data": {"class_path": "x.ProblemData"}}
+    tested = {**checked, "data": {**checked["data"], "init_args": {"test": {"class_path": "y"}}}}
+    line = "experiment=demo/reasoner ckpt_path=best"
+    assert after(f"validate {line}", tested) == f"ltts test {line}"
+    assert after(f"validate {line}", checked) == "ltts mine experiment=demo/latent_rm"
+    assert after(f"test {line}", tested) == "ltts mine experiment=demo/latent_rm"
+    given = Path("other/a.ckpt")
+    given.parent.mkdir()
+    given.touch()
+    assert after("test experiment=demo/reasoner", {**tested, "ckpt_path": str(given)}) == (
+        "ltts mine experiment=demo/latent_rm reasoner=other/a.ckpt"
+    )
+    assert after("test experiment=demo/reasoner", REASONER) == "ltts fit experiment=demo/reasoner"
+    missing = {**tested, "ckpt_path": "missing.ckpt"}
+    assert after("test experiment=demo/reasoner", missing) is None
 
 
 def test_tuned_values_are_used(here: Path) -> None:

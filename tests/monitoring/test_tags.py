@@ -77,8 +77,7 @@ def run(logs: Path, start: str) -> EventAccumulator:
 
 def general(tag: str) -> str:
     """A tag as the guide writes it."""
-    tag = re.sub(r"^(mine|store)/(train|val)/", r"\1/<split>/", tag)
-    return re.sub(r"^(final|best)/.*", r"\1/<metric>", tag)
+    return re.sub(r"^(mine|store)/(train|val)/", r"\1/<split>/", tag)
 
 
 def test_guide_lists_every_tag(logs: Path) -> None:
@@ -135,8 +134,17 @@ def test_hyper_parameters_with_final_metrics(logs: Path) -> None:
     assert b"model.lr" in content
     assert b"data.train.size" in content
     assert b"CoconutModule" in content
-    final = board.Scalars("final/val/accuracy")[0].value
-    assert final == pytest.approx(board.Scalars("val/accuracy")[-1].value)
+    metrics = board.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    assert b"val/accuracy" in metrics
+    assert b"val/score_best" in metrics
+
+
+def test_the_board_opens_on_curves(logs: Path) -> None:
+    """Its sections are in alphabetical order: training and validation, and nothing before them."""
+    tags = run(logs, "demo/reasoner/tensorboard/fit").Tags()["scalars"]
+    assert {tag.split("/")[0] for tag in tags} == {"epoch", "lr-AdamW", "train", "val"}
+    searched = run(logs, "demo/search/tensorboard/predict")
+    assert len(searched.Scalars("predict/beam")) == len(searched.Scalars("predict/majority"))
 
 
 def test_tensorboard_serves_the_tags(logs: Path) -> None:

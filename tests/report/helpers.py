@@ -43,7 +43,7 @@ def write(
             "seed": 0,
         }
         if search:
-            survival = [{"right": 2, "kept": 1}]
+            survival = [{"right": 2, "kept": 1}] * 2
             row[search] = {"budget": 2, "beams": made[:2], "survival": survival}
         if replaced:
             row["ablation"] = [

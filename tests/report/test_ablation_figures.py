@@ -20,7 +20,7 @@ def test_bars_by_hand(tmp_path: Path) -> None:
     assert ablation_figures(runs_of(without)) == []
     ((title, about, figure),) = ablation_figures(runs_of(with_them, without))
     assert title == "a: Do the thoughts matter?"
-    assert "dotted line" in about
+    assert "dashed line" in about
     (bar,) = figure.data
     assert (list(bar.x), list(bar.y), bar.name) == (["all", "thought 1"], [0.0, 1.0], "zero")
 

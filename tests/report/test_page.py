@@ -1,4 +1,4 @@
-"""The page is made from rows by hand, and opened in a real browser where there is one."""
+"""The page is made from rows by hand; for how it looks see `test_browser.py`."""
 
 import csv
 import json
@@ -10,7 +10,6 @@ import pytest
 from lightning_ltts import cli
 from lightning_ltts.report import page as report
 from lightning_ltts.report.runs import short_names
-from tests.conftest import browser_path
 from tests.report.helpers import write
 
 pytestmark = pytest.mark.slow
@@ -77,10 +76,16 @@ def test_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "score": [0.5, 0.7, 0.7, 0.5],
         "steps": [[0, 0, 0.5], [0.1, 0.2, 0.4], [0.2, 0.2, 0.3], [0.3, 0, 0.2]],
     }
-    assert dict(zip(table["selections"], question["chosen"], strict=True))["majority"] == 1
+    assert dict(zip(table["selections"], question["chosen"], strict=True))["majority vote"] == 1
     titles = [method["title"] for method in table["methods"]]
     assert question["right"][titles.index("greedy")] == 1
-    assert "majority@4" in titles
+    assert "majority vote" in titles
+    first = [method["name"] for method in table["methods"] if method["first"]]
+    assert first == ["greedy", "majority", "weighted_vote", "best_of_n"]
+
+
+def axis(figure: dict) -> str:
+    return figure["layout"]["xaxis"]["title"]["text"]
 
 
 def test_seconds_and_token_forwards_by_hand(
@@ -88,12 +93,36 @@ def test_seconds_and_token_forwards_by_hand(
 ) -> None:
     """Majority costs prompt and sampling, 1.1 s; scores 0.5 s more; 10 token forwards each for prompt and samples."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
-    figures = embedded(tmp_path / "r.html", "figure-data")
-    by_axis = {figure["layout"]["xaxis"]["title"]["text"]: figure for figure in figures}
-    clock = {trace["name"]: trace["x"] for trace in by_axis["seconds per question"]["data"]}
-    assert (clock["majority"], clock["weighted_vote"], clock["greedy"]) == ([1.1], [1.6], [0.2])
-    budget = {trace["name"]: trace["x"] for trace in by_axis["token forwards per question"]["data"]}
-    assert (budget["majority"], budget["greedy"]) == ([12.5, 15, 20], [20])
+    by_axis = {axis(figure): figure for figure in embedded(tmp_path / "r.html", "figure-data")}
+    clock = {trace["name"]: trace["x"] for trace in by_axis["seconds per problem"]["data"]}
+    assert (clock["majority vote"], clock["weighted vote"], clock["greedy"]) == (
+        [1.1],
+        [1.6],
+        [0.2],
+    )
+    budget = {trace["name"]: trace["x"] for trace in by_axis["token forwards per problem"]["data"]}
+    assert (budget["majority vote"], budget["greedy"]) == ([12.5, 15, 20], [20])
+
+
+def test_few_curves_and_the_line_to_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest can be turned on; of two runs there are the answer and majority voting of each."""
+    one, other = write(tmp_path / "a"), write(tmp_path / "b")
+    assert ltts(monkeypatch, one, "-o", tmp_path / "r.html") == 0
+    first, by_samples, *_ = embedded(tmp_path / "r.html", "figure-data")
+    assert axis(first) == "token forwards per problem"
+    for figure in (first, by_samples):
+        assert figure["layout"]["annotations"][0]["text"] == "greedy 100.0%"
+        assert figure["layout"]["shapes"][0]["y0"] == 1
+    seen = {trace["name"] for trace in by_samples["data"] if trace["visible"] is True}
+    assert seen == {"coverage (oracle)", "majority vote", "weighted vote", "best-of-N"}
+    assert "agreeing best-of-N" in {trace["name"] for trace in by_samples["data"]} - seen
+    assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
+    _, by_samples, *_ = embedded(tmp_path / "r.html", "figure-data")
+    assert len(by_samples["layout"]["annotations"]) == 1  # greedy decoding is the same in both
+    seen = {trace["name"] for trace in by_samples["data"] if trace["visible"] is True}
+    assert seen == {
+        f"{run}: {method}" for run in ("a", "b") for method in ("majority vote", "weighted vote")
+    }
 
 
 def test_a_search_of_any_name(
@@ -105,28 +134,39 @@ def test_a_search_of_any_name(
     assert "halving@2" in capsys.readouterr().out
     (table,) = embedded(tmp_path / "r.html", "question-data")
     titles = [method["title"] for method in table["methods"]]
-    assert titles[-2:] == ["halving@2", "halving_vote@2"]
-    figures = embedded(tmp_path / "r.html", "figure-data")
+    assert titles[-2:] == ["halving", "halving, vote"]
     traces = {
-        figure["layout"]["xaxis"]["title"]["text"]: {t.get("name"): t for t in figure["data"]}
-        for figure in figures
+        axis(figure): {t.get("name"): t for t in figure["data"]}
+        for figure in embedded(tmp_path / "r.html", "figure-data")
     }
-    assert traces["seconds per question"]["halving"]["x"] == [2.1]
-    assert traces["token forwards per question"]["halving_vote"]["x"] == [20]
-    assert traces["step of the tree search"]["halving"]["y"] == [1]
-    clock = traces["seconds per question"]
+    clock = traces["seconds per problem"]
+    assert clock["halving"]["x"] == [2.1]
+    assert clock["halving"]["visible"] is True
+    assert traces["token forwards per problem"]["halving, vote"]["x"] == [20]
+    assert traces["step of the tree search"]["halving"]["y"] == [1, 1]
     colours = [trace["line"]["color"] for trace in clock.values()]
     assert len(set(colours)) == len(colours) == len(clock)
+
+
+def test_no_figure_with_one_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample has no curves, and problems of equal difficulty no parts."""
+    folder = write(tmp_path / "run", samples=1, kind="right")
+    assert ltts(monkeypatch, folder, "-o", tmp_path / "r.html") == 0
+    figures = embedded(tmp_path / "r.html", "figure-data")
+    axes = {axis(figure) for figure in figures}
+    assert "token forwards per problem" in axes
+    assert not {"samples per problem, N", "right samples, up to (%)"} & axes
+    for figure in figures:
+        places = {x for trace in figure["data"] for x in trace["x"]}
+        assert len(places) > 1 or figure["data"][0]["type"] == "bar"
 
 
 def test_difficulty_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four samples, questions 0 and 3 have two right, the others three: parts of up to 50 and 75 %, coverage 1 in both."""
     assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
     figures = embedded(tmp_path / "r.html", "figure-data")
-    (figure,) = (
-        f for f in figures if f["layout"]["xaxis"]["title"]["text"].startswith("right samples")
-    )
-    coverage = next(trace for trace in figure["data"] if trace["name"] == "coverage")
+    (figure,) = (f for f in figures if axis(f).startswith("right samples"))
+    coverage = next(trace for trace in figure["data"] if trace["name"] == "coverage (oracle)")
     assert (coverage["x"], coverage["y"]) == ([50, 75], [1, 1])
 
 
@@ -134,13 +174,18 @@ def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     one, other = write(tmp_path / "a/search"), write(tmp_path / "b/search", kind="right")
     assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
     page = (tmp_path / "r.html").read_text("utf-8")
-    assert "Between runs, on the same questions" in page
-    assert "different problems" not in page
-    strange = write(tmp_path / "c/search", questions=3)
+    assert "b over a, on 6 shared problems" in page
+    assert "share 6 problems" not in page  # there is nothing to warn of
+    fewer = write(tmp_path / "c/search", questions=3)
+    assert ltts(monkeypatch, one, fewer, "-o", tmp_path / "r.html") == 0
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert "c over a, on 3 shared problems" in page
+    assert "a (6 problems) and c (3) share 3 problems" in page
+    strange = write(tmp_path / "d/search", text=True)
     assert ltts(monkeypatch, one, strange, "-o", tmp_path / "r.html") == 0
     page = (tmp_path / "r.html").read_text("utf-8")
-    assert "Between runs" not in page
-    assert "These runs are of different problems" in page
+    assert "shared problems" not in page
+    assert "a and d are of different problems" in page
 
 
 def test_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +231,7 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None
     assert ltts(monkeypatch, write(tmp_path / "run"), "--png", tmp_path / "png") == 0
     made = sorted(path.name for path in (tmp_path / "png").iterdir())
     assert "accuracy_against_n.png" in made
+    assert "accuracy_against_compute.png" in made
     assert all((tmp_path / "png" / name).read_bytes().startswith(b"\x89PNG") for name in made)
 
 
@@ -222,58 +268,3 @@ def test_images_go_into_a_folder(
     assert ltts(monkeypatch, write(tmp_path / "run"), "--png", folder) == 0
     assert f"png: {folder}" in capsys.readouterr().out
     assert {path.read_bytes() for path in folder.iterdir()} == {b"PNG"}
-
-
-@pytest.mark.browser
-def test_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every tab shows what it is about, filters and details work, and the console stays empty."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="a browser is driven by playwright"
-    )
-    one, other = (
-        write(tmp_path / "a", questions=120),
-        write(tmp_path / "b", questions=120, kind="right"),
-    )
-    assert ltts(monkeypatch, one, other, "-o", tmp_path / "r.html") == 0
-    said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                said.append(request.url)
-                if not request.url.startswith(("file:", "data:", "blob:"))
-                else None
-            ),
-        )
-        page.goto(f"file://{tmp_path / 'r.html'}")
-        assert (
-            page.locator("section:visible h2").first.inner_text()
-            == "a: 120 problems, 4 samples each"
-        )
-        for tab in ("Accuracy", "LatentRM"):
-            page.click(f"nav button[data-tab={tab}]")
-            drawn = page.locator("section:visible .figure")
-            assert (
-                drawn.count()
-                == page.locator("section:visible .figure .main-svg:first-child").count()
-                > 1
-            )
-        page.click("nav button[data-tab=Questions]")
-        assert page.inner_text("#count") == "120 of 120 questions, page 1 of 3"
-        page.click("#after")
-        assert page.locator("tr.question").count() == 50
-        page.fill("#text", "q-117")
-        assert page.inner_text("#count") == "1 of 120 questions, page 1 of 1"
-        page.locator("tr.question").click()
-        assert page.locator(".details tr").count() == 1 + 4
-        assert "majority" in page.inner_text(".details")
-        page.fill("#text", "")
-        page.select_option("#run", label="b")
-        page.select_option("#filter", value="mixed")
-        assert page.inner_text("#count").startswith("0 of 120")
-        browser.close()
-    assert said == []

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.report.colors import color_of
 from lightning_ltts.report.picture import scaling_figure, write_svg
 from tests.analysis.test_summary import ROWS
 
@@ -9,10 +10,11 @@ def test_lines_by_hand() -> None:
     """Coverage, majority and the scored selections over N = 1, 2, 4, and greedy as a level of 1/3."""
     (axes,) = scaling_figure(summarize(ROWS), intervals=True).axes
     lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["majority"].get_xdata()) == [1, 2, 4]
+    assert list(lines["majority vote"].get_xdata()) == [1, 2, 4]
+    assert lines["majority vote"].get_color() == color_of("majority")  # as on the page
     assert lines["coverage (oracle)"].get_ydata()[-1] == 2 / 3
-    assert set(lines["greedy"].get_ydata()) == {1 / 3}
-    shaded = [name for name in lines if name not in ("greedy", "coverage (oracle)")]
+    assert set(lines["greedy 33.3%"].get_ydata()) == {1 / 3}
+    shaded = [name for name in lines if name not in ("greedy 33.3%", "coverage (oracle)")]
     assert len(axes.collections) == len(shaded)
 
 

@@ -5,7 +5,12 @@ import torch
 
 from lightning_ltts.analysis.thought_store import StoredThoughts, write_thoughts
 from lightning_ltts.report.runs import Run, load_runs
-from lightning_ltts.report.thought_figures import lens_tables, thought_figures
+from lightning_ltts.report.thought_figures import (
+    _frame,
+    _scatter,
+    lens_tables,
+    thought_figures,
+)
 from lightning_ltts.voting.adaptive import BetaStopping
 from tests.report.helpers import write
 
@@ -13,7 +18,7 @@ from tests.report.helpers import write
 def make_runs(
     folder: Path, names: tuple[str, ...], samples: int = 4, kind: str = "mixed", still: bool = False
 ) -> list[Run]:
-    """Runs with thoughts of two questions; `still` samples think all what the deterministic trajectory thinks."""
+    """Runs with thoughts of two questions; `still` samples think all what the greedy trajectory thinks."""
     generator = torch.Generator().manual_seed(0)
     for name in names:
         write(folder / name, samples=samples, kind=kind)
@@ -38,21 +43,45 @@ def test_two_runs_share_a_projection(tmp_path: Path) -> None:
     figures = {
         title: figure for title, _, figure in thought_figures(make_runs(tmp_path, ("a", "b")))
     }
-    assert list(figures) == [
-        "Thoughts of q-0",
-        "Thoughts of q-1",
-        "Exploration by step",
-        "Coverage against diversity",
+    projections = [
+        f"{run}: Thoughts of question {q}, {method}"
+        for q in (1, 2)
+        for method in ("PCA", "t-SNE")
+        for run in ("a", "b")
     ]
-    traces = figures["Thoughts of q-0"].data
-    # question 0's samples are wrong, right, right, wrong; the last has two thoughts; PCA and t-SNE of two runs
-    sizes = {
-        kind: [len(trace.x) for trace in traces if trace.name == kind]
-        for kind in ("deterministic", "right", "wrong")
-    }
-    assert sizes == {"deterministic": [3] * 4, "right": [6] * 4, "wrong": [5] * 4}
+    measures = ("Drift", "Spread", "Isotropy", "Pairwise cosine", "Pairwise L2", "Norm")
+    steps = [f"{name} by step" for name in measures]
+    assert list(figures) == [*projections, *steps, "Coverage against diversity"]
+    for title in projections[:4]:
+        # question 0's samples are wrong, right, right, wrong; the last has two thoughts
+        sizes = {trace.name: len(trace.x) for trace in figures[title].data}
+        assert sizes == {"greedy": 3, "right": 6, "wrong": 5}
     assert len(figures["Coverage against diversity"].data) == 2
-    assert {len(trace.x) for trace in figures["Exploration by step"].data} == {3}
+    assert [len(trace.x) for trace in figures["Drift by step"].data] == [3, 3]
+    colours = {trace.line.color for trace in figures["Drift by step"].data}
+    assert len(colours) == 2
+
+
+@pytest.mark.slow
+def test_one_run_has_no_point_for_itself(tmp_path: Path) -> None:
+    titles = [title for title, *_ in thought_figures(make_runs(tmp_path, ("a",)))]
+    assert "Coverage against diversity" not in titles
+    assert titles[0] == "Thoughts of question 1, PCA"
+
+
+def test_far_points_do_not_flatten_the_others() -> None:
+    """Two of a hundred stand far out: they are drawn hollow, at the edge of the others' frame."""
+    near = torch.randn(98, 2, generator=torch.Generator().manual_seed(0))
+    points = torch.cat([near, torch.tensor([[500.0, 0.0], [0.0, -800.0]])])
+    frame = _frame(points)
+    assert frame.abs().max() < 10
+    assert bool(((near >= frame[0]) & (near <= frame[1])).all())
+    figure = _scatter(points, frame, [("right", 0, "")] * 100)
+    symbols = figure.data[0].marker.symbol
+    assert [i for i, symbol in enumerate(symbols) if symbol == "circle-open"] == [98, 99]
+    assert max(figure.data[0].x) == pytest.approx(float(frame[1, 0]), abs=1e-3)
+    even = torch.linspace(0, 1, 20)[:, None].expand(-1, 2)
+    assert torch.equal(_frame(even), torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +104,7 @@ def test_lens(tmp_path: Path) -> None:
     tables = lens_tables(run)
     assert list(tables) == ["q-0", "q-1"]
     assert tables["q-0"][0] == {
-        "which": "deterministic",
+        "which": "greedy",
         "step": 1,
         "tokens": ["' 7' 75%", "'<b>' 10%"],
     }

@@ -17,8 +17,9 @@ from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.writer import PredictionWriter
-from lightning_ltts.report.page import write_csv, write_html
+from lightning_ltts.report.page import write_html
 from lightning_ltts.report.runs import load_runs
+from lightning_ltts.report.tables import write_csv
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
@@ -62,7 +63,7 @@ def test_a_new_selection_is_in_table_page_and_curves(tmp_path: Path) -> None:
     assert "worst_of_n@4" in (tmp_path / "csv/results.csv").read_text()
     page = (tmp_path / "r.html").read_text("utf-8")
     (table,) = json.loads(page.split('id="question-data">', 1)[1].split("</script>", 1)[0])
-    assert "worst_of_n" in table["selections"]
+    assert "worst of n" in table["selections"]
 
 
 @pytest.mark.usefixtures("_known")
