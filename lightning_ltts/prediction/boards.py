@@ -1,0 +1,37 @@
+"""What a prediction run writes to loggers."""
+
+from typing import Any
+
+from lightning_ltts.analysis.summary import Summary
+from lightning_ltts.monitoring.boards import Board
+from lightning_ltts.report.picture import scaling_figure
+
+
+def log_predictions(
+    board: Board, summary: Summary, rows: list[dict[str, Any]], per_second: float | None
+) -> None:
+    """Accuracy against N as scalars (the step is N) and as a figure, the cost, and the speed.
+
+    Args:
+        board: where to.
+        summary: of the run.
+        rows: its predictions.
+        per_second: questions per second and device; none where all had been predicted before.
+    """
+    sizes = next(iter(summary.curves.values()))
+    curves = {"greedy": dict.fromkeys(sizes, summary["greedy"]), **summary.curves}
+    for n in sizes:  # a logger's steps run upwards
+        at = {f"predict/{name}": curve[n] for name, curve in curves.items() if n in curve}
+        board.scalars(at, n)
+    others = {}
+    for part in rows[0]["cost"]:
+        forwards, nodes = (
+            sum(row["cost"][part][name] for row in rows)
+            for name in ("token_forwards", "tree_nodes")
+        )
+        others[f"predict/token_forward_ratio/{part}"] = forwards / max(nodes, 1)
+    if per_second is not None:
+        others["predict/questions_per_second"] = per_second
+    board.scalars(others, 0)
+    board.figure("predict/accuracy_against_n", scaling_figure(summary))
+    board.flush()
