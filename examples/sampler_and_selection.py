@@ -19,6 +19,7 @@ from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.voting.selection import Majority, Selection, WeightedVote
 from lightning_ltts.voting.votes import vote_numbers
 
+torch.set_grad_enabled(False)  # nothing is trained here
 REASONER = "logs/demo/reasoner/checkpoints/best.ckpt"
 LATENT_RM = "logs/demo/latent_rm/checkpoints/best.ckpt"
 PROBLEMS = 256

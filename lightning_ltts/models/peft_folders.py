@@ -65,7 +65,7 @@ def merge_adapters(backbone: PreTrainedModel, path: Path, base: str) -> PreTrain
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn of is checked below
-            model = PeftModel(backbone, LoraConfig.from_pretrained(path))
+            model = PeftModel(backbone, LoraConfig.from_pretrained(str(path)))
             loaded = model.load_adapter(path, "default", torch_device="cpu")
             merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
     except (

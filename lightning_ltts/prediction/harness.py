@@ -86,7 +86,7 @@ class LatentTTS(LM):  # type: ignore[misc]  # the harness has no types
             self.search.to(device)
         self.selection = selection
         self.answer_format = answer_format
-        self.size = int(batch_size) if str(batch_size).isdigit() else 32
+        self.size = int(str(batch_size)) if str(batch_size).isdigit() else 32
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """An answer for each request, whose arguments are a prompt and how to generate."""

@@ -107,18 +107,12 @@ def csv_tags(folder: Path) -> set[str]:
 
 
 def wandb_tags(folder: Path) -> set[str]:
+    """The tags of TensorBoard that the file of an offline run holds."""
     (file,) = folder.rglob("wandb/offline-run-*/*.wandb")
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    store, found = DataStore(), set()
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        items = record.history.item
-        found |= {item.key or "/".join(item.nested_key) for item in items}
-    return {tag for tag in found if "/" in tag} - {"trainer/global_step"}
+    content = file.read_bytes()
+    (events,) = folder.rglob("events*")
+    tags = EventAccumulator(str(events.parent)).Reload().Tags()["scalars"]
+    return {tag for tag in tags if tag.encode() in content}
 
 
 def mlflow_tags(folder: Path) -> set[str]:
