@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # one worker per core; tests of one group share what one of them has made
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
-.PHONY: help demo test test-fast test-slow lint format env clean
+.PHONY: help demo test test-fast test-slow lint format docs env clean
 .DEFAULT_GOAL := help
 
 help:  ## what each target does
@@ -32,6 +32,10 @@ lint: env  ## style, types and spelling, as continuous integration checks them
 format: env  ## puts the code into the style that lint checks, where that can be done by a program
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: env  ## the docs as a site, in site/, with the API reference
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
 
 env: $(VENV)/.ready  ## the environment, made once
 

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ProgressBar,
+)
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
@@ -132,6 +138,15 @@ def _check_numbers(options: dict[str, Any]) -> None:
         require_number("the trainer", "val_check_interval", interval, open_ends=True)
 
 
+def _without_loggers(callbacks: list[Callback]) -> list[Callback]:
+    """The callbacks that need no logger; the others are named once."""
+    needing = [c for c in callbacks if isinstance(c, LearningRateMonitor | DeviceStatsMonitor)]
+    if needing:
+        names = ", ".join(type(callback).__name__ for callback in needing)
+        rank_zero_info(f"logger=false: {names} would only log, so left out")
+    return [callback for callback in callbacks if callback not in needing]
+
+
 class Trainer(pl.Trainer):
     """A Lightning Trainer that packs questions in prediction, counts them in its bar, and mines.
 
@@ -155,8 +170,8 @@ class Trainer(pl.Trainer):
     ):
         _check_numbers(kwargs)
         callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
-        if kwargs.get("logger") is False:  # there is nowhere to log to, and it would refuse
-            callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+        if kwargs.get("logger") is False:  # there is nowhere to log to, and they would refuse
+            callbacks = _without_loggers(callbacks)
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if enable_progress_bar is not False and not has_bar:
             callbacks.append(QuestionBar())

@@ -16,14 +16,15 @@ from omegaconf import OmegaConf
 
 from lightning_ltts import cli
 from lightning_ltts.cli.hydra_front import config_folder
+from lightning_ltts.files import write_json
 from lightning_ltts.models import checkpoints
 from lightning_ltts.models.families import FAMILIES
 from lightning_ltts.models.folders import save_folder
-from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
+from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
-from tests.models.helpers import codi_state, colar_checkpoint, make_base
+from tests.models.helpers import codi_state, colar_checkpoint, make_base, save_adapters
 from tests.pages import DOCS, PAGES, ROOT, anchors_of, blocks_of, commands_of, text_commands
 from tests.test_layers import LAYERS
 
@@ -250,6 +251,10 @@ def fetched(
         (run / part / "checkpoints").mkdir(parents=True)
     save_reasoner(gpt2, run / "reasoner/checkpoints/best.ckpt")
     save_latent_rm(latent_rm, run / "latent_rm/checkpoints/best.ckpt")
+    (run / "search").mkdir()
+    write_json(run / "search/predictions.manifest.json", {"reasoner": fingerprint(gpt2)})
+    write_json(run / "search/summary.json", {"num_problems": 4, "results": {}})
+    save_adapters(hub / "SmolLM2-135M-Instruct", here / "my_adapters")
     return here
 
 
@@ -259,7 +264,7 @@ def test_guide(
     text = GUIDE.read_text()
     listed = [command for block in blocks_of(GUIDE) for command in commands_of(block.text)]
     listed = [command for command in listed if re.match(r"ltts (import|export) ", command)]
-    assert len(listed) == 11
+    assert len(listed) == 13
     for command in listed:
         if "$" in command:  # needs the package; GGUF files have a test of their own
             continue
@@ -267,6 +272,7 @@ def test_guide(
         cli.main()
     assert {path.name for path in (fetched / "models").iterdir()} == {
         "coconut", "codi", "colar", "latent-rm", "meta-coconut", "codi-gpt2", "colar-raw", "smollm2", "demo", "demo-rm",
+        "merged", "mine",
     }  # fmt: skip
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, str(GUIDE), "exec"), {})

@@ -29,6 +29,8 @@ COMMANDS = {
     "report": Command("sum up prediction files", composed=False),
     "import": Command("any checkpoint to a folder", composed=False),
     "export": Command("a trained checkpoint to a folder", composed=False),
+    "push": Command("a folder of a model to the Hugging Face Hub", composed=False),
+    "lm-eval": Command("tasks of lm-evaluation-harness, answered by a search", composed=False),
     "init": Command(
         "configurations of a task of your own, from a file of problems", composed=False
     ),

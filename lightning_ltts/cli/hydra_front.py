@@ -65,7 +65,7 @@ def _loosen(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key == "trainer.logger" and re.fullmatch(r"[\w.]*Logger", value):
         return f"++{key}.class_path={value}"  # as in LightningCLI: options that it has stay
-    parts = {path.name for path in config_folder().iterdir() if path.is_dir()} - {"hydra"}
+    parts = {path.name for path in config_folder().iterdir() if path.is_dir()} - {"hydra", "logger"}
     is_option = "=" in argument and key.split(".")[0] in parts and not {"/", "@"} & set(key)
     return f"++{argument}" if is_option and "." in key else argument
 

@@ -23,6 +23,7 @@ from lightning_ltts.cli.run_record import RunRecord, best_metric, shown_path
 from lightning_ltts.data.ranges import MAX_SEED, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.weights import read_pickle
+from lightning_ltts.monitoring.boards import runs_of_their_own
 from lightning_ltts.monitoring.terminal import JSON_STREAM
 from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.trainer import Trainer
@@ -194,7 +195,7 @@ def run_lightning(guard: RunGuard | None = None) -> Mapping[str, Any]:
     # Lightning takes this one variable for Slurm, and fails for want of the others
     if "SLURM_NTASKS" in os.environ and "SLURM_JOB_ID" not in os.environ:
         del os.environ["SLURM_NTASKS"]
-    with guard or RunGuard() as guard:
+    with guard or RunGuard() as guard, runs_of_their_own():
         try:
             cli = LTTSCLI(
                 LightningModule,

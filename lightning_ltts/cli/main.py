@@ -5,6 +5,7 @@
     ltts report logs/demo/search                             the table of a prediction run
     ltts import owner/repository folder                      a published checkpoint
     ltts export logs/demo/reasoner/checkpoints/best.ckpt folder     one that was trained here
+    ltts push folder owner/name                              and to the Hugging Face Hub
 
 The Hydra way writes the composed configuration into the run's folder and hands it to the plain way,
 which is also what Lightning starts again in the other processes of a distributed run.
@@ -64,12 +65,16 @@ def main() -> None:
 def _run_verb(command: str, arguments: list[str]) -> None:
     """A command that needs no Trainer."""
     from lightning_ltts.cli.new_task import init
-    from lightning_ltts.cli.verbs import import_or_export, report
+    from lightning_ltts.cli.verbs import import_or_export, lm_eval, push, report
 
     if command == "init":
         init(arguments)
     elif command == "report":
         report(arguments)
+    elif command == "push":
+        push(arguments)
+    elif command == "lm-eval":
+        lm_eval(arguments)
     else:
         import_or_export(command, arguments)
 

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import yaml
 from lightning_ltts.cli.verbs import OneLineParser
 from lightning_ltts.data.inspection import MOST_BYTES, Findings, inspect, split_problems
 from lightning_ltts.data.overlap import overlap
-from lightning_ltts.data.problems import Problem
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.data.problems import FIELDS, Problem
+from lightning_ltts.errors import ConfigError, shorten
 from lightning_ltts.files import write_text
 
 # of one file: to train on, to mine for the LatentRM, to validate on, to search over
@@ -41,9 +41,10 @@ def init(arguments: Sequence[str]) -> None:
         )
     if folder.exists():
         raise ConfigError(f"{folder} exists already; give another name, or remove it")
-    found = inspect(options.problems, options.answers)
+    columns = _columns(options.columns)
+    found = inspect(options.problems, options.answers, columns)
     given = {
-        part: inspect(path, found.answer_is)
+        part: inspect(path, found.answer_is, columns)
         for part, path in (("valid", options.valid), ("test", options.test))
         if path is not None
     }
@@ -53,11 +54,13 @@ def init(arguments: Sequence[str]) -> None:
         _say_common(part, found, findings)
     weights = {part: weight for part, weight in SHARES.items() if part not in given}
     parts = split_problems(found.problems, weights)
-    files = {part: findings.path for part, findings in given.items()}
+    files: dict[str, str | Path] = {part: findings.path for part, findings in given.items()}
+    if columns:  # what is written has our names
+        parts |= {part: findings.problems for part, findings in given.items()}
     for part, problems in parts.items():
-        files[part] = folder / f"{part}.jsonl"
-        files[part].parent.mkdir(parents=True, exist_ok=True)
-        write_text(files[part], "".join(map(_row, problems)))
+        file = files[part] = folder / f"{part}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, "".join(map(_row, problems)))
     (folder / "experiment").mkdir()
     looked_at = [found, *given.values()]
     for name, text in experiments(options.name, files, looked_at, len(parts["train"])).items():
@@ -78,21 +81,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--problems",
         required=True,
-        type=Path,
         metavar="FILE",
-        help="JSON or JSON Lines, a row {question, steps, answer}, or rows of GSM8K as published; it "
-        "is divided into problems to train on, to mine, to validate on and to search over",
+        help="JSON, JSON Lines, CSV or Parquet, a row {question, steps, answer}, or rows of GSM8K as "
+        "published; a folder that datasets saved; or hf://owner/name/configuration:split. It is "
+        "divided into problems to train on, to mine, to validate on and to search over",
     )
     for part, use in (("valid", "validate on"), ("test", "search over")):
         parser.add_argument(
-            f"--{part}", type=Path, metavar="FILE", help=f"problems to {use}, where you have them"
+            f"--{part}", metavar="FILE", help=f"problems to {use}, where you have them"
         )
     parser.add_argument(
         "--answers",
         choices=["number", "text"],
         help="what the answers are (default: numbers where all are)",
     )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="what the files call our fields, for instance question=input answer=target",
+    )
     return parser
+
+
+def _columns(items: Sequence[str]) -> dict[str, str]:
+    """Our field -> the files' column."""
+    pairs = [item.partition("=") for item in items]
+    for name, _, column in pairs:
+        if name not in FIELDS or not column:
+            raise ConfigError(
+                f"--columns {shorten(name)} must be FIELD=COLUMN, where FIELD is one of "
+                f"{', '.join(FIELDS)}"
+            )
+    return {name: column for name, _, column in pairs}
 
 
 def _say_common(part: str, found: Findings, findings: Findings) -> None:
@@ -114,7 +136,7 @@ def _row(problem: Problem) -> str:
 
 
 def experiments(
-    name: str, files: dict[str, Path], findings: Sequence[Findings], num_train: int
+    name: str, files: Mapping[str, str | Path], findings: Sequence[Findings], num_train: int
 ) -> dict[str, str]:
     """Name -> text of the YAML files that train a reasoner, mine and train a LatentRM, and search.
 

@@ -5,11 +5,11 @@ of files takes the place of the problems that the data trains on, validates on, 
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_ltts.data.tables import exists
 from lightning_ltts.errors import ConfigError, shorten
 
 FILE_KEYS = ("train", "valid", "test")
@@ -60,7 +60,7 @@ def check_files(command: str, tree: dict[str, Any]) -> None:
     """
     options = _options(tree, "data")
     sources = [options.get(name) for name in _READ.get(command, ("problems",))]
-    missing = [path for source in sources for path in _paths(source) if not Path(path).exists()]
+    missing = [path for source in sources for path in _paths(source) if not exists(path)]
     if missing:
         raise ConfigError(
             f"problem file {missing[0]} does not exist; check the path (it is relative to the "
@@ -71,7 +71,7 @@ def check_files(command: str, tree: dict[str, Any]) -> None:
 def _example(command: str) -> str:
     searches = command in ("predict", "tune")
     keys = f"{_searched(command)}=FILE" if searches else "train=FILE valid=FILE"
-    return f"{keys}, each a JSON or JSON Lines file or a list [FILE,FILE]"
+    return f"{keys}, each a JSON, JSON Lines, CSV or Parquet file or a list [FILE,FILE]"
 
 
 def _searched(command: str) -> str:
@@ -146,7 +146,9 @@ def _with_paths(source: Any, paths: list[str]) -> Any:
     """
     if paths in [node["paths"] for node in _file_options(source)]:
         return source
-    kept = {name: value for name, value in _inner(source).items() if name in _KEPT}
+    is_files = isinstance(source, dict) and source.get("class_path") == PROBLEM_FILES
+    names = (*_KEPT, "columns") if is_files else _KEPT  # columns are those of the old source
+    kept = {name: value for name, value in _inner(source).items() if name in names}
     return {"class_path": PROBLEM_FILES, "init_args": {"paths": paths, **kept}}
 
 

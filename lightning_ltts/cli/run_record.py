@@ -1,4 +1,4 @@
-"""What was set and what came of it: the configuration as a file, and both in TensorBoard."""
+"""What was set and what came of it: the configuration as a file, and both in the loggers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning_utilities.core.enums import StrEnum
-from torch.utils.tensorboard.summary import hparams
 
 from lightning_ltts.analysis.method_names import PASS
+from lightning_ltts.monitoring.boards import boards
 from lightning_ltts.prediction.writer import PredictionWriter
 
 SCORE, ACCURACY = "val/score", "val/accuracy"
@@ -29,6 +29,11 @@ class RunRecord(SaveConfigCallback):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.accuracy_of: dict[float, float] = {}  # val/score -> val/accuracy of that validation
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Saves it in the logger's folder, where the logger has one (a data base has none)."""
+        self.save_to_log_dir = trainer.log_dir is not None
+        super().setup(trainer, pl_module, stage)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run shall still know."""
@@ -69,13 +74,9 @@ class RunRecord(SaveConfigCallback):
             for part in ("model", "data")
             for name, value in flat_values(config.get(part), part).items()
         }
-        for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.TensorBoardLogger):
-                logger.log_hyperparams(values, {})
-                # Lightning would log each metric once more, as a chart of one dot
-                for summary in hparams(values, metrics):
-                    logger.experiment.file_writer.add_summary(summary)
-                logger.experiment.flush()
+        for board in boards(trainer.loggers) if trainer.is_global_zero else ():
+            board.hyper_parameters(values, metrics, trainer.global_step)
+            board.flush()
 
 
 def _best_so_far(trainer: pl.Trainer) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The verbs that need no Trainer: report, import and export.
+"""The verbs that need no Trainer: report, import, export and push.
 
 What computes is imported once the options are known to be right.
 """
@@ -18,6 +18,9 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.voting.signals import RULE_NAMES
 
 if TYPE_CHECKING:
+    from lightning_ltts.models.latent_lm import LatentReasoner
+    from lightning_ltts.models.latent_rm import LatentRM
+    from lightning_ltts.models.model_card import Measured
     from lightning_ltts.report.runs import Run
 
 PROG = "ltts"
@@ -25,7 +28,8 @@ PROG = "ltts"
 TEXT_FIELDS = ("method", "prompt_template", "answer_marker", "answer_which")
 ABOUT = {
     "import": "Reads a checkpoint of any known format into a folder; nothing in it is executed.",
-    "export": "Writes a trained checkpoint as a folder in the layout of published ones.",
+    "export": "Writes a trained checkpoint as a folder in the layout of published ones, with a card.",
+    "push": "Uploads the folder of a model to the Hugging Face Hub.",
 }
 
 
@@ -35,7 +39,7 @@ def report(arguments: list[str]) -> None:
     paths = [found for path in options.predictions for found in runs_below(path)]
     for path in paths:
         require_predictions(path)
-    pages = options.output or options.png or options.csv
+    pages = options.output or options.png or options.csv or options.lm_eval
     results = [] if pages or not _by_default(options) else [read_result(Path(p)) for p in paths]
     found = [result for result in results if result is not None]
     runs = [] if len(found) == len(paths) else _computed(paths, options)
@@ -156,6 +160,12 @@ def _report_parser() -> argparse.ArgumentParser:
         help="write every figure as an image (needs kaleido and Chrome)",
     )
     parser.add_argument(
+        "--lm-eval",
+        type=Path,
+        metavar="FILE",
+        help="write the accuracies in the JSON layout of lm-evaluation-harness",
+    )
+    parser.add_argument(
         "--csv", type=Path, metavar="FOLDER", help="write tables of results, curves and questions"
     )
     return parser
@@ -163,6 +173,7 @@ def _report_parser() -> argparse.ArgumentParser:
 
 def _write_pages(runs: "list[Run]", options: argparse.Namespace) -> None:
     # plotly and its scripts are read where they are needed
+    from lightning_ltts.report.harness_results import write_harness_results
     from lightning_ltts.report.images import write_png
     from lightning_ltts.report.page import write_html
     from lightning_ltts.report.tables import write_csv
@@ -170,6 +181,7 @@ def _write_pages(runs: "list[Run]", options: argparse.Namespace) -> None:
     outputs = (
         ("html", options.output, write_html),
         ("csv", options.csv, write_csv),
+        ("lm-eval", options.lm_eval, write_harness_results),
         ("png", options.png, write_png),
     )
     for kind, path, write in outputs:
@@ -184,24 +196,85 @@ def _write_pages(runs: "list[Run]", options: argparse.Namespace) -> None:
         print(f"{kind}: {path}", file=sys.stderr if options.json else sys.stdout)
 
 
+def lm_eval(arguments: list[str]) -> None:
+    """`ltts lm-eval`: the command of lm-evaluation-harness, with the model `latent_tts` in it."""
+    try:
+        from lm_eval.__main__ import cli_evaluate
+    except ImportError:
+        fail("'ltts lm-eval' needs lm-evaluation-harness: pip install 'lightning-ltts[lm-eval]'")
+    from lightning_ltts.prediction.harness import NAME
+
+    sys.argv = ["lm_eval", *arguments]
+    if (
+        arguments
+        and not {"--model", "-M"} & set(arguments)
+        and arguments[0] not in ("ls", "validate")
+    ):
+        sys.argv += ["--model", NAME]
+    cli_evaluate()
+
+
 def import_or_export(command: str, arguments: list[str]) -> None:
     """`ltts import` and `ltts export`: from any source to a folder; prints what it is."""
     options = _import_parser(command).parse_args(arguments)
     import torch
 
+    from lightning_ltts.cli.model_history import history_of, measured_beside, measured_by
+    from lightning_ltts.files import write_text
     from lightning_ltts.models.checkpoints import PROVENANCE
     from lightning_ltts.models.folders import import_model
+    from lightning_ltts.models.model_card import CARD, model_card
 
     dtype = getattr(torch, options.dtype) if options.dtype else None
     changes = _spec_changes(options.set)
-    model = import_model(options.source, options.target, options.base, dtype, **changes)
-    provenance = json.loads((Path(options.target) / PROVENANCE).read_text())
+    measured: list[Measured] = []
+
+    def find_results(model: "LatentReasoner | LatentRM") -> None:
+        """Before anything is written, so that those of another model are refused."""
+        if options.results:
+            measured.extend(measured_by(options.results, model))
+        elif command == "export":
+            measured.extend(measured_beside(options.source, model))
+
+    source, target = options.source, Path(options.target)
+    model = import_model(source, target, options.base, dtype, find_results, **changes)
+    if command == "export":
+        card = model_card(model, target.absolute().name, history_of(source), measured)
+        write_text(target / CARD, card)
+    provenance = json.loads((target / PROVENANCE).read_text())
     size = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{options.target}: {provenance['kind']}, {size:.1f} million parameters")
     for name, value in provenance.items():
         print(f"  {name}: {json.dumps(value) if isinstance(value, dict | str) else value}")
-    key = "latent_rm" if provenance["kind"] == "LatentRM" else "reasoner"
-    print(f"next: give it to a command as {key}={options.target}")
+    if command == "export":
+        print(f"  model card: {target / CARD}, with results of {len(measured)} runs")
+    print(f"next: give it to a command as {model.kind}={options.target}")
+
+
+def push(arguments: list[str]) -> None:
+    """`ltts push`: uploads the folder of a model to the Hugging Face Hub; prints its address."""
+    parser = OneLineParser(f"{PROG} push", description=ABOUT["push"])
+    parser.add_argument("folder", help="what 'ltts export' or 'ltts import' wrote")
+    parser.add_argument("repository", help="owner/name; it is made where it does not exist")
+    parser.add_argument(
+        "--private", action="store_true", help="a repository that is made is private"
+    )
+    parser.add_argument("--revision", metavar="BRANCH", help="the branch (default: main)")
+    parser.add_argument(
+        "--message", default="Upload a model of lightning_ltts", help="of the commit"
+    )
+    options = parser.parse_args(arguments)
+    from lightning_ltts.models.hub import push_folder
+
+    address = push_folder(
+        options.folder,
+        options.repository,
+        commit_message=options.message,
+        private=options.private or None,
+        revision=options.revision,
+    )
+    print(f"{options.folder}: pushed to {address}")
+    print("next: choose its licence in README.md there, and load it by that name")
 
 
 def _import_parser(command: str) -> argparse.ArgumentParser:
@@ -230,6 +303,16 @@ def _import_parser(command: str) -> argparse.ArgumentParser:
         help="a field of the specification, for instance num_thoughts=12 or "
         "thought_head.embedding_std=0.018; can be given several times",
     )
+    parser.set_defaults(results=[])
+    if command == "export":
+        parser.add_argument(
+            "--results",
+            action="append",
+            default=[],
+            metavar="RUN",
+            help="folder of a search with the model, whose accuracies go into the card; can be given "
+            "several times (default: those beside the run that trained it)",
+        )
     return parser
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from lightning_ltts.data.json_rows import read_rows
 from lightning_ltts.data.overlap import words
-from lightning_ltts.data.problems import AnswerIs, Problem, to_problem
+from lightning_ltts.data.problems import AnswerIs, Problem, to_problem, with_our_names
 from lightning_ltts.data.share import place_of
+from lightning_ltts.data.tables import kind_of, read_rows
 from lightning_ltts.errors import DataError
 
 # where no more than one in so many answers is no number, it is taken for a mistake
@@ -27,7 +27,7 @@ class Findings:
         problems: its problems, named by their rows or questions.
     """
 
-    path: Path
+    path: str
     kind: str
     answer_is: AnswerIs
     problems: list[Problem]
@@ -73,27 +73,30 @@ class Findings:
         return lines
 
 
-def inspect(path: Path, answers: AnswerIs | None = None) -> Findings:
+def inspect(
+    path: str | Path, answers: AnswerIs | None = None, columns: Mapping[str, str] | None = None
+) -> Findings:
     """Reads a problem file, and finds out what is in it.
 
     Args:
-        path: JSON or JSON Lines.
+        path: what `read_rows` takes.
         answers: what the answers are; by default numbers where all of them are.
+        columns: our field -> the file's, where they differ.
 
     Raises:
         DataError: a row cannot be used, or most answers are numbers and some are not.
     """
-    rows = read_rows(path)
+    path = str(path)  # a name on the Hub is no path
+    rows = [(where, with_our_names(where, row, columns)) for where, row in read_rows(path)]
     decided = answers or _kind_of_answers(rows, path)
     problems = [to_problem(where, row, decided, "row") for where, row in rows]
-    is_list = path.read_text(encoding="utf-8-sig").lstrip().startswith("[")
-    kind = "a JSON list" if is_list else "JSON Lines"
+    kind = kind_of(path)
     if decided == "number" and any("####" in str(row["answer"]) for _, row in rows):
         kind += " as GSM8K is published"
     return Findings(path, kind, decided, problems)
 
 
-def _kind_of_answers(rows: Sequence[tuple[str, object]], path: Path) -> AnswerIs:
+def _kind_of_answers(rows: Sequence[tuple[str, object]], path: str) -> AnswerIs:
     """Whether the answers are numbers or texts."""
     refused = []
     for where, row in rows:

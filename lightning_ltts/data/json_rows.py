@@ -19,7 +19,7 @@ class Number(str):
         return str(self)
 
 
-def read_rows(path: Path) -> list[tuple[str, Any]]:
+def read_json_rows(path: Path) -> list[tuple[str, Any]]:
     """The rows of a list, or of a file with one row a line, each with its place for messages.
 
     A row is what JSON has there, with `Number` for numbers. The place of a row is the file and the
@@ -28,7 +28,7 @@ def read_rows(path: Path) -> list[tuple[str, Any]]:
     Raises:
         DataError: the file is missing, is not UTF-8 text or JSON, or holds nothing.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if text.lstrip().startswith("["):
         rows = list(enumerate(_parse(text, f"problem file {path}"), start=1))
     else:
@@ -42,7 +42,12 @@ def read_rows(path: Path) -> list[tuple[str, Any]]:
     return [(f"{path}, row {number}", row) for number, row in rows]
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a problem file, without a byte order mark.
+
+    Raises:
+        DataError: it is missing, cannot be read, or is not UTF-8.
+    """
     try:
         if not path.is_file():
             problem = "is a folder, not a file" if path.is_dir() else "does not exist"

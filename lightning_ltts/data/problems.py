@@ -1,25 +1,24 @@
 """Problems and where they come from."""
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning_ltts.data.answers import Answer, normalize_text
-from lightning_ltts.data.json_rows import REPEATED, Number, read_rows
+from lightning_ltts.data.json_rows import REPEATED, Number
 from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
+from lightning_ltts.data.tables import hub_rows, read_rows
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
 AnswerIs = Literal["number", "text"]
 Ids = Literal["row", "question"]
 
+FIELDS = ("question", "answer", "steps", "id")
 MAX_CHARACTERS = Bound(1_000_000)  # of a field
 
 
@@ -66,19 +65,22 @@ class ProblemSource(ABC):
 
 
 class ProblemFiles(ProblemSource):
-    """Problems in JSON or JSON Lines files.
+    """Problems in files, in folders that `datasets` saved, or in data sets of the Hub.
 
-    A row is `{"question", "steps", "answer"}` (the COCONUT format; steps may be missing), or GSM8K's
-    own `{"question", "answer"}` where the answer text holds `<<...>>` steps and ends in
-    `#### number`. It can have an `id`, a text or whole number.
+    A file is JSON, JSON Lines, CSV, TSV or Parquet, known by its ending. A row is
+    `{"question", "steps", "answer"}` (the COCONUT format; steps may be missing), or GSM8K's own
+    `{"question", "answer"}` where the answer text holds `<<...>>` steps and ends in `#### number`.
+    It can have an `id`, a text or whole number. In a table, a cell of steps is a JSON list, or has
+    a step in each line.
 
     Args:
-        paths: the files, read in this order.
+        paths: the files, read in this order; see `read_rows` for what else a path can be.
         limit: keep only the first so many problems.
         answers: `number`, or `text` for answers that are sentences (ProsQA, ProntoQA); the reasoner
             that is trained on them needs `answer_which: text` in its specification.
         ids: `row` to name a problem by the `id` of its row, where it has one; `question` to name all
             by their questions, for files that number their rows alike.
+        columns: our field (question, answer, steps, id) -> the files', where they differ.
     """
 
     def __init__(
@@ -87,21 +89,26 @@ class ProblemFiles(ProblemSource):
         limit: int | None = None,
         answers: AnswerIs = "number",
         ids: Ids = "row",
+        columns: dict[str, str] | None = None,
     ):
         if isinstance(paths, str) or not paths:
             raise ConfigError(
                 f"paths={shorten(paths)} of ProblemFiles must not be an empty list or a text; name at "
-                "least one JSON or JSONL file, in a list"
+                "least one file, in a list"
             )
-        _check_options("ProblemFiles", limit, answers, ids)
+        _check_options("ProblemFiles", limit, answers, ids, columns)
         self.paths = paths
         self.answers = answers
         self.limit = limit
         self.ids = ids
+        self.columns = columns
 
     def load(self) -> list[Problem]:  # noqa: D102
-        rows = [row for path in self.paths for row in read_rows(Path(path))]
-        problems = [to_problem(where, row, self.answers, self.ids) for where, row in rows]
+        rows = [row for path in self.paths for row in read_rows(path)]
+        problems = [
+            to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
+            for where, row in rows
+        ]
         return with_distinct_ids(problems)[: self.limit]
 
 
@@ -131,53 +138,33 @@ class HubProblems(ProblemSource):
         answers: AnswerIs = "number",
         ids: Ids = "row",
     ):
-        _check_options("HubProblems", limit, answers, ids)
-        fields = ("question", "answer", "steps", "id")
-        if unknown := set(columns or {}) - set(fields):
-            raise ConfigError(
-                f"columns of HubProblems names the field {shorten(min(unknown))}, which problems do "
-                f"not have; they have {', '.join(fields)}"
-            )
+        _check_options("HubProblems", limit, answers, ids, columns)
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
         self.split = split
-        self.columns = {**{field: field for field in fields}, **(columns or {})}
+        self.columns = columns
         self.revision = revision
         self.limit = limit
         self.ids: Ids = ids
 
     def load(self) -> list[Problem]:  # noqa: D102
-        import datasets  # takes a second to import
-
-        try:
-            rows = datasets.load_dataset(
-                self.path, self.name, split=self.split, revision=self.revision
-            )
-        except Exception as error:  # no network, no such name, no access: it cannot be had
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise DataError(
-                f"the data set {self.path} ({self.split}) cannot be loaded: {reason}"
-            ) from None
-        for field in ("question", "answer"):
-            if self.columns[field] not in rows.column_names:
-                raise DataError(
-                    f"the data set {self.path} has no column '{self.columns[field]}'; it has "
-                    f"{', '.join(rows.column_names)}"
-                )
-        problems = []
-        for number, row in enumerate(rows, start=1):
-            ours = {
-                field: _as_in_json(row[column])
-                for field, column in self.columns.items()
-                if column in row
-            }
-            where = f"{self.path}, row {number}"
-            problems.append(to_problem(where, ours, self.answers, self.ids))
+        rows = hub_rows(self.path, self.name, self.split, self.revision)
+        problems = [
+            to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
+            for where, row in rows
+        ]
         return with_distinct_ids(problems)[: self.limit]
 
 
-def _check_options(owner: str, limit: int | None, answers: str, ids: str) -> None:
+def _check_options(
+    owner: str, limit: int | None, answers: str, ids: str, columns: Mapping[str, str] | None
+) -> None:
+    if unknown := set(columns or {}) - set(FIELDS):
+        raise ConfigError(
+            f"columns of {owner} names the field {shorten(min(unknown))}, which problems do not "
+            f"have; they have {', '.join(FIELDS)}"
+        )
     if limit is not None:
         require_whole(owner, "limit", limit, 1, remedy="leave it out to keep all problems")
     for name, value, known in (
@@ -190,10 +177,27 @@ def _check_options(owner: str, limit: int | None, answers: str, ids: str) -> Non
             )
 
 
-def _as_in_json(value: Any) -> Any:
-    """A value of a data set as `read_rows` has it: numbers by their digits."""
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return Number(value) if is_number and math.isfinite(value) else value
+def with_our_names(where: str, row: Any, columns: Mapping[str, str] | None) -> Any:
+    """A row under the names of our fields.
+
+    Args:
+        where: its place, for messages.
+        row: as it was read.
+        columns: our field -> the row's; what is not named has our name.
+
+    Raises:
+        DataError: the row has no such column.
+    """
+    if not columns or not isinstance(row, dict):
+        return row
+    for ours, theirs in columns.items():
+        if theirs not in row and ours in ("question", "answer"):
+            raise DataError(
+                f"{where} has no column {shorten(theirs)} for the {ours}; it has "
+                f"{', '.join(map(str, row))}"
+            )
+    names = {**{field: field for field in FIELDS}, **columns}
+    return {ours: row[theirs] for ours, theirs in names.items() if theirs in row}
 
 
 # -- from rows to problems
@@ -234,7 +238,9 @@ def _text_field(
 ) -> str:
     """A field as text, of which an answer can also be a number, or true or false among texts."""
     if field not in row:
-        raise DataError(f"{where} has no field '{field}'")
+        others = ", ".join(shorten(name) for name in row if name not in FIELDS)
+        advice = f"; it has {others}: set columns={{{field}: ...}} of its source" if others else ""
+        raise DataError(f"{where} has no field '{field}'{advice}")
     value = row[field]
     if isinstance(value, bool) and answers == "text":
         value = str(value)

@@ -21,13 +21,13 @@ from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import encode_prompts, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.mining.boards import log_mining, log_store, log_thoughts
 from lightning_ltts.mining.shards import ShardMiner
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
-from lightning_ltts.mining.tensorboard import log_mining, log_store, log_thoughts
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.bars import Bar
-from lightning_ltts.monitoring.tensorboard import writers
+from lightning_ltts.monitoring.boards import boards
 from lightning_ltts.run_folder import FolderLock, remove_stale_lock
 from lightning_ltts.sampling.samplers import Sampler, TokenSampling
 
@@ -212,16 +212,16 @@ class MiningData(pl.LightningDataModule):
             seen.refuse_among(problems["val"], "validation", self.allow_overlap)
 
     def _open(self, split: str, problems: list[Problem]) -> TrajectoryStore:
-        """The store, mined where anything is missing; TensorBoard gets some of what it holds."""
+        """The store, mined where anything is missing; loggers get some of what it holds."""
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         # anew for each store: mining moves and converts it
         reasoner = load_reasoner(self.reasoner_path)
         self._mine(split, reasoner, problems)
         store = TrajectoryStore(self.folder / split)
-        for writer in writers(self.trainer.loggers) if self.trainer.is_global_zero else ():
-            log_store(writer, split, store)
+        for board in boards(self.trainer.loggers) if self.trainer.is_global_zero else ():
+            log_store(board, split, store)
             if split == "train":
-                log_thoughts(writer, split, store, reasoner, problems)
+                log_thoughts(board, split, store, reasoner, problems)
         return store
 
     def _mine(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> None:
@@ -310,7 +310,7 @@ class MiningData(pl.LightningDataModule):
                     written[-1].result()  # an error of the last write, a full disk say, ends here
                 written.append(pool.submit(writer.write, number, questions, counts))
                 so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
-                for board in writers(trainer.loggers) if trainer.is_global_zero else ():
+                for board in boards(trainer.loggers) if trainer.is_global_zero else ():
                     log_mining(board, split, so_far)
             for write in written:
                 write.result()

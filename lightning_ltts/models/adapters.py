@@ -16,7 +16,7 @@ from lightning_ltts.models.weights import State, read_pickle
 # rank and alpha of the published CODI and CoLaR adapters, whose files do not say the alpha
 PUBLISHED_RANK, PUBLISHED_ALPHA = 128, 32.0
 ALPHA = "lora_alpha"
-_CONFIG = "adapter_config.json"  # PEFT's, beside the weights
+CONFIG = "adapter_config.json"  # PEFT's, beside the weights
 _DOWN, _UP, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
@@ -78,7 +78,7 @@ def alpha_of(path: Path, given: Any, in_file: bool) -> Any:
         CheckpointError: what is given contradicts what stands there, or PEFT scaled otherwise.
         StoreError: PEFT's configuration is damaged.
     """
-    config = (path if path.is_dir() else path.parent) / _CONFIG
+    config = (path if path.is_dir() else path.parent) / CONFIG
     stored = read_json(config, "fetch it again") if config.is_file() else {}
     if stored.get("use_rslora"):
         raise CheckpointError(f"{config}: adapters with use_rslora are not supported; merge them")

@@ -20,8 +20,10 @@ from lightning_ltts.models.families import Family, family_of
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
+from lightning_ltts.models.peft_folders import base_of, is_peft_folder, merge_adapters
 from lightning_ltts.models.published import Published, change_spec, read_published
 from lightning_ltts.models.weights import (
+    FOLDER_ENTRY,
     State,
     check_json_sizes,
     check_keys,
@@ -33,7 +35,6 @@ from lightning_ltts.models.weights import (
 )
 
 ENTRY = "lightning_ltts"
-FOLDER_ENTRY = "lightning_ltts.json"
 PROVENANCE = "provenance.json"
 Kind = Literal["reasoner", "latent_rm"]
 TITLES = {"reasoner": "latent reasoner", "latent_rm": "LatentRM"}
@@ -168,7 +169,19 @@ def read_source(path: Path, base: Path | None, changes: dict[str, Any]) -> Publi
         if ENTRY in checkpoint:
             _refuse_base(path, base)
             return _read_checkpoint(checkpoint, path, changes)
+    if is_peft_folder(path):
+        return _read_adapters(path, base, changes)
     return read_published(path, base, changes)
+
+
+def _read_adapters(path: Path, base: Path | None, changes: dict[str, Any]) -> Published:
+    """A base with adapters of PEFT merged into it; the base can be of any format."""
+    name = base_of(path) if base is None else str(base)
+    found = read_source(locate(name), None, changes)
+    model = build_model(found, name, None)
+    model.backbone = merge_adapters(model.backbone, path, name)
+    state = dict(model.state_dict())
+    return Published("PEFT adapters", found.kind, model.spec, state, {}, found.new_head)
 
 
 def _refuse_base(path: Path, base: Path | None) -> None:

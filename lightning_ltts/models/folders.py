@@ -1,6 +1,7 @@
 """Saving models as folders that load bit by bit the same, as published ones are laid out."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig
 
 from lightning_ltts.errors import CheckpointError
-from lightning_ltts.files import sha256_of, write_json
+from lightning_ltts.files import sha256_of, write_json, write_text
 from lightning_ltts.models.checkpoints import (
-    FOLDER_ENTRY,
     PROVENANCE,
     TITLES,
     VOCABULARY_HEAD,
@@ -25,7 +25,8 @@ from lightning_ltts.models.checkpoints import (
 from lightning_ltts.models.families import family_of
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.models.weights import State, weight_files
+from lightning_ltts.models.model_card import CARD, model_card
+from lightning_ltts.models.weights import FOLDER_ENTRY, State, weight_files
 
 
 def save_folder(
@@ -39,7 +40,7 @@ def save_folder(
 
     The folder has the layout of the published ones: a Hugging Face configuration, safetensors,
     tokenizer. That of a COCONUT reasoner loads with `AutoModelForCausalLM` and `AutoTokenizer`,
-    too. `provenance.json` says what it is and where it is from.
+    too. `provenance.json` says what it is and where it is from, `README.md` is its model card.
 
     Args:
         model: the reasoner or LatentRM to save.
@@ -72,6 +73,7 @@ def save_folder(
     origin = {"source": source, "format": format, "base": base}
     origin = {name: None if value is None else str(value) for name, value in origin.items()}
     write_json(folder / PROVENANCE, {**origin, **_facts(model, source)})
+    write_text(folder / CARD, model_card(model, folder.absolute().name))
     return folder
 
 
@@ -168,6 +170,7 @@ def import_model(
     target: str | Path,
     base: str | Path | None = None,
     dtype: torch.dtype | None = None,
+    check: Callable[[LatentReasoner | LatentRM], None] | None = None,
     **changes: Any,
 ) -> LatentReasoner | LatentRM:
     """Reads a model from any source and writes it as a folder.
@@ -177,6 +180,7 @@ def import_model(
         target: a new or empty folder.
         base: what gives configuration, tokenizer and weights that `source` does not hold.
         dtype: data type of the weights; by default the one they are stored in.
+        check: is given the model before anything is written, and can refuse it.
         changes: fields of a reasoner's specification to set otherwise.
 
     Returns the model.
@@ -186,5 +190,7 @@ def import_model(
     """
     found = read_source(locate(source), None if base is None else locate(base), changes)
     model = build_model(found, str(source), dtype)
+    if check is not None:
+        check(model)
     save_folder(model, target, source, found.format, base)
     return model

@@ -26,6 +26,7 @@ from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_templa
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.backbone_checks import check_config, check_memory
 from lightning_ltts.models.families import Family, Site, family_of
+from lightning_ltts.models.hub import HubModel
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
 from lightning_ltts.models.thought_heads import thought_head_of
 from lightning_ltts.models.weights import reason_of
@@ -99,7 +100,7 @@ class SpecChanges(TypedDict, total=False):
     thought_head: dict[str, Any]
 
 
-class LatentReasoner(nn.Module):
+class LatentReasoner(HubModel):
     """Backbone, thought head and tokenizer behind one interface, whatever the method and family.
 
     A sequence is: prompt template, start token, thoughts, end token, answer text, end of sequence.
@@ -113,6 +114,8 @@ class LatentReasoner(nn.Module):
     Raises:
         ConfigError: something in the specification is not known or does not fit together.
     """
+
+    kind = "reasoner"
 
     def __init__(self, spec: ReasonerSpec, backbone: PreTrainedModel | None = None):
         super().__init__()

@@ -13,6 +13,7 @@ from lightning_ltts.data.ranges import require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.backbone_checks import MAX_LAYERS
 from lightning_ltts.models.cost import Cost, CostMeter, flops_per_position
+from lightning_ltts.models.hub import HubModel
 from lightning_ltts.models.latent_lm import (
     LatentReasoner,
     align_left,
@@ -32,7 +33,7 @@ from lightning_ltts.models.thought_heads import CodiHead
 from lightning_ltts.models.trajectories import Trajectories
 
 
-class LatentRM(nn.Module):
+class LatentRM(HubModel):
     """r_t = g(x, h_1..h_t): a causal backbone over prompt and thoughts, and a scalar head on each.
 
     A thought's score never depends on what follows. Beyond the paper, it can read the reasoner's
@@ -43,6 +44,8 @@ class LatentRM(nn.Module):
         spec: what the model is.
         backbone: body without vocabulary head; by default one with random weights.
     """
+
+    kind = "latent_rm"
 
     def __init__(self, spec: LatentRMSpec, backbone: PreTrainedModel | None = None):
         super().__init__()

@@ -21,6 +21,7 @@ from lightning_ltts.errors import CheckpointError, shorten
 from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
+FOLDER_ENTRY = "lightning_ltts.json"  # in every folder of a model that this package wrote
 MAX_JSON = Bound(300_000_000)  # bytes; tokenizers of known models have up to 40 million
 _WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
 # Hyper-parameters of published Lightning checkpoints hold OmegaConf containers: plain data,

@@ -1,1 +1,1 @@
-"""What a user sees of a run: progress bars, TensorBoard, the terminal. Every tag: `docs/monitoring.md`."""
+"""What a user sees of a run: progress bars, loggers, the terminal. Every tag: `docs/monitoring.md`."""

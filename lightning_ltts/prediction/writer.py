@@ -19,12 +19,12 @@ from lightning_ltts.data.problems import hash_problems
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.files import write_text
-from lightning_ltts.monitoring.tensorboard import writers
+from lightning_ltts.monitoring.boards import boards
+from lightning_ltts.prediction.boards import log_predictions
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.row_files import merge, open_folder, rank_file
 from lightning_ltts.prediction.rows import Prediction, stored_thoughts
-from lightning_ltts.prediction.tensorboard import log_predictions
 from lightning_ltts.run_folder import FolderLock
 
 
@@ -141,7 +141,7 @@ class PredictionWriter(Callback):
                 self._write_timing(pl_module, trainer.world_size)
             seconds = time.perf_counter() - self._began
             speed = self._finished / seconds if self._finished else None
-            for board in writers(trainer.loggers):
+            for board in boards(trainer.loggers):
                 log_predictions(board, self.summary, rows, speed)
         trainer.strategy.barrier()
 

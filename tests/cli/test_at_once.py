@@ -38,6 +38,8 @@ COMMANDS = [
     ("report --help", 0, "--temperature"),
     ("import --help", 0, "usage: ltts import"),
     ("export --help", 0, "usage: ltts export"),
+    ("push --help", 0, "usage: ltts push"),
+    ("push folder", 2, "the following arguments are required: repository"),
     ("init --help", 0, "usage: ltts init"),
     ("init my_task --problems nope.json", 2, "problem file nope.json does not exist"),
     ("init task --problems problems.json", 0, "next: ltts fit --config-dir task"),

@@ -61,6 +61,21 @@ def test_files_that_are_given_stay_where_they_are(monkeypatch, capsys) -> None:
     assert names == ["experiment", "mine.jsonl", "train.jsonl"]
 
 
+def test_csv_with_columns_of_its_own(monkeypatch, capsys) -> None:
+    """What is written has our names, also of files that are given beside it."""
+    for name, numbers in (("p.csv", range(40)), ("t.csv", range(40, 45))):
+        lines = [f"{i} + 1?,{i + 1},a note" for i in numbers]
+        Path(name).write_text("\n".join(["asked,result,note", *lines]))
+    given = ["--test", "t.csv", "--columns", "question=asked", "answer=result"]
+    assert ltts(monkeypatch, "init", "my_task", "--problems", "p.csv", *given) == 0
+    assert capsys.readouterr().out.startswith("p.csv: 40 problems, CSV\n")
+    assert experiment("search")["test"] == ["my_task/test.jsonl"]
+    rows = [json.loads(line) for line in Path("my_task/test.jsonl").read_text().splitlines()]
+    assert [(row["question"], row["answer"]) for row in rows[:1]] == [("40 + 1?", "41")]
+    assert ltts(monkeypatch, "init", "other", "--problems", "p.csv", "--columns", "asked") == 2
+    assert "--columns 'asked' must be FIELD=COLUMN" in capsys.readouterr().err
+
+
 def test_a_file_without_steps(monkeypatch) -> None:
     rows = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(20)]
     Path("p.json").write_text(json.dumps(rows))

@@ -48,6 +48,30 @@ def test_fit_of_a_reasoner(experiment: str) -> None:
     assert paths_of(compose("test", f"experiment={experiment}", "test=d.json")["data"]["init_args"]["test"]) == ["d.json"]  # fmt: skip # noqa: E501
 
 
+@pytest.mark.parametrize("place", ["a.csv", "saved:test", "hf://openai/gsm8k@v1/main:test"])
+def test_other_places_of_problems(place: str, tmp_path: Path, monkeypatch) -> None:
+    """They need no quotes, and are known to be there before anything heavy is imported."""
+    tree = compose("predict", "experiment=files/search", f"test={place}", "reasoner=r.ckpt")
+    assert paths_of(tree["data"]["init_args"]["problems"]) == [place]
+    monkeypatch.chdir(tmp_path)
+    if not place.startswith("hf://"):
+        with pytest.raises(ConfigError, match=f"problem file {place} does not exist"):
+            check_files("predict", tree)
+    Path("a.csv").touch()
+    Path("saved").mkdir()
+    Path("saved/dataset_dict.json").touch()
+    check_files("predict", tree)
+
+
+def test_columns_stay_with_files_alone() -> None:
+    """Those of a data set of the Hub say nothing of one's own file."""
+    hub = compose("predict", "experiment=benchmark/gsm_hard", "test=a.csv")
+    assert "columns" not in hub["data"]["init_args"]["problems"]["init_args"]
+    columns = "++data.init_args.problems.init_args.columns={question:asked}"
+    own = compose("predict", "experiment=files/search", "test=a.csv", "reasoner=r.ckpt", columns)
+    assert own["data"]["init_args"]["problems"]["init_args"]["columns"] == {"question": "asked"}
+
+
 def test_tokenizer_is_made_from_the_files_to_train_on() -> None:
     tree = compose("fit", "experiment=files/reasoner", "train=a.json", "valid=c.json")
     tokenizer = tree["model"]["init_args"]["start"]["tokenizer"]

@@ -157,7 +157,7 @@ class TestHub:
         assert len(limited.load()) == 1
 
     def test_user_errors(self, folder: Path) -> None:
-        with pytest.raises(DataError, match="has no column 'question'; it has input, target"):
+        with pytest.raises(DataError, match="has no field 'question'; it has 'input', 'target'"):
             HubProblems(str(folder)).load()
         with pytest.raises(DataError, match="cannot be loaded"):
             HubProblems(str(folder / "nowhere"), split="test").load()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -117,3 +118,14 @@ def colar_checkpoint(folder: Path) -> dict[str, Tensor]:
     }
     torch.save(checkpoint, folder / "colar_best.ckpt")
     return state
+
+
+def save_adapters(base: Path, folder: Path, **options) -> torch.nn.Module:
+    """A model with random adapters on a base, saved as PEFT does."""
+    torch.manual_seed(3)
+    config = LoraConfig(
+        r=4, lora_alpha=12, init_lora_weights=False, task_type="CAUSAL_LM", **options
+    )
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(folder)
+    return model.eval()

@@ -14,7 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_ltts import cli
-from lightning_ltts.mining.tensorboard import MAX_THOUGHTS
+from lightning_ltts.mining.boards import MAX_THOUGHTS
 
 pytestmark = pytest.mark.slow
 

@@ -1,17 +1,17 @@
-"""What mining writes to TensorBoard: how it goes, its labels, and some of its thoughts."""
+"""What mining writes to loggers: how it goes, its labels, and some of its thoughts."""
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.mining.store import TrajectoryStore
 from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.monitoring.boards import Board
 
 MAX_THOUGHTS = 2000  # in the embedding projector, which the browser has to hold
 
 
-def log_mining(writer: SummaryWriter, split: str, counts: dict[str, float]) -> None:
+def log_mining(board: Board, split: str, counts: dict[str, float]) -> None:
     """How mining goes, from counts over all questions mined so far; the step is their number."""
     values = {
         "accuracy": counts["right"] / counts["trajectories"],
@@ -19,35 +19,35 @@ def log_mining(writer: SummaryWriter, split: str, counts: dict[str, float]) -> N
         "questions_per_second": counts["questions"] / counts["seconds"],
         "token_forward_ratio": counts["token_forwards"] / max(counts["tree_nodes"], 1),
     }
-    for name, value in values.items():
-        writer.add_scalar(f"mine/{split}/{name}", value, int(counts["questions"]))
+    tagged = {f"mine/{split}/{name}": value for name, value in values.items()}
+    board.scalars(tagged, int(counts["questions"]))
 
 
-def log_store(writer: SummaryWriter, split: str, store: TrajectoryStore) -> None:
+def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
     """Statistics and a histogram of the thought labels in a finished store.
 
     Every thought that a trajectory has counts once.
     """
-    writer.add_scalar(f"store/{split}/questions", len(store), 0)
+    values = {"questions": float(len(store))}
     if not len(store):
+        board.scalars({f"store/{split}/questions": 0.0}, 0)
         return
     mined = [store[i] for i in range(len(store))]  # memory-mapped: thoughts are not read
     labels = torch.cat([one.labels[one.trajectories.thought_mask > 0] for one in mined])
-    values = {"mixed_questions": torch.cat([one.mixed for one in mined]).float().mean()}
+    values["mixed_questions"] = float(torch.cat([one.mixed for one in mined]).float().mean())
     if len(labels):
         values |= {
-            "positive_labels": (labels == 1).float().mean(),
-            "negative_labels": (labels == 0).float().mean(),
-            "mean_label": labels.mean(),
+            "positive_labels": float((labels == 1).float().mean()),
+            "negative_labels": float((labels == 0).float().mean()),
+            "mean_label": float(labels.mean()),
         }
-        writer.add_histogram(f"store/{split}/labels", labels, 0)
-    for name, value in values.items():
-        writer.add_scalar(f"store/{split}/{name}", value, 0)
-    writer.flush()
+        board.histogram(f"store/{split}/labels", labels)
+    board.scalars({f"store/{split}/{name}": value for name, value in values.items()}, 0)
+    board.flush()
 
 
 def log_thoughts(
-    writer: SummaryWriter,
+    board: Board,
     split: str,
     store: TrajectoryStore,
     reasoner: LatentReasoner,
@@ -56,7 +56,7 @@ def log_thoughts(
     """Thoughts of evenly spaced questions for the embedding projector, `MAX_THOUGHTS` at most.
 
     Args:
-        writer: where to.
+        board: where to.
         split: name of the store.
         store: the mined trajectories.
         reasoner: it reads the answers.
@@ -78,9 +78,6 @@ def log_thoughts(
                 # the file is tab-separated, a line for each thought
                 metadata.append([" ".join(str(x).split()) for x in row])
     if vectors:
-        writer.add_embedding(
-            torch.stack(vectors[:MAX_THOUGHTS]),
-            metadata[:MAX_THOUGHTS],
-            tag=f"thoughts/{split}",
-            metadata_header=["question", "step", "sample", "answer", "right or wrong"],
-        )
+        columns = ["question", "step", "sample", "answer", "right or wrong"]
+        some = torch.stack(vectors[:MAX_THOUGHTS])
+        board.embedding(f"thoughts/{split}", some, metadata[:MAX_THOUGHTS], columns)
