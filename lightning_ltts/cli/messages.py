@@ -1,7 +1,9 @@
 """How mistakes of the user are told: one sentence on stderr and exit code 2."""
 
+import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,13 @@ from lightning_ltts.errors import LTTSError
 
 
 def fail(message: str) -> NoReturn:
-    """Tells a mistake of the user, and exits with code 2."""
+    """Tells a mistake of the user, and exits with code 2.
+
+    Most mistakes are found by all processes of a distributed run: the first one tells them and ends
+    the others, which wait for that.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(1)
     text = " ".join(message.split())
     print(f"error: {text}", file=sys.stderr)
     raise SystemExit(2)
