@@ -87,7 +87,7 @@ class Stopping:
 
     def watch_children(self) -> None:
         """From here on the command ends when another of its processes has failed, which said why."""
-        if Stopping.current is self and os.environ.get("LOCAL_RANK", "0") == "0":
+        if Stopping.current is self and is_first():
             threading.Thread(target=self._end_with_child, daemon=True, name="children").start()
 
     def _end_with_child(self) -> None:
@@ -171,13 +171,19 @@ class Stopping:
                 os.kill(process.pid, number)
 
     def _tell(self, number: int) -> None:
-        if os.environ.get("LOCAL_RANK", "0") != "0" or not self._told.acquire(blocking=False):
+        if not is_first() or not self._told.acquire(blocking=False):
             return
         print(
             f"stopped by {NAMES[signal.Signals(number)]}; {self.sentence()}",
             file=sys.stderr,
             flush=True,
         )
+
+
+def is_first() -> bool:
+    """Whether this process of a distributed run is the one that speaks, whoever started it."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")
+    return all(os.environ.get(name, "0") in ("", "0") for name in names)
 
 
 def _end_with_parent() -> None:

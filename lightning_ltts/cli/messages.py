@@ -1,6 +1,5 @@
 """How mistakes of the user are told: one sentence on stderr and exit code 2."""
 
-import os
 import re
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_ltts.errors import LTTSError
+from lightning_ltts.stopping import is_first
 
 
 def fail(message: str) -> NoReturn:
@@ -19,7 +19,7 @@ def fail(message: str) -> NoReturn:
     Most mistakes are found by all processes of a distributed run: the first one tells them and ends
     the others, which wait for that.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not is_first():
         time.sleep(1)
     text = " ".join(message.split())
     print(f"error: {text}", file=sys.stderr)

@@ -129,16 +129,20 @@ class RayEngine(Engine):
         try:
             with _own_signals():
                 ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise WorkerError(
-                f"the Ray cluster address={self.address} cannot be had "
-                f"({' '.join(str(error).split())[:200]}); start one with 'ray start --head', or "
-                "leave ray_address out to have one started"
-            ) from None
+        except Exception as error:  # of no class of its own, where starting takes too long
+            raise WorkerError(self._unreachable(" ".join(str(error).split())[:200])) from None
         try:
             yield
         finally:
             ray.shutdown()
+
+    def _unreachable(self, why: str) -> str:
+        if self.address is None:
+            return f"Ray cannot be started here ({why}); leave engine out to compute without it"
+        return (
+            f"the Ray cluster at {self.address} cannot be joined ({why}); start one with 'ray start "
+            "--head', or leave ray_address out to have one started for this run"
+        )
 
     def _gpus_each(self) -> float:
         """GPUs of a worker."""

@@ -69,11 +69,18 @@ def mine(folder: Path, reasoner: Path, engine: Engine | None = None, **options: 
 
 def store(folder: Path) -> dict[str, Any]:
     """All of the two stores of a folder but the seconds that mining took."""
-    found: dict[str, Any] = {}
+    found = shards_of(folder)
     for split in ("train", "val"):
         manifest = read_manifest(folder / split)
         counts = {k: v for k, v in manifest["counts"].items() if k != "seconds"}
         found[split] = (manifest["settings"], counts, manifest["complete"])
+    return found
+
+
+def shards_of(folder: Path) -> dict[str, Any]:
+    """The bytes of all tensors of the two stores of a folder."""
+    found: dict[str, Any] = {}
+    for split in ("train", "val"):
         for path in sorted((folder / split).glob("*.safetensors")):
             tensors = load_file(path)
             found[f"{split}/{path.name}"] = {

@@ -145,5 +145,5 @@ def test_more_than_the_machine_has_is_refused(engine: RayEngine) -> None:
 def test_a_cluster_that_is_not_there() -> None:
     if ray.is_initialized():
         pytest.skip("this process has a cluster")
-    with pytest.raises(WorkerError, match="cannot be had"):
+    with pytest.raises(WorkerError, match="cannot be joined"):
         list(RayEngine("127.0.0.1:1").run(Refuses(), [(0, None)], "32-true"))
