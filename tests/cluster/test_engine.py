@@ -10,9 +10,11 @@ from lightning_ltts.cluster.ray_engine import RayEngine
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.store import read_manifest
 from lightning_ltts.prediction.row_files import rank_file
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.latent_rm import LatentRMModule
+from tests.cli.helpers import ltts
 from tests.cluster.helpers import Backwards, make_trainer, mine, predict, predictions, store
 
 STOPPED = (KeyboardInterrupt, SystemExit)  # Lightning makes the one of the other
@@ -83,6 +85,26 @@ def test_time_of_the_workers_is_added_up(
     timing = json.loads((tmp_path / "predictions.timing.json").read_text())
     assert timing["questions"] == 14
     assert timing["seconds_per_question"]["sampling"] > 0
+
+
+SMALL = [
+    "experiment=demo/latent_rm", "trainer.accelerator=cpu", "trainer.devices=1",
+    "data.init_args.train.init_args.size=8", "data.init_args.val.init_args.size=4",
+    "data.init_args.shard_size=2", "data.init_args.num_samples=2", "data.init_args.informative=null",
+    "data.init_args.val_num_samples=2", "engine.class_path=tests.cluster.helpers.Backwards",
+]  # fmt: skip
+
+
+def test_the_command(reasoner_file: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+    """An engine is an option of what mines or predicts, and of nothing else."""
+    monkeypatch.chdir(tmp_path)
+    given = [*SMALL, f"reasoner={reasoner_file}"]
+    assert ltts(monkeypatch, "mine", *given) == 0
+    said = capfd.readouterr()
+    assert "worker w0: " in said.err + said.out
+    assert read_manifest(tmp_path / "logs/demo/latent_rm/trajectories/train")["complete"]
+    assert ltts(monkeypatch, "fit", *given) == 2
+    assert "engine" in capfd.readouterr().err
 
 
 def test_speeds() -> None:
