@@ -60,9 +60,9 @@ def ablation_lines(rows: Sequence[dict[str, Any]]) -> list[ReplacedLine]:
             answers = (row["answer"], row["greedy"]["answer"], entry["answer"])
             given.setdefault((entry["by"], entry["step"]), []).append(answers)
     lines = []
-    for (by, step), answers in given.items():
+    for (by, step), triples in given.items():
         truths, own, new = (
-            list(map(stored_answer, column)) for column in zip(*answers, strict=True)
+            list(map(stored_answer, column)) for column in zip(*triples, strict=True)
         )
         right, before = _equal(new, truths), _equal(own, truths)
         accuracy, interval = float(right.mean()), bootstrap_interval(right)

@@ -35,8 +35,8 @@ def log_store(writer: SummaryWriter, split: str, store: TrajectoryStore) -> None
     writer.add_scalar(f"store/{split}/questions", len(store), 0)
     if not len(store):
         return
-    labels, mixed = zip(*map(_labels_of, store.shards()), strict=True)
-    labels, mixed = torch.cat(labels), torch.cat(mixed)
+    parts = list(map(_labels_of, store.shards()))
+    labels, mixed = (torch.cat([part[i] for part in parts]) for i in range(2))
     values = {"mixed_questions": mixed.float().mean()}
     if len(labels):
         values |= {

@@ -54,7 +54,7 @@ def _means_by_counts(columns: Tensor, resamples: int, seed: int) -> Tensor:
     kinds, counts = columns.unique(dim=0, return_counts=True)
     shares = counts.double().numpy() / len(columns)
     drawn = np.random.default_rng(seed).multinomial(len(columns), shares, size=resamples)
-    means = torch.from_numpy(drawn).double() @ kinds.double() / len(columns)
+    means: Tensor = torch.from_numpy(drawn).double() @ kinds.double() / len(columns)
     return means.to(columns.dtype)
 
 
