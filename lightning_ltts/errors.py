@@ -35,6 +35,10 @@ class TrainingError(LTTSError):
     """A training that cannot come to anything, found out early."""
 
 
+class WorkerError(LTTSError):
+    """Workers that cannot be had, or that were lost too often."""
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """A value as messages show it, a text in quotes, cut so that a message stays one line."""
     if type(value) is str:

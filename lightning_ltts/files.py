@@ -92,6 +92,13 @@ def read_json(path: Path, advice: str, keys: tuple[str, ...] = ()) -> dict[str, 
     return content
 
 
+def read_at(path: Path, offset: int, size: int) -> bytes:
+    """So many bytes of a file from a place on. It is opened each time, so that nothing stays open."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(size)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

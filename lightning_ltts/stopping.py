@@ -13,6 +13,7 @@ from typing import Any
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 AGAIN = 2.0  # seconds until the signal is raised once more
 GRACE = 6.0  # seconds until the process ends in any case
+PATIENCE = 3.0  # seconds in which another process may turn out to have failed first
 
 
 class Stopped(BaseException):
@@ -68,6 +69,8 @@ class Stopping:
     ) -> None:
         if not self._before:
             return
+        if self.distributed and self.received is None and isinstance(error, Exception | SystemExit):
+            self._end_others(error)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -81,6 +84,49 @@ class Stopping:
                 os._exit(128 + self.received)
             # whatever the signal became on its way, as an error of the other processes' end
             raise SystemExit(128 + self.received) from None
+
+    def watch_children(self) -> None:
+        """From here on the command ends when another of its processes has failed, which said why."""
+        if Stopping.current is self and is_first():
+            threading.Thread(target=self._end_with_child, daemon=True, name="children").start()
+
+    def _end_with_child(self) -> None:
+        while Stopping.current is self and self.received is None:
+            self._end_if_failed()
+            time.sleep(0.2)
+
+    def _end_if_failed(self) -> None:
+        """Ends all processes with the exit code of one that has failed, where one has."""
+        processes = list(self.children())
+        code = next((process.poll() for process in processes if process.poll()), None)
+        if code is not None and self.received is None:
+            self._kill(processes)
+            os._exit(code if code > 0 else 128 - code)
+
+    def _end_others(self, error: BaseException) -> None:
+        """Ends the other processes where this one has failed; they would wait for it.
+
+        An error that nobody expected may be the failure of another process, which says why: this
+        one then says nothing.
+        """
+        told = isinstance(error, SystemExit)
+        if told and not error.code:  # type: ignore[attr-defined]
+            return
+        end = time.monotonic() + (0 if told else PATIENCE)
+        while time.monotonic() < end:
+            self._end_if_failed()
+            time.sleep(0.1)
+        self._kill(list(self.children()))
+        if told:  # Python's own end waits for threads that wait for the others
+            code = error.code  # type: ignore[attr-defined]
+            os._exit(code if isinstance(code, int) else 1)
+
+    def _kill(self, processes: list[Any]) -> None:
+        for process in processes:
+            with suppress(OSError):
+                process.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
@@ -125,13 +171,19 @@ class Stopping:
                 os.kill(process.pid, number)
 
     def _tell(self, number: int) -> None:
-        if os.environ.get("LOCAL_RANK", "0") != "0" or not self._told.acquire(blocking=False):
+        if not is_first() or not self._told.acquire(blocking=False):
             return
         print(
             f"stopped by {NAMES[signal.Signals(number)]}; {self.sentence()}",
             file=sys.stderr,
             flush=True,
         )
+
+
+def is_first() -> bool:
+    """Whether this process of a distributed run is the one that speaks, whoever started it."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")
+    return all(os.environ.get(name, "0") in ("", "0") for name in names)
 
 
 def _end_with_parent() -> None:

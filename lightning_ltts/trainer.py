@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,26 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
+from lightning_ltts.cluster.engine import Engine, Speeds
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData, MiningOnly
 from lightning_ltts.monitoring.progress import QuestionBar
+from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.tuned import TUNED, choose
+from lightning_ltts.prediction.work import SearchWork
 from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.stopping import Stopping
+
+SHARDED = (ModelParallelStrategy, FSDPStrategy)  # strategies whose devices gather weights together
 
 
 class SearchLoop(_PredictionLoop):
@@ -40,6 +47,8 @@ class SearchLoop(_PredictionLoop):
     one "batch" per question, so that progress bars count questions and predictions are streamed.
     Only `run` differs from Lightning's loop, whose private parts it uses.
     """
+
+    engine: Engine | None = None  # whose workers predict, instead of this process
 
     @_no_grad_context
     def run(self) -> list[Any] | None:
@@ -59,8 +68,8 @@ class SearchLoop(_PredictionLoop):
         self.on_run_start()
         size: int = module.questions_per_pass  # type: ignore[assignment]
         found: list[dict[str, Any]] = []
-        while waiting := self._next_questions(size):
-            predictions = call._call_strategy_hook(trainer, "predict_step", waiting, 0)
+        passes = self._here(size) if self.engine is None else self._by(self.engine, size)
+        for waiting, predictions in passes:
             for question, prediction in zip(waiting, predictions, strict=True):
                 self.batch_progress.increment_processed()
                 self.batch_progress.increment_completed()
@@ -72,6 +81,47 @@ class SearchLoop(_PredictionLoop):
             del predictions  # whose tensors would be held through the next pass
         self.on_run_end()
         return self._in_order(found)
+
+    def _here(self, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Questions and their predictions, pass by pass."""
+        while waiting := self._next_questions(size):
+            yield waiting, call._call_strategy_hook(self.trainer, "predict_step", waiting, 0)
+
+    def _by(self, engine: Engine, size: int) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Likewise in any order, as workers finish them.
+
+        Problems that were predicted before are read once more where others of their pass were not:
+        so every pass is that of one process.
+        """
+        module, data = self.trainer.lightning_module, getattr(self.trainer, "datamodule", None)
+        assert isinstance(module, LatentSearch), "checked by `predict`"
+        assert isinstance(data, PredictionData), "checked by `predict`"
+        keep = frozenset(self._writer.kept if self._writer is not None else ())
+        speeds, asked = Speeds(), dict[int, list[Any]]()
+
+        def waiting() -> Iterator[tuple[int, list[Any]]]:
+            for number, problems in enumerate(data.passes(size)):
+                asked[number] = problems
+                yield number, problems
+
+        precision = str(self.trainer.precision)
+        for done in engine.run(SearchWork(module, keep), waiting(), precision):
+            made = zip(asked.pop(done.number), done.result.predictions, strict=True)
+            left = [(problem, row) for problem, row in made if not data.is_finished(problem)]
+            for part, seconds in done.result.seconds.items():
+                module.seconds[part] += seconds
+            for problem, _ in left:
+                self._start(problem, self.batch_progress.current.ready)
+            speeds.add(done, len(left))
+            yield [problem for problem, _ in left], [row for _, row in left]
+        for line in speeds.lines():
+            rank_zero_info(line)
+
+    def _start(self, question: Any, index: int) -> None:
+        """Tells callbacks that a question is being predicted."""
+        self.batch_progress.increment_ready()
+        call._call_callback_hooks(self.trainer, "on_predict_batch_start", question, index)
+        self.batch_progress.increment_started()
 
     @property
     def _writer(self) -> PredictionWriter | None:
@@ -100,9 +150,7 @@ class SearchLoop(_PredictionLoop):
                 question, index, _ = next(self._data_fetcher)  # type: ignore[arg-type]
             except StopIteration:
                 break
-            self.batch_progress.increment_ready()
-            call._call_callback_hooks(self.trainer, "on_predict_batch_start", question, index)
-            self.batch_progress.increment_started()
+            self._start(question, index)
             questions.append(question)
         return questions
 
@@ -184,18 +232,83 @@ class Trainer(pl.Trainer):
         if Stopping.current is not None:
             Stopping.current.children = lambda: getattr(self.strategy.launcher, "procs", [])
             Stopping.current.distributed = self.world_size > 1
+            if self.world_size > 1:
+                Stopping.current.watch_children()
+
+    def predict(
+        self,
+        model: pl.LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: pl.LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+        engine: Engine | None = None,
+    ) -> list[Any] | None:
+        """Predicts, as Lightning's, on this Trainer's devices or by the workers of an engine.
+
+        Args:
+            model: what predicts.
+            dataloaders: as Lightning's.
+            datamodule: the problems.
+            return_predictions: as Lightning's.
+            ckpt_path: as Lightning's.
+            weights_only: as Lightning's.
+            engine: whose workers predict; by default the Trainer's own processes do.
+
+        Raises:
+            ConfigError: an engine is given for anything but a `LatentSearch` in one process.
+        """
+        loop = self.predict_loop
+        assert isinstance(loop, SearchLoop), "made with the Trainer"
+        if isinstance(model, LatentSearch) and isinstance(self.strategy, SHARDED):
+            raise ConfigError(
+                f"{type(self.strategy).__name__} shards weights, which a search cannot use: devices "
+                "read different questions in passes of their own number, and each would wait for "
+                "the others' weights; leave trainer=fsdp out, every device then holds the reasoner"
+            )
+        if engine is not None:
+            self._check_engine()
+            if not isinstance(model, LatentSearch) or not isinstance(datamodule, PredictionData):
+                raise ConfigError(
+                    "engine goes with the model LatentSearch and the data PredictionData; leave it "
+                    "out"
+                )
+        loop.engine = engine
+        given = (model, dataloaders, datamodule, return_predictions, ckpt_path)
+        options: Any = {} if weights_only is None else {"weights_only": weights_only}
+        rows: list[Any] | None = super().predict(*given, **options)
+        return rows
+
+    def _check_engine(self) -> None:
+        if self.world_size > 1:
+            raise ConfigError(
+                f"an engine has workers of its own, and this run has {self.world_size} processes; "
+                "set trainer.devices=1 and trainer.num_nodes=1, or leave engine out"
+            )
 
     def mine(
-        self, model: pl.LightningModule, datamodule: pl.LightningDataModule | None = None
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """Mines the stores of a `MiningData`, on this Trainer's devices, and trains nothing.
 
         Takes the configuration of the LatentRM's training, so that both always agree on reasoner
         and sampler.
 
+        Args:
+            model: the LatentRM's training.
+            datamodule: what is mined, a `MiningData`.
+            engine: whose workers mine; by default the Trainer's own processes do.
+
         Raises:
-            ConfigError: the DataModule does not mine, or `fast_dev_run` is set.
+            ConfigError: the DataModule does not mine, `fast_dev_run` is set, or there is an engine
+                beside several processes.
         """
+        if engine is not None:
+            self._check_engine()
         if not isinstance(datamodule, MiningData):
             raise ConfigError(
                 "'ltts mine' needs a data.class_path of MiningData, for instance experiment=demo/latent_rm"
@@ -206,7 +319,7 @@ class Trainer(pl.Trainer):
                 "for instance data.init_args.train.init_args.size=64 (limit=64 for files)"
             )
         # validation of no batches: sets up devices and DataModule, and needs no optimiser
-        self.validate(model, datamodule=MiningOnly(datamodule), verbose=False)
+        self.validate(model, datamodule=MiningOnly(datamodule, engine), verbose=False)
         if self.is_global_zero:
             print("\n".join(datamodule.describe()))
 

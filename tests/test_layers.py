@@ -22,6 +22,7 @@ LAYERS = [
     "engine",
     "analysis",
     "search",
+    "cluster",
     "mining",
     "training",
     "report",

@@ -1,13 +1,19 @@
 """What `SearchLoop` takes from Lightning's private parts; when this fails, compare its `run` with the new version's."""
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer import call
 from torch.utils.data import DataLoader
 
+from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.prediction import LatentSearch, PredictionData
+from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import SearchLoop, Trainer
 
 
@@ -50,3 +56,12 @@ def test_other_modules_go_through_lightnings_loop() -> None:
 def test_numbers_that_lightning_does_not_look_at(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name}={value} of the trainer must be a"):
         Trainer(accelerator="cpu", **{name: value})
+
+
+def test_a_search_refuses_sharded_weights(reasoner_file: Path) -> None:
+    """Before any other process is started."""
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    trainer = Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False)
+    search = LatentSearch(str(reasoner_file), GaussianNoise(0.1))
+    with pytest.raises(ConfigError, match=r"^ModelParallelStrategy shards weights, which a search"):
+        trainer.predict(search, datamodule=PredictionData(WordProblems("test", 4)))

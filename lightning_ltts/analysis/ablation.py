@@ -20,19 +20,20 @@ def ablation_lines(rows: Sequence[dict[str, Any]]) -> list[ReplacedLine]:
     Args:
         rows: lines of a prediction file; without such answers there are no lines.
     """
-    rows = [row for row in rows if row.get("ablation")]
-    kinds = dict.fromkeys((e["by"], e["step"]) for row in rows for e in row["ablation"])
+    # what replaced thoughts -> right answer, greedy answer and answer of each question
+    given: dict[tuple[str, int | None], list[tuple[str | None, str | None, str | None]]] = {}
+    for row in rows:
+        for entry in row.get("ablation") or ():
+            answers = (row["answer"], row["greedy"]["answer"], entry["answer"])
+            given.setdefault((entry["by"], entry["step"]), []).append(answers)
     lines = []
-    for by, step in kinds:
-        found = [
-            (row, e) for row in rows for e in row["ablation"] if (e["by"], e["step"]) == (by, step)
-        ]
-        truths = [stored_answer(row["answer"]) for row, _ in found]
-        own = [stored_answer(row["greedy"]["answer"]) for row, _ in found]
-        given = [stored_answer(entry["answer"]) for _, entry in found]
-        right, before = _equal(given, truths), _equal(own, truths)
+    for (by, step), triples in given.items():
+        truths, own, new = (
+            list(map(stored_answer, column)) for column in zip(*triples, strict=True)
+        )
+        right, before = _equal(new, truths), _equal(own, truths)
         accuracy, interval = float(right.mean()), bootstrap_interval(right)
-        same = float(_equal(given, own).mean())
+        same = float(_equal(new, own).mean())
         lines.append(ReplacedLine(by, step, accuracy, interval, gain_of(right - before), same))
     return lines
 

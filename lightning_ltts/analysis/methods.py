@@ -1,9 +1,11 @@
 """Methods: what answered the questions of a prediction run, how well, and what it took."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from lightning_ltts.analysis.method_names import (
     TUNED_MAJORITY,
 )
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
+from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
 from lightning_ltts.voting.signals import Signal
@@ -45,7 +48,8 @@ class Method:
 
 def greedy_method(rows: Sequence[dict[str, Any]]) -> Method:
     """Greedy decoding: the one trajectory without noise."""
-    right = torch.tensor([_right(row, row["greedy"]) for row in rows]).double()
+    values = array("f", (_right(row, row["greedy"]) for row in rows))
+    right = torch.from_numpy(np.array(values)).double()
     return Method(GREEDY, None, right, parts=(PROMPT, GREEDY), as_greedy=torch.ones_like(right))
 
 
@@ -114,7 +118,7 @@ def tuned_methods(rows: Sequence[dict[str, Any]]) -> list[Method]:
     """Majority voting at the sampler that was chosen for it on validation, where it was sampled."""
     if "tuned" not in rows[0]:
         return []
-    pool = sample_pool([{**row, "samples": row["tuned"]["samples"]} for row in rows])
+    pool = sample_pool({**row, "samples": row["tuned"]["samples"]} for row in rows)
     values = selected_accuracy(Majority(), pool)
     method = selected(Majority(), pool, values, (PROMPT, TUNED_SAMPLING))
     return [replace(method, name=TUNED_MAJORITY)]
@@ -134,7 +138,7 @@ def search_methods(
 ) -> list[Method]:
     """The best trajectory that a tree search ended with, and a weighted vote over all of them."""
     budget, parts = rows[0][search]["budget"], (*_judging(rows), search)
-    pool = sample_pool([{**row, "samples": row[search]["beams"]} for row in rows], rule)
+    pool = sample_pool(({**row, "samples": row[search]["beams"]} for row in rows), rule)
     assert pool.scores is not None, "the trajectories of a tree search are always scored"
     # not a subclass, which may weigh by something else
     vote = next((s for s in chosen_by if type(s) is WeightedVote), WeightedVote())
@@ -178,16 +182,15 @@ def cost_of(
 
     Returns None where a part was not stored; without FLOPs where those were not.
     """
-    if any(part not in row.get("cost", {}) for row in rows for part in parts):
+    costs = Rows.of(rows).costs
+    if any(part not in costs for part in parts):
         return None
     found = {}
     for unit in ("token_forwards", "flops"):
-        if all(unit in row["cost"][part] for row in rows for part in parts):
+        if all(unit in costs[part] for part in parts):
             found[unit] = sum(
-                row["cost"][part][unit] * (share if part in GROWING else 1)
-                for row in rows
-                for part in parts
-            ) / len(rows)
+                costs[part][unit] * (share if part in GROWING else 1) for part in parts
+            )
     return found
 
 

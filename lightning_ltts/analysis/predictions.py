@@ -1,19 +1,24 @@
 """Prediction files: JSON Lines, one line per question, from which every selection and curve can be computed again."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.prediction_files import require_predictions
 from lightning_ltts.analysis.row_checks import fault_of
+from lightning_ltts.analysis.rows import Row, Rows
 from lightning_ltts.data.answers import Answer, parse_stored
+from lightning_ltts.data.stored_problems import IN_MEMORY, key_of
 from lightning_ltts.errors import DataError
+from lightning_ltts.files import read_at
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.signals import Signal
 from lightning_ltts.voting.votes import vote_numbers
@@ -54,35 +59,88 @@ class SamplePool:
         return ((self.votes == self.greedy_vote[:, None]) & (self.votes >= 0)).float()
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a prediction file; a last line cut off by a kill is left out.
+class StoredRows(Sequence[Row]):
+    """The rows of a prediction file, which are read when they are asked for where they are many.
+
+    A last line cut off by a kill is left out.
+
+    Args:
+        path: of the file, or of its folder.
 
     Raises:
         DataError: it is missing, empty, holds a problem twice, or a line that is not the last
             cannot be read or is no prediction.
     """
-    path = require_predictions(path)
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    lines = path.read_bytes().split(b"\n")
-    torn = lines.pop()  # nothing where the last line is whole
-    for number, line in enumerate([*lines, torn] if torn else lines, start=1):
-        where = f"prediction file {path}, line {number}"
-        try:
-            row = json.loads(line.decode())
-        except (ValueError, RecursionError) as error:
-            if number > len(lines):
+
+    def __init__(self, path: str | Path):
+        self.path = require_predictions(path)
+        self._held: list[Row] | None = [] if self.path.stat().st_size <= IN_MEMORY else None
+        places, keys, offset = array("q"), array("Q"), 0
+        for number, line in enumerate(self._lines(), start=1):
+            row = _row_in(line, f"prediction file {self.path}, line {number}")
+            if row is None:
                 break
-            raise DataError(f"{where} {_why(error)}; remove it, or predict anew") from None
-        if fault := fault_of(row):
-            raise DataError(f"{where} {fault}; remove it, or predict anew")
-        if row["id"] in seen:  # it would count twice
-            raise DataError(f"{where} is a second row of problem '{row['id']}'; remove one")
-        seen.add(row["id"])
-        rows.append(row)
-    if not rows:
-        raise DataError(f"prediction file {path} holds no predictions")
-    return rows
+            keys.append(key_of(row["id"]))
+            places.extend((offset, len(line)))
+            offset += len(line)
+            if self._held is not None:
+                self._held.append(row)
+        if not len(keys):
+            raise DataError(f"prediction file {self.path} holds no predictions")
+        self._places = np.array(places).reshape(-1, 2)
+        self._refuse_twice(np.array(keys))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        if self._held is not None:
+            return self._held[index]
+        offset, size = self._places[index].tolist()
+        row: Row = json.loads(read_at(self.path, offset, size))
+        return row
+
+    def _lines(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            yield from file
+
+    def _refuse_twice(self, keys: Any) -> None:
+        _, first = np.unique(keys, return_index=True)
+        if len(first) < len(keys):  # it would count twice
+            again = int(np.setdiff1d(np.arange(len(keys)), first)[0])
+            raise DataError(
+                f"prediction file {self.path}, line {again + 1} is a second row of problem "
+                f"'{self[again]['id']}'; remove one"
+            )
+
+
+def open_rows(path: str | Path) -> Rows:
+    """The rows of a prediction file, of which there may be millions; see `StoredRows`."""
+    return Rows(StoredRows(path))
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a prediction file as a list; see `StoredRows`."""
+    return list(StoredRows(path))
+
+
+def _row_in(line: bytes, where: str) -> Row | None:
+    """The row in a line; None for a last line that was cut off."""
+    try:
+        row: Row = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        if not line.endswith(b"\n"):
+            return None
+        raise DataError(f"{where} {_why(error)}; remove it, or predict anew") from None
+    if fault := fault_of(row):
+        raise DataError(f"{where} {fault}; remove it, or predict anew")
+    return row
 
 
 def _why(error: Exception) -> str:
@@ -94,11 +152,11 @@ def _why(error: Exception) -> str:
     return "is nested too deeply or holds a number with too many digits"
 
 
-def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool:
+def sample_pool(rows: Iterable[Row], rule: str = "sum") -> SamplePool:
     """The samples of prediction rows as tensors.
 
     Args:
-        rows: lines of a prediction file.
+        rows: lines of a prediction file; they are gone through once.
         rule: how step scores make a trajectory's score, a key of `RULES`; `answer` takes the answer's score alone.
 
     Raises:
@@ -108,68 +166,90 @@ def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool
         raise DataError(
             f"the rule '{rule}' for scores is not known; use one of {', '.join((*RULES, 'answer'))}"
         )
-    if len({len(row["samples"]) for row in rows}) != 1:
-        raise DataError(
-            "the questions of the prediction file have different numbers of samples; report each run by itself"
-        )
-    answers = [[stored_answer(sample["answer"]) for sample in row["samples"]] for row in rows]
-    greedy = [stored_answer(row["greedy"]["answer"]) for row in rows]
-    # the greedy answer last, so that it does not change the numbers of the others
-    votes = torch.tensor(
-        [vote_numbers([*given, g]) for given, g in zip(answers, greedy, strict=True)]
+    columns = _Columns()
+    for row in rows:
+        columns.add(row)
+    return columns.pool(rule)
+
+
+@dataclass
+class _Columns:
+    """What the samples of all questions hold, in columns: numbers alone, as rows go by."""
+
+    samples: int | None = None  # N
+    votes: "array[int]" = field(default_factory=lambda: array("q"))  # with the greedy one, last
+    correct: "array[int]" = field(default_factory=lambda: array("b"))  # likewise
+    # of every sample: what is known of it; a signal that any sample lacks is left out
+    signals: "dict[str, array[float]]" = field(
+        default_factory=lambda: {name: array("f") for name in (*Signal, "answer_score")}
     )
-    truths = [stored_answer(row["answer"]) for row in rows]
-    correct = torch.tensor(
-        [
-            [a == truth for a in (*given, g)]
-            for given, g, truth in zip(answers, greedy, truths, strict=True)
-        ]
-    ).float()
-    samples = [row["samples"] for row in rows]
-    signals = {}
-    for signal in Signal:
-        if all(signal in sample for question in samples for sample in question):
-            values = [[sample[signal] for sample in question] for question in samples]
-            signals[signal] = torch.tensor(values)
-    steps = None
-    if all("scores" in sample for question in samples for sample in question):
-        if rule == "answer":
-            signals[Signal.SCORE] = _answer_scores(samples)
-        else:
-            steps = StepScores(*_step_scores(samples), rule)
-            signals[Signal.SCORE] = steps.of(torch.arange(votes.shape[1] - 1))
-    own = (votes[:, :-1], correct[:, :-1], signals)
-    return SamplePool(*own, votes[:, -1], correct[:, -1], steps)
+    scores: "array[float] | None" = field(default_factory=lambda: array("f"))  # of all steps
+    counts: "array[int]" = field(default_factory=lambda: array("l"))  # steps of every sample
+
+    def add(self, row: Row) -> None:
+        """Takes up a question."""
+        samples = row["samples"]
+        if self.samples not in (None, len(samples)):
+            raise DataError(
+                "the questions of the prediction file have different numbers of samples; report each run by itself"
+            )
+        self.samples = len(samples)
+        # the greedy answer last, so that it does not change the numbers of the others
+        given = [stored_answer(sample["answer"]) for sample in samples]
+        given.append(stored_answer(row["greedy"]["answer"]))
+        truth = stored_answer(row["answer"])
+        self.votes.extend(vote_numbers(given))
+        self.correct.extend(answer == truth for answer in given)
+        for name in list(self.signals):
+            if all(name in sample for sample in samples):
+                self.signals[name].extend(sample[name] for sample in samples)
+            else:
+                del self.signals[name]
+        self._add_scores(samples)
+
+    def _add_scores(self, samples: list[Row]) -> None:
+        """A score that was read after the answer is one more step at the end."""
+        if self.scores is None or not all("scores" in sample for sample in samples):
+            self.scores = None
+            return
+        for sample in samples:
+            answer = (sample["answer_score"],) if "answer_score" in sample else ()
+            self.scores.extend(sample["scores"])
+            self.scores.extend(answer)
+            self.counts.append(len(sample["scores"]) + len(answer))
+
+    def pool(self, rule: str) -> SamplePool:
+        """All of it as tensors."""
+        size = self.samples or 0
+        votes = torch.from_numpy(np.array(self.votes)).view(-1, size + 1)
+        correct = torch.from_numpy(np.array(self.correct)).view(-1, size + 1).float()
+        answer_scores = self.signals.pop("answer_score", None)
+        signals = {Signal(name): _column(values, size) for name, values in self.signals.items()}
+        steps = None
+        if self.scores is not None and rule == "answer":
+            if answer_scores is None:
+                raise DataError(
+                    "these predictions hold no scores of answers; use another rule than 'answer'"
+                )
+            signals[Signal.SCORE] = _column(answer_scores, size)
+        elif self.scores is not None:
+            steps = StepScores(*self._steps(size), rule)
+            signals[Signal.SCORE] = steps.of(torch.arange(size))
+        greedy = (votes[:, -1].clone(), correct[:, -1].clone())
+        return SamplePool(votes[:, :-1].clone(), correct[:, :-1].clone(), signals, *greedy, steps)
+
+    def _steps(self, size: int) -> tuple[Tensor, Tensor]:
+        """Step scores and their mask, (Q, N, T) each."""
+        counts = torch.from_numpy(np.array(self.counts)).view(-1, size)
+        mask = torch.arange(int(counts.max())) < counts[..., None]
+        values = torch.zeros(mask.shape)
+        values[mask] = torch.from_numpy(np.array(self.scores, np.float32))
+        return values, mask.float()
 
 
-def _answer_scores(samples: list[list[dict[str, Any]]]) -> Tensor:
-    """Stored samples of every question -> scores of their answers (Q, N)."""
-    if "answer_score" not in samples[0][0]:
-        raise DataError(
-            "these predictions hold no scores of answers; use another rule than 'answer'"
-        )
-    return torch.tensor([[sample["answer_score"] for sample in question] for question in samples])
-
-
-def _step_scores(samples: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
-    """Stored samples of every question -> step scores and their mask, (Q, N, T) each.
-
-    A score that was read after the answer is one more step at the end.
-    """
-    steps = [
-        [
-            [*sample["scores"], *([sample["answer_score"]] if "answer_score" in sample else [])]
-            for sample in question
-        ]
-        for question in samples
-    ]
-    longest = max(len(scores) for question in steps for scores in question)
-    padded = [
-        [scores + [0.0] * (longest - len(scores)) for scores in question] for question in steps
-    ]
-    counts = torch.tensor([[len(scores) for scores in question] for question in steps])
-    mask = (torch.arange(longest) < counts[..., None]).float()
-    return torch.tensor(padded, dtype=torch.float32), mask
+def _column(values: "array[float]", size: int) -> Tensor:
+    """Numbers of all samples -> (Q, N)."""
+    return torch.from_numpy(np.array(values)).view(-1, size)
 
 
 @lru_cache(maxsize=2**16)  # of thousands of samples, most say the same

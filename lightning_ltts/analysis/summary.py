@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +26,7 @@ from lightning_ltts.analysis.methods import (
 )
 from lightning_ltts.analysis.predictions import SamplePool, sample_pool
 from lightning_ltts.analysis.result import Result
+from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.voting.estimates import pass_at_k
@@ -78,9 +80,11 @@ def summarize(
     Raises:
         DataError: the rows do not belong together, or there is no such method.
     """
+    rows = Rows.of(rows)
     whole = sample_pool(rows, rule)  # which a budget may reach beyond `num_samples`
-    rows = [with_samples(row, num_samples) for row in rows]
-    pool = sample_pool(rows, rule)
+    if num_samples is not None:
+        rows = rows.changed(partial(with_samples, num_samples=num_samples))
+    pool = whole if num_samples is None else sample_pool(rows, rule)
     size = pool.correct.shape[1]
     scored = pool.scores is not None
     chosen_by = selections_for(rows, pool, temperature)
@@ -165,7 +169,7 @@ def _accuracy_by_rank(correct: Tensor, scores: Tensor) -> list[float]:
     return ranked[mixed].mean(0).tolist() if bool(mixed.any()) else []
 
 
-def _survival(search: str, rows: list[dict[str, Any]]) -> list[float]:
+def _survival(search: str, rows: Sequence[dict[str, Any]]) -> list[float]:
     """At each step of a tree search, among questions with candidates that lead to the right answer, those that keep one.
 
     It is empty where the search was not traced.

@@ -26,6 +26,7 @@ COMMANDS = {
     "test": Command("test a checkpoint"),
     "predict": Command("search over a problem set"),
     "tune": Command("choose strength and rules on validation problems, for predict"),
+    "plan": Command("what mining or searching would take, before it runs"),
     "report": Command("sum up prediction files", composed=False),
     "import": Command("any checkpoint to a folder", composed=False),
     "export": Command("a trained checkpoint to a folder", composed=False),
@@ -52,6 +53,9 @@ experiments:
   ltts COMMAND --config-dir DIR experiment=X   finds DIR/experiment/X.yaml too
   ltts fit ... --overwrite                     starts anew in a folder that holds a training
   ltts COMMAND ... --quiet                     errors and the result alone: no bars, no warnings
+  ltts plan experiment=X --devices 8           also --tflops (of a device), --mixed (share of
+                                               informative questions), --shape gpt2|llama-1b|llama-8b
+                                               for a backbone without a checkpoint
   ltts predict ... --json                      the summary as one line on stdout; likewise report
   ltts --version                               the version of the package
   eval "$(ltts -sc install=bash)"              the Tab key completes commands, experiments, keys

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from itertools import pairwise
@@ -70,11 +71,20 @@ def _loosen(argument: str) -> str:
     return f"++{argument}" if is_option and "." in key else argument
 
 
-def run_hydra(command: str, arguments: list[str]) -> None:
+def run_hydra(
+    command: str,
+    arguments: list[str],
+    instead: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
     """Composes the configuration that overrides ask for, and runs it, once or as a sweep.
 
     With `--print_config` it is printed instead. What is printed names a folder of its own, unless
     the name is given, so that running it does not silently write over the experiment's run.
+
+    Args:
+        command: one of LightningCLI's, or one that does something instead.
+        arguments: of the command line.
+        instead: what is done with the composed configuration, which is not run then.
     """
     printing = [argument for argument in arguments if argument.startswith("--print_config")]
     flags, overrides = _split_flags([a for a in arguments if a not in printing])
@@ -92,6 +102,9 @@ def run_hydra(command: str, arguments: list[str]) -> None:
                 tree = resolved(command, cfg, HydraConfig.get().overrides.task, experiment)
                 if not printing:
                     check_files(command, tree)
+                if instead is not None:
+                    instead(tree)
+                    return None
             # imported when there is something to run: mistakes so far are told before that
             from lightning_ltts.cli.job import print_config, run_job
 

@@ -83,6 +83,7 @@ def _run(command: str, arguments: list[str]) -> None:
     """A command of LightningCLI, after taking out `--quiet`, `--json` and `--overwrite`."""
     from lightning_ltts.cli.config_files import check_config_files
     from lightning_ltts.cli.hydra_front import run_hydra, wants_hydra
+    from lightning_ltts.cli.plan import run_plan
 
     quiet, as_json = "--quiet" in arguments or QUIET in os.environ, "--json" in arguments
     if as_json and command != "predict":
@@ -93,6 +94,9 @@ def _run(command: str, arguments: list[str]) -> None:
     arguments = [
         argument for argument in arguments if argument not in ("--quiet", "--json", "--overwrite")
     ]
+    if command == "plan":
+        run_plan(arguments)
+        return
     if HELP_ALL in arguments:
         arguments = ["--help"]
     check_config_files(arguments)

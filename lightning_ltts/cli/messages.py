@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_ltts.errors import LTTSError
+from lightning_ltts.stopping import is_first
 
 
 def fail(message: str) -> NoReturn:
-    """Tells a mistake of the user, and exits with code 2."""
+    """Tells a mistake of the user, and exits with code 2.
+
+    Most mistakes are found by all processes of a distributed run: the first one tells them and ends
+    the others, which wait for that.
+    """
+    if not is_first():
+        time.sleep(1)
     text = " ".join(message.split())
     print(f"error: {text}", file=sys.stderr)
     raise SystemExit(2)

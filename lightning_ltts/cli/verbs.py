@@ -93,7 +93,7 @@ class OneLineParser(argparse.ArgumentParser):
         fail(f"{message}; '{self.prog} --help' lists the options")
 
 
-def _positive(text: str) -> float:
+def positive_number(text: str) -> float:
     """A finite number above 0."""
     value = float(text)
     if not 0 < value < math.inf:
@@ -101,7 +101,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def positive_count(text: str) -> int:
     """A whole number of at least 1."""
     value = int(text)
     if value < 1:
@@ -127,7 +127,7 @@ def _report_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--temperature",
-        type=_positive,
+        type=positive_number,
         help="temperature of the weighted vote (default: the fitted)",
     )
     parser.add_argument(
@@ -141,7 +141,7 @@ def _report_parser() -> argparse.ArgumentParser:
         help="the method that others are compared with, for instance greedy",
     )
     parser.add_argument(
-        "--num-samples", type=_count, help="use only so many samples of each problem"
+        "--num-samples", type=positive_count, help="use only so many samples of each problem"
     )
     parser.add_argument(
         "--confidence",

@@ -1,9 +1,12 @@
 """Rows of JSON and JSON Lines files, whose numbers keep every digit."""
 
+import codecs
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lightning_ltts.errors import DataError, shorten
 
@@ -28,18 +31,79 @@ def read_json_rows(path: Path) -> list[tuple[str, Any]]:
     Raises:
         DataError: the file is missing, is not UTF-8 text or JSON, or holds nothing.
     """
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        rows = list(enumerate(_parse(text, f"problem file {path}"), start=1))
-    else:
-        rows = [
-            (number, _parse(line, f"problem file {path}, line {number}"))
-            for number, line in enumerate(text.split("\n"), start=1)
-            if line.strip()
-        ]
+    if is_lines(path):
+        return [(where, row) for *_, where, row in line_rows(path)]
+    rows = _parse(read_text(path), f"problem file {path}")
     if not rows:
-        raise DataError(f"problem file {path} is empty; it must hold at least one problem")
-    return [(f"{path}, row {number}", row) for number, row in rows]
+        raise _empty(path)
+    return [(_place(path, number), row) for number, row in enumerate(rows, start=1)]
+
+
+def is_lines(path: Path) -> bool:
+    """Whether a file has one row a line, and is no list.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _opened(path) as file:
+        start = file.read(2**12).removeprefix(codecs.BOM_UTF8)
+        while start.isspace():
+            start = file.read(2**12)
+    return not start.lstrip().startswith(b"[")
+
+
+def line_rows(path: Path) -> Iterator[tuple[int, int, int, str, Any]]:
+    """The rows of a file with one row a line: offset, bytes, number of the line, place, and row.
+
+    Raises:
+        DataError: the file is missing, or holds nothing; a line is not UTF-8 text or JSON.
+    """
+    offset, found = 0, False
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip():
+                found = True
+                yield offset, len(line), number, *read_line(path, line, number)
+            offset += len(line)
+    if not found:
+        raise _empty(path)
+
+
+def read_line(path: Path, line: bytes, number: int) -> tuple[str, Any]:
+    """Place and row of one line of a file.
+
+    Raises:
+        DataError: it is not UTF-8 text or JSON.
+    """
+    text = _decoded(path, line, number).rstrip("\n")
+    return _place(path, number), _parse(text, f"problem file {path}, line {number}")
+
+
+def _place(path: Path, number: int) -> str:
+    return f"{path}, row {number}"
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(f"problem file {path} is empty; it must hold at least one problem")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, with what can be wrong about it said in words."""
+    try:
+        if not path.is_file():
+            problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise DataError(
+                f"problem file {path} {problem}; check the path (it is relative to the working "
+                "directory)"
+            )
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(
+            f"problem file {shorten(str(path))} cannot be read ({error.strerror}); check its path and "
+            "permissions"
+        ) from None
 
 
 def read_text(path: Path) -> str:
@@ -48,23 +112,17 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: it is missing, cannot be read, or is not UTF-8.
     """
+    with _opened(path) as file:
+        return _decoded(path, file.read())
+
+
+def _decoded(path: Path, content: bytes, line: int = 1) -> str:
+    """Bytes that begin at a line, as text."""
     try:
-        if not path.is_file():
-            problem = "is a folder, not a file" if path.is_dir() else "does not exist"
-            raise DataError(
-                f"problem file {path} {problem}; check the path (it is relative to the working "
-                "directory)"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"problem file {shorten(str(path))} cannot be read ({error.strerror}); check its path and "
-            "permissions"
-        ) from None
-    try:
-        return content.decode("utf-8-sig")  # a byte order mark is no error
+        # a byte order mark is no error
+        return content.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        line += error.object[: error.start].count(b"\n")
         raise DataError(
             f"problem file {path}, line {line} is not UTF-8 text ({error.reason}); save it as UTF-8"
         ) from None

@@ -1,10 +1,11 @@
 """Problems that two sets have in common, by their questions and by their computations."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightning_ltts.data.problems import Problem, say_once
+from lightning_ltts.data.stored_problems import key_of
 from lightning_ltts.errors import DataError
 
 _PUNCTUATION = ".,;:!?\"'()[]\u2018\u2019\u201c\u201d"
@@ -34,24 +35,25 @@ class SeenProblems:
     """
 
     def __init__(self, problems: Iterable[Problem]):
-        self.questions: set[str] = set()
-        self.computations: set[tuple[str, ...] | None] = set()
+        # by 64 bits each: there may be millions
+        self._questions: set[int] = set()
+        self._computations: set[int | None] = set()
         for problem in problems:
-            self.questions.add(words(problem.question))
-            self.computations.add(computation(problem))
-        self.computations.discard(None)
+            self._questions.add(key_of(words(problem.question)))
+            self._computations.add(_computation_key(problem))
+        self._computations.discard(None)
 
     def among(self, others: Iterable[Problem]) -> Overlap:
         """Those of `others` that have been seen."""
         same_question, same_computation = [], []
         for problem in others:
-            if words(problem.question) in self.questions:
+            if key_of(words(problem.question)) in self._questions:
                 same_question.append(problem)
-            elif computation(problem) in self.computations:
+            elif _computation_key(problem) in self._computations:
                 same_computation.append(problem)
         return Overlap(same_question, same_computation)
 
-    def refuse_among(self, others: list[Problem], kind: str, allow: bool = False) -> None:
+    def refuse_among(self, others: Sequence[Problem], kind: str, allow: bool = False) -> None:
         """Refuses training problems, of which these here are, among those that measure the training.
 
         Args:
@@ -82,6 +84,11 @@ class SeenProblems:
 def overlap(problems: Iterable[Problem], others: Iterable[Problem]) -> Overlap:
     """Those of `others` that are among `problems`, too."""
     return SeenProblems(problems).among(others)
+
+
+def _computation_key(problem: Problem) -> int | None:
+    expressions = computation(problem)
+    return None if expressions is None else key_of("\n".join(expressions))
 
 
 def words(question: str) -> str:

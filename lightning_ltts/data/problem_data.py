@@ -1,6 +1,6 @@
 """DataModule that serves problems to train, validate and test a reasoner."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -69,7 +69,7 @@ class ProblemData(pl.LightningDataModule):
         require_whole("ProblemData", "eval_batch_size", eval_batch_size, 1, MAX_BATCH)
         require_whole("ProblemData", "seed", seed, 0, MAX_SEED)
         self.sources = {"train": train, "val": val, "test": test}
-        self.problems: dict[str, list[Problem]] = {}
+        self.problems: dict[str, Sequence[Problem]] = {}
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed

@@ -3,15 +3,17 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning_ltts.data.answers import Answer, normalize_text
 from lightning_ltts.data.json_rows import REPEATED, Number
 from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
-from lightning_ltts.data.tables import hub_rows, read_rows
+from lightning_ltts.data.stored_problems import IN_MEMORY, StoredProblems
+from lightning_ltts.data.tables import hub_rows, is_json_lines, read_rows
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
@@ -56,7 +58,7 @@ class ProblemSource(ABC):
     """Where problems come from: a list that is the same each time it is loaded."""
 
     @abstractmethod
-    def load(self) -> list[Problem]:
+    def load(self) -> Sequence[Problem]:
         """All problems, in a fixed order.
 
         Raises:
@@ -103,13 +105,18 @@ class ProblemFiles(ProblemSource):
         self.ids = ids
         self.columns = columns
 
-    def load(self) -> list[Problem]:  # noqa: D102
-        rows = [row for path in self.paths for row in read_rows(path)]
-        problems = [
-            to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
-            for where, row in rows
-        ]
+    def load(self) -> Sequence[Problem]:  # noqa: D102
+        files = [Path(path) for path in self.paths if is_json_lines(path)]
+        if len(files) == len(self.paths) and sum(f.stat().st_size for f in files) > IN_MEMORY:
+            stored = StoredProblems(files, self._problem)
+            stored.name_apart(_numbered)
+            _say_repeated(len(stored), stored.num_questions, stored[0])
+            return stored if self.limit is None else stored[: self.limit]
+        problems = [self._problem(*row) for path in self.paths for row in read_rows(path)]
         return with_distinct_ids(problems)[: self.limit]
+
+    def _problem(self, where: str, row: Any) -> Problem:
+        return to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
 
 
 class HubProblems(ProblemSource):
@@ -325,6 +332,21 @@ def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
     Raises:
         DataError: two questions have the same id.
     """
+    distinct = _numbered(problems)
+    if problems:
+        _say_repeated(len(problems), len({p.question for p in problems}), problems[0])
+    return distinct
+
+
+def _say_repeated(problems: int, questions: int, first: Problem) -> None:
+    if problems > questions:
+        say_once(
+            f"{problems - questions} of {problems} problems repeat the question of another (from "
+            f"{first.source} on)"
+        )
+
+
+def _numbered(problems: list[Problem]) -> list[Problem]:
     same_id: dict[str, list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
         same_id[problem.id].append(index)
@@ -342,11 +364,6 @@ def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
         )
         for number, index in enumerate(by_content[1:], start=2):
             distinct[index] = replace(problems[index], id=f"{first.id}-{number}")
-    if repeated := len(problems) - len({problem.question for problem in problems}):
-        say_once(
-            f"{repeated} of {len(problems)} problems repeat the question of another (from "
-            f"{problems[0].source} on)"
-        )
     return distinct
 
 
@@ -358,7 +375,10 @@ def say_once(line: str) -> None:
     rank_zero_info(line)
 
 
-def hash_problems(problems: list[Problem]) -> str:
+def hash_problems(problems: Sequence[Problem]) -> str:
     """A hash of questions, answers and ids, for settings."""
-    rows = "\n".join(f"{p.id}\t{p.question}\t{p.answer}" for p in problems)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+    digest, gap = hashlib.sha256(), ""
+    for p in problems:
+        digest.update(f"{gap}{p.id}\t{p.question}\t{p.answer}".encode())
+        gap = "\n"
+    return digest.hexdigest()[:16]

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.data.problems import Problem, say_once
@@ -27,32 +28,51 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Token ids of the prompts of all problems, each of which leaves room for what follows it.
 
+    See `prompt_lengths`, which holds none of them.
+    """
+    prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
+    _refuse_too_long(reasoner, problems, [len(prompt) for prompt in prompts], room)
+    return prompts
+
+
+def prompt_lengths(
+    reasoner: QuestionReader, problems: Sequence[Problem], room: int
+) -> "np.ndarray[Any, Any]":
+    """Tokens of the prompt of each problem (Q,), each of which leaves room for what follows it.
+
     Args:
         reasoner: the model that is to read them.
-        problems: all problems of a run.
+        problems: all problems of a run, of which there may be millions.
         room: positions needed after a prompt, for thoughts and answer.
 
     Raises:
         DataError: a prompt is too long, or a word of it is not in the vocabulary; the message names
             the row, and how many prompts are too long.
     """
-    prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
-    too_long = [i for i, ids in enumerate(prompts) if len(ids) + room > reasoner.max_positions]
-    if too_long:
-        first = too_long[0]
+    encoded = (reasoner.encode_prompt(p.question, p.source) for p in problems)
+    lengths = np.fromiter(map(len, encoded), dtype=np.int32, count=len(problems))
+    _refuse_too_long(reasoner, problems, lengths, room)
+    return lengths
+
+
+def _refuse_too_long(
+    reasoner: QuestionReader, problems: Sequence[Problem], lengths: Sequence[int] | Any, room: int
+) -> None:
+    too_long = np.flatnonzero(np.asarray(lengths) + room > reasoner.max_positions)
+    if len(too_long):
+        first = int(too_long[0])
         raise DataError(
-            f"{problems[first].source}: the prompt takes {len(prompts[first])} positions and thoughts "
+            f"{problems[first].source}: the prompt takes {lengths[first]} positions and thoughts "
             f"and answer {room} more, but the backbone has {reasoner.max_positions} ({len(too_long)} "
             f"of {len(problems)} problems are too long); leave such rows out (in 'ltts predict' by "
             "model.init_args.leave_out_long=true), or lower num_thoughts or max_answer_tokens"
         )
-    return prompts
 
 
 def find_too_long(
     reasoner: QuestionReader, problems: Sequence[Problem], room: int
 ) -> list[Problem]:
-    """The problems whose prompts do not leave so much room, which `encode_prompts` refuses."""
+    """The problems whose prompts do not leave so much room, which `prompt_lengths` refuses."""
     lengths = (len(reasoner.encode_prompt(p.question, p.source)) for p in problems)
     most = reasoner.max_positions - room
     return [problem for problem, length in zip(problems, lengths, strict=True) if length > most]

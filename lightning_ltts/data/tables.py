@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_ltts.data.json_rows import Number, read_json_rows, read_text
+from lightning_ltts.data.json_rows import Number, is_lines, read_json_rows, read_text
 from lightning_ltts.data.ranges import Bound
 from lightning_ltts.errors import DataError, shorten
 
@@ -60,6 +60,17 @@ def kind_of(path: str) -> str:
         return known
     is_list = read_text(Path(path)).lstrip().startswith("[")
     return "a JSON list" if is_list else "JSON Lines"
+
+
+def is_json_lines(path: str) -> bool:
+    """Whether a path is a file with a JSON row in each line.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    tabular = (*_CSV, _PARQUET)
+    file = Path(path)
+    return file.is_file() and file.suffix.lower() not in tabular and is_lines(file)
 
 
 def read_rows(path: str | Path) -> Rows:

@@ -1,12 +1,16 @@
 """What mining writes to loggers: how it goes, its labels, and some of its thoughts."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
+from torch import Tensor
 
 from lightning_ltts.data.answers import format_answer
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.mining.store import TrajectoryStore
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.monitoring.boards import Board
+from lightning_ltts.voting.votes import mixed_questions
 
 MAX_THOUGHTS = 2000  # in the embedding projector, which the browser has to hold
 
@@ -32,9 +36,9 @@ def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
     if not len(store):
         board.scalars({f"store/{split}/questions": 0.0}, 0)
         return
-    mined = [store[i] for i in range(len(store))]  # memory-mapped: thoughts are not read
-    labels = torch.cat([one.labels[one.trajectories.thought_mask > 0] for one in mined])
-    values["mixed_questions"] = float(torch.cat([one.mixed for one in mined]).float().mean())
+    parts = list(map(_labels_of, store.shards()))
+    labels, mixed = (torch.cat([part[i] for part in parts]) for i in range(2))
+    values["mixed_questions"] = float(mixed.float().mean())
     if len(labels):
         values |= {
             "positive_labels": float((labels == 1).float().mean()),
@@ -46,12 +50,19 @@ def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
     board.flush()
 
 
+def _labels_of(shard: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The labels of the thoughts that there are, and which questions (Q,) have a contrast."""
+    labels, counts = shard["labels"], shard["thought_counts"]
+    there = torch.arange(labels.shape[-1]) < counts[..., None]
+    return labels[there], mixed_questions(labels[..., -1])
+
+
 def log_thoughts(
     board: Board,
     split: str,
     store: TrajectoryStore,
     reasoner: LatentReasoner,
-    problems: list[Problem],
+    problems: Sequence[Problem],
 ) -> None:
     """Thoughts of evenly spaced questions for the embedding projector, `MAX_THOUGHTS` at most.
 

@@ -1,32 +1,34 @@
 """The mining DataModule: mines the trajectory stores that are missing, then serves them."""
 
 import platform
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import transformers
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
 
+from lightning_ltts.cluster.engine import Engine
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problem_data import MAX_BATCH
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
-from lightning_ltts.data.room import encode_prompts, say_long_answers
+from lightning_ltts.data.room import prompt_lengths, say_long_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.mining.boards import log_mining, log_store, log_thoughts
+from lightning_ltts.mining.boards import log_store, log_thoughts
+from lightning_ltts.mining.filling import Filling
 from lightning_ltts.mining.shards import ShardMiner
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
-from lightning_ltts.monitoring.bars import Bar
 from lightning_ltts.monitoring.boards import boards
 from lightning_ltts.run_folder import FolderLock, remove_stale_lock
 from lightning_ltts.sampling.samplers import Sampler, TokenSampling
@@ -119,6 +121,7 @@ class MiningData(pl.LightningDataModule):
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
+        self.engine: Engine | None = None  # whose workers mine, instead of the Trainer's processes
 
     def setup(self, stage: str) -> None:
         """Mines what is missing, on this process's device, together with the other processes.
@@ -134,10 +137,9 @@ class MiningData(pl.LightningDataModule):
         problems = {
             split: self.sources[split].load() for split in splits if split not in self.stores
         }
-        if problems:
-            self._check(problems)
+        lengths = self._check(problems) if problems else {}
         for split, some in problems.items():
-            self.stores[split] = self._open(split, some)
+            self.stores[split] = self._open(split, some, lengths[split])
         if stage == "fit":
             for line in self.describe():
                 rank_zero_info(line)
@@ -177,7 +179,7 @@ class MiningData(pl.LightningDataModule):
         )
 
     def settings(
-        self, split: str, reasoner: LatentReasoner, problems: list[Problem]
+        self, split: str, reasoner: LatentReasoner, problems: Sequence[Problem]
     ) -> dict[str, Any]:
         """All that determines a store, except the precision."""
         enough = self.informative[split]
@@ -194,8 +196,11 @@ class MiningData(pl.LightningDataModule):
             "keep_clean": self.keep_clean,
         }
 
-    def _check(self, problems: dict[str, list[Problem]]) -> None:
-        """Refuses what cannot be mined, and says which problems can never be answered right."""
+    def _check(self, problems: dict[str, Sequence[Problem]]) -> dict[str, Any]:
+        """Refuses what cannot be mined, and says which problems can never be answered right.
+
+        Returns the tokens of each problem's prompt.
+        """
         reasoner = load_reasoner(self.reasoner_path)
         spec = reasoner.spec
         if spec.num_thoughts == 0 and not isinstance(self.sampler, TokenSampling):
@@ -204,19 +209,20 @@ class MiningData(pl.LightningDataModule):
                 "or mine what it writes: sampler=token_sampling"
             )
         room = RolloutEngine(reasoner, self.sampler).suffix - 1
+        lengths = {split: prompt_lengths(reasoner, some, room) for split, some in problems.items()}
         for some in problems.values():
-            encode_prompts(reasoner, some, room)
             say_long_answers(reasoner.tokenizer, some, spec.max_answer_tokens, spec.answer_marker)
         if problems.keys() == {"train", "val"}:
             seen = SeenProblems(problems["train"])
             seen.refuse_among(problems["val"], "validation", self.allow_overlap)
+        return lengths
 
-    def _open(self, split: str, problems: list[Problem]) -> TrajectoryStore:
+    def _open(self, split: str, problems: Sequence[Problem], lengths: Any) -> TrajectoryStore:
         """The store, mined where anything is missing; loggers get some of what it holds."""
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         # anew for each store: mining moves and converts it
         reasoner = load_reasoner(self.reasoner_path)
-        self._mine(split, reasoner, problems)
+        self._mine(split, reasoner, problems, lengths)
         store = TrajectoryStore(self.folder / split)
         for board in boards(self.trainer.loggers) if self.trainer.is_global_zero else ():
             log_store(board, split, store)
@@ -224,16 +230,17 @@ class MiningData(pl.LightningDataModule):
                 log_thoughts(board, split, store, reasoner, problems)
         return store
 
-    def _mine(self, split: str, reasoner: LatentReasoner, problems: list[Problem]) -> None:
+    def _mine(
+        self, split: str, reasoner: LatentReasoner, problems: Sequence[Problem], lengths: Any
+    ) -> None:
         """Mines the shards that are missing, of which every process has its share."""
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
-        prompts = [reasoner.encode_prompt(problem.question, problem.source) for problem in problems]
         # by length, so that little is padded; but in their own order where mining may end early,
         # since the short ones would be all that is mined
-        order = list(range(len(problems)))
+        order = np.arange(len(problems))
         if self.informative[split] is None:
-            order.sort(key=lambda i: len(prompts[i]))
+            order = np.argsort(lengths, kind="stable")
         shards = [order[i : i + self.shard_size] for i in range(0, len(order), self.shard_size)]
         settings = self.settings(split, reasoner, problems) | {"precision": str(trainer.precision)}
         older = {"sampler": repr(self.sampler)}
@@ -241,79 +248,30 @@ class MiningData(pl.LightningDataModule):
         complete = writer.complete  # then it is only read, which several runs can do at once
         if complete and trainer.is_global_zero:
             remove_stale_lock(self.folder / split)
-        with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
-            self._fill(split, writer, reasoner, problems, prompts, shards)
-
-    def _fill(
-        self,
-        split: str,
-        writer: StoreWriter,
-        reasoner: LatentReasoner,
-        problems: list[Problem],
-        prompts: list[list[int]],
-        shards: list[list[int]],
-    ) -> None:
-        """Mines the shards that are missing, each process its share."""
-        trainer = self.trainer
-        assert trainer is not None, "checked by the caller"
-        if trainer.is_global_zero:
-            writer.open()
-        trainer.strategy.barrier()
-        if not writer.complete:
-            # after the settings: their fingerprint is that of the checkpoint
-            converted: Any = trainer.precision_plugin.convert_module(reasoner)
-            converted.to(trainer.strategy.root_device)
-            engine = RolloutEngine(converted, self.sampler, self.token_budget, self.compile)
-            mine_shard = ShardMiner(
-                engine,
-                problems,
-                prompts,
-                self.samples[split],
-                self.rollouts[split],
-                self.seed,
-                self.keep_all[split],
-                self.keep_clean,
-            )
-            self._write_shards(split, mine_shard, shards, writer)
-            trainer.strategy.barrier()
-            if trainer.is_global_zero:
-                writer.close({"versions": _versions()}, self.informative[split])
-        trainer.strategy.barrier()
-
-    def _write_shards(
-        self, split: str, mine_shard: ShardMiner, shards: list[list[int]], writer: StoreWriter
-    ) -> None:
-        """Mines and writes this process's share of the shards that are missing."""
-        trainer = self.trainer
-        assert trainer is not None, "checked by the caller"
-        share = range(trainer.global_rank, len(shards), trainer.world_size)
-        missing = [number for number in share if not writer.has(number)]
-        bar = Bar(
-            total=sum(len(shards[number]) for number in missing),
-            desc=f"mining {split}",
-            unit=" questions",
-            disable=trainer.global_rank > 0 or trainer.progress_bar_callback is None,
+        # after the settings: their fingerprint is that of the checkpoint
+        miner = ShardMiner(
+            reasoner,
+            self.sampler,
+            self.samples[split],
+            self.rollouts[split],
+            self.seed,
+            self.keep_all[split],
+            self.keep_clean,
+            self.token_budget,
+            self.compile,
         )
-        so_far: dict[str, float] = {}
         enough = self.informative[split]
-        with bar, ThreadPoolExecutor(1) as pool:  # a shard is written while the next is mined
-            written: list[Future[None]] = []
-            for number in missing:
-                if enough is not None:
-                    for write in written[-1:]:
-                        write.result()  # what the last shard holds counts, too
-                    if writer.shards_with(enough) is not None:
-                        break
-                with trainer.precision_plugin.predict_step_context():
-                    questions, counts = mine_shard(shards[number], bar)
-                if written:
-                    written[-1].result()  # an error of the last write, a full disk say, ends here
-                written.append(pool.submit(writer.write, number, questions, counts))
-                so_far = {name: so_far.get(name, 0) + count for name, count in counts.items()}
-                for board in boards(trainer.loggers) if trainer.is_global_zero else ():
-                    log_mining(board, split, so_far)
-            for write in written:
-                write.result()
+        filling = Filling(trainer, split, writer, miner, problems, shards, enough)
+        with FolderLock(self.folder / split, trainer.is_global_zero and not complete):
+            if trainer.is_global_zero:
+                writer.open()
+            trainer.strategy.barrier()
+            if not writer.complete:
+                filling.run(self.engine)
+                trainer.strategy.barrier()
+                if trainer.is_global_zero:
+                    writer.close({"versions": _versions()}, enough)
+            trainer.strategy.barrier()
 
 
 class MiningOnly(pl.LightningDataModule):
@@ -323,11 +281,13 @@ class MiningOnly(pl.LightningDataModule):
 
     Args:
         data: what is to be mined.
+        engine: whose workers mine; by default the Trainer's own processes do.
     """
 
-    def __init__(self, data: MiningData):
+    def __init__(self, data: MiningData, engine: Engine | None = None):
         super().__init__()
         self.data = data
+        self.data.engine = engine
 
     def setup(self, stage: str) -> None:
         """Mines what is missing."""

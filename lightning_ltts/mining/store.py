@@ -9,9 +9,12 @@ bytes that change later.
 """
 
 import json
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -25,6 +28,7 @@ from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.run_folder import LOCK
 
 MANIFEST = "manifest.json"
+MAPPED = 256  # shards of a store that are mapped at once while single questions are read
 # what a shard holds; see `MinedQuestions` for what they are
 TENSORS = {
     "prompt_ids": torch.int32,  # (total,): prompts one after the other
@@ -184,39 +188,71 @@ class TrajectoryStore(Dataset[MinedQuestions]):
             raise StoreError(
                 f"the trajectory store {folder} is unfinished; run the same 'ltts mine' again to complete it"
             )
-        self._shards: list[dict[str, Tensor]] = []
-        self._index: list[tuple[int, int, int]] = []  # shard, row, where its prompt starts
-        for number, (name, checksum) in enumerate(self.manifest["shards"].items()):
+        sizes = []
+        for name, checksum in self.manifest["shards"].items():
             path = self.folder / name
             if not path.exists() or (verify and sha256_of(path) != checksum):
                 raise StoreError(
                     f"{path} is missing or does not match its checksum; delete the store and mine it again"
                 )
-            shard = load_file(path)
-            if not TENSORS.keys() <= shard.keys():
-                raise StoreError(
-                    f"{path} was written by an older version; delete the store and mine it again"
-                )
-            fault = senseless(shard)
-            if fault is not None:
-                raise StoreError(
-                    f"{path} holds numbers without sense ({fault}); delete the store and mine it "
-                    "again"
-                )
-            starts = shard["prompt_lengths"].cumsum(0) - shard["prompt_lengths"]
-            self._shards.append(shard)
-            self._index += [(number, row, start) for row, start in enumerate(starts.tolist())]
+            sizes.append(len(_load(path)["labels"]))  # one at a time: they are not kept
+        self._paths = [self.folder / name for name in self.manifest["shards"]]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._mapped: OrderedDict[int, _Shard] = OrderedDict()  # the latest that were read
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, i: int) -> MinedQuestions:
-        number, row, start = self._index[i]
-        shard = self._shards[number]
-        prompt = shard["prompt_ids"][None, start : start + int(shard["prompt_lengths"][row])]
-        tensors = {name: shard[name][row : row + 1] for name in TENSORS if name != "prompt_ids"}
+        i = range(len(self))[i]
+        number = int(np.searchsorted(self._ends, i, side="right"))
+        shard = self._shard(number)
+        row = i - (int(self._ends[number - 1]) if number else 0)
+        prompt = shard.prompt(row)
+        tensors = {n: shard.tensors[n][row : row + 1] for n in TENSORS if n != "prompt_ids"}
         tensors |= {"input_ids": prompt.long(), "attention_mask": torch.ones_like(prompt).long()}
         return MinedQuestions.from_tensors(tensors)
+
+    def shards(self) -> Iterator[dict[str, Tensor]]:
+        """The tensors of every shard, see `TENSORS`, one shard after the other."""
+        return map(load_file, self._paths)
+
+    def _shard(self, number: int) -> "_Shard":
+        """A shard, memory-mapped; the one that was not read for longest makes room for others."""
+        if number not in self._mapped:
+            if len(self._mapped) == MAPPED:
+                self._mapped.popitem(last=False)
+            self._mapped[number] = _Shard(load_file(self._paths[number]))
+        self._mapped.move_to_end(number)
+        return self._mapped[number]
+
+
+class _Shard:
+    """The tensors of a shard, and where its prompts begin."""
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        self.tensors = tensors
+        self._starts = tensors["prompt_lengths"].cumsum(0) - tensors["prompt_lengths"]
+
+    def prompt(self, row: int) -> Tensor:
+        """The prompt of a question (1, L)."""
+        start, length = int(self._starts[row]), int(self.tensors["prompt_lengths"][row])
+        return self.tensors["prompt_ids"][None, start : start + length]
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """A shard that is what it must be."""
+    tensors = load_file(path)
+    if not TENSORS.keys() <= tensors.keys():
+        raise StoreError(
+            f"{path} was written by an older version; delete the store and mine it again"
+        )
+    fault = senseless(tensors)
+    if fault is not None:
+        raise StoreError(
+            f"{path} holds numbers without sense ({fault}); delete the store and mine it again"
+        )
+    return tensors
 
 
 def shard_tensors(questions: MinedQuestions) -> dict[str, Tensor]:

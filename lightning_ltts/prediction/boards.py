@@ -1,16 +1,13 @@
 """What a prediction run writes to loggers."""
 
-from typing import Any
-
 from lightning_ltts.analysis.method_names import PASS
+from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.analysis.summary import Summary
 from lightning_ltts.monitoring.boards import Board
 from lightning_ltts.report.picture import scaling_figure
 
 
-def log_predictions(
-    board: Board, summary: Summary, rows: list[dict[str, Any]], per_second: float | None
-) -> None:
+def log_predictions(board: Board, summary: Summary, rows: Rows, per_second: float | None) -> None:
     """Accuracy against N as scalars (the step is N) and as a figure, the cost, and the speed.
 
     Args:
@@ -31,12 +28,9 @@ def log_predictions(
         at = {f"predict/{name}": curve[n] for name, curve in curves.items() if n in curve}
         board.scalars(at, n)
     others = {}
-    for part in rows[0]["cost"]:
-        forwards, nodes = (
-            sum(row["cost"][part][name] for row in rows)
-            for name in ("token_forwards", "tree_nodes")
-        )
-        others[f"predict/token_forward_ratio/{part}"] = forwards / max(nodes, 1)
+    for part, cost in rows.costs.items():
+        ratio = cost["token_forwards"] / max(cost["tree_nodes"], 1 / len(rows))
+        others[f"predict/token_forward_ratio/{part}"] = ratio
     if per_second is not None:
         others["predict/questions_per_second"] = per_second
     board.scalars(others, 0)

@@ -1,13 +1,16 @@
 """The problems that are not predicted yet."""
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_ltts.data.problems import Problem, ProblemSource
+from lightning_ltts.data.stored_problems import ProblemView, key_of
 from lightning_ltts.errors import ConfigError
 
 
@@ -23,8 +26,10 @@ class PredictionData(pl.LightningDataModule):
     def __init__(self, problems: ProblemSource):
         super().__init__()
         self.source = problems
-        self.problems: list[Problem] = []
-        self._finished: frozenset[str] = frozenset()
+        self.problems: Sequence[Problem] = []
+        self._finished: frozenset[int] = frozenset()
+        self._keys = np.zeros(0, np.uint64)  # of the problems' ids
+        self._order = np.zeros(0, np.int64)  # all problems by length
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
@@ -34,14 +39,40 @@ class PredictionData(pl.LightningDataModule):
             ConfigError: two problems have one id.
         """
         self.problems, self._finished = self.source.load(), frozenset()
-        if len({problem.id for problem in self.problems}) < len(self.problems):
+        keys, lengths = array("Q"), array("l")
+        for problem in self.problems:
+            keys.append(key_of(problem.id))
+            lengths.append(len(problem.question.split()))
+        self._keys = np.array(keys, np.uint64)
+        # those that are predicted together need little padding then
+        self._order = np.argsort(np.array(lengths), kind="stable")
+        if len(np.unique(self._keys)) < len(self.problems):
             raise ConfigError(
                 "two problems have the same id; problem files must have different names"
             )
 
     def leave_out(self, finished: Iterable[str]) -> None:
         """Serves all problems but those with these ids, which have been predicted before."""
-        self._finished = frozenset(finished)
+        self._finished = frozenset(map(key_of, finished))
+
+    def is_finished(self, problem: Problem) -> bool:
+        """Whether a problem has been predicted before."""
+        return key_of(problem.id) in self._finished
+
+    def passes(self, size: int) -> Iterator[list[Problem]]:
+        """Problems that are predicted together, `size` at once, where any of them is left.
+
+        They are the passes of one process that predicts all, whatever was predicted before.
+        """
+        for start in range(0, len(self._order), size):
+            some = self._order[start : start + size]
+            if self._is_left(some).any():
+                yield [self.problems[i] for i in some.tolist()]
+
+    def _is_left(self, indices: Any) -> Any:
+        """Of problems by index (n,): whether they have not been predicted before."""
+        finished = np.fromiter(self._finished, np.uint64, len(self._finished))
+        return ~np.isin(self._keys[indices], finished)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -50,15 +81,12 @@ class PredictionData(pl.LightningDataModule):
         return batch
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The problems left for this device, by length.
-
-        So problems that are predicted together need little padding.
-        """
+        """The problems left for this device, by length."""
         trainer = self.trainer
         assert trainer is not None, "dataloaders are asked for by a Trainer"
-        remaining = [problem for problem in self.problems if problem.id not in self._finished]
-        remaining.sort(key=lambda problem: len(problem.question.split()))
-        share: Any = remaining[trainer.global_rank :: trainer.world_size]
+        remaining = self._order[self._is_left(self._order)]
+        own = remaining[trainer.global_rank :: trainer.world_size]
+        share: Any = ProblemView(self.problems, own)
         # the share is final: this sampler keeps Lightning from dividing it once more
         whole: DistributedSampler[Any] = DistributedSampler(share, 1, 0, shuffle=False)
         return DataLoader(share, None, sampler=whole, collate_fn=_as_it_is)  # type: ignore[arg-type]

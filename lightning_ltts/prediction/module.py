@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
-from lightning_ltts.data.room import encode_prompts, find_too_long, say_long_answers
+from lightning_ltts.data.room import find_too_long, prompt_lengths, say_long_answers
+from lightning_ltts.data.stored_problems import ProblemView
 from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
@@ -132,8 +133,8 @@ class LatentSearch(pl.LightningModule):
             chosen = self.tuned.fitted
             self.make_rows = replace(self.make_rows, tuned=chosen, num_tuned=num_samples)
         self.ablation = ablation
-        self._problems: list[Problem] = []  # that are to be predicted, and can be read
-        self._pool: Pool | None = None  # made of the first of them when it is first needed
+        self._first: list[Problem] = []  # of those that are to be predicted, and can be read
+        self._pool: Pool | None = None  # made of them when it is first needed
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device
@@ -192,7 +193,7 @@ class LatentSearch(pl.LightningModule):
             older["beam"] = [self.beam.beams, self.beam.candidates, self.beam.subtrees]
         return older
 
-    def check_problems(self, problems: list[Problem]) -> None:
+    def check_problems(self, problems: Sequence[Problem]) -> None:
         """Finds out, before anything is predicted, which problems cannot be read or answered right.
 
         Raises:
@@ -203,9 +204,13 @@ class LatentSearch(pl.LightningModule):
         if self.leave_out_long:
             left_out = find_too_long(reasoner, problems, room)
         self._left_out = frozenset(problem.id for problem in left_out)
-        read = [problem for problem in problems if problem.id not in self._left_out]
-        encode_prompts(reasoner, read, room)
-        self._problems, self._pool = read, None
+        read = problems
+        if left_out:
+            fits = [i for i, problem in enumerate(problems) if problem.id not in self._left_out]
+            read = ProblemView(problems, fits)
+        prompt_lengths(reasoner, read, room)
+        pool = 0 if self.ablation is None else self.ablation.pool
+        self._first, self._pool = list(read[:pool]), None
         if left_out:
             rank_zero_info(
                 f"{len(left_out)} of {len(problems)} problems are too long for the backbone (from "
@@ -281,7 +286,7 @@ class LatentSearch(pl.LightningModule):
             return None
         with self._timed("ablation"):
             if self._pool is None:
-                pool = (self._problems or problems)[: self.ablation.pool]
+                pool = self._first or problems[: self.ablation.pool]
                 prompts = [self.reasoner.encode_prompt(p.question, p.source) for p in pool]
                 keys = question_keys(self.seed, [p.id for p in pool]).to(self.device)
                 self._pool = self.ablation.read_pool(self.engine, prompts, keys)

@@ -1,16 +1,23 @@
 """The files that a prediction run streams its rows to, and how they become one."""
 
+import hashlib
 import json
+import os
 import re
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS
+from lightning_ltts.data.stored_problems import key_of
 from lightning_ltts.errors import StoreError
-from lightning_ltts.files import check_same_settings, read_json, write_json, write_text
+from lightning_ltts.files import atomic, check_same_settings, read_at, read_json, write_json
 
 _PART = re.compile(r"predictions\.rank\d+\.jsonl")
+_BLOCK = 2**16  # bytes that are read at once to find the end of the last whole line
 _ADVICE = "give another folder, or delete this one to predict anew"
 
 
@@ -48,7 +55,9 @@ def open_folder(
         write_json(folder / MANIFEST, settings)
     for path in row_files(folder):
         _drop_torn_line(path)
-    return list(_rows_of(row_files(folder)))
+    names: dict[str, None] = {}
+    RowIndex(row_files(folder), names)
+    return list(names)
 
 
 def check_manifest(
@@ -85,40 +94,98 @@ def merge(
     """
     check_manifest(folder, settings, older)
     files = row_files(folder)
-    rows = _rows_of(files)
-    write_text(folder / PREDICTIONS, "".join(rows[name] + "\n" for name in order if name in rows))
+    rows = RowIndex(files)
+    with atomic(folder / PREDICTIONS) as temporary, temporary.open("wb") as merged:
+        for name in order:
+            line = rows.line(name)
+            if line is not None:
+                merged.write(line + b"\n")
     for path in files:
         if path.name != PREDICTIONS:
             path.unlink()
 
 
-def _rows_of(files: list[Path]) -> dict[str, str]:
-    """Id -> line. The same line may be in two files: a kill while they were merged leaves it so.
+class RowIndex:
+    """Where the row of every problem is, in 40 bytes each.
+
+    The same line may be in two files: a kill while they were merged leaves it so.
+
+    Args:
+        files: with rows of a run.
+        names: takes the ids, in the order of the rows.
 
     Raises:
         StoreError: a line is no row, or two rows of one problem differ.
     """
-    rows: dict[str, str] = {}
-    for path in files:
-        for number, content in enumerate(path.read_bytes().splitlines(), 1):
-            try:
-                line = content.decode()
-                name = json.loads(line)["id"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                name = None
-            if not isinstance(name, str):
-                raise StoreError(f"{path}, line {number} is damaged; {_ADVICE}")
-            if rows.setdefault(name, line) != line:
-                raise StoreError(
-                    f"{path}, line {number} is another row of problem '{name}'; {_ADVICE}"
-                )
-    return rows
+
+    def __init__(self, files: list[Path], names: dict[str, None] | None = None):
+        self._files = files
+        keys, digests, places = array("Q"), array("Q"), array("q")
+        for number, path in enumerate(files):
+            offset = 0
+            with path.open("rb") as file:
+                for count, line in enumerate(file, 1):
+                    name = _name_in(path, count, line)
+                    keys.append(key_of(name))
+                    digests.append(_digest(line))
+                    places.extend((number, offset, len(line.rstrip(b"\n")), count))
+                    offset += len(line)
+                    if names is not None:
+                        names[name] = None
+        order = np.argsort(np.array(keys, np.uint64), kind="stable")
+        self._keys = np.array(keys, np.uint64)[order]
+        self._places = np.array(places, np.int64).reshape(-1, 4)[order]
+        self._refuse_others(np.array(digests, np.uint64)[order])
+
+    def line(self, name: str) -> bytes | None:
+        """The row of a problem, without the end of the line; None where it has none."""
+        key = np.uint64(key_of(name))
+        place = int(np.searchsorted(self._keys, key))
+        if place == len(self._keys) or self._keys[place] != key:
+            return None
+        return self._read(place)
+
+    def _read(self, place: int) -> bytes:
+        number, offset, size, _ = self._places[place].tolist()
+        return read_at(self._files[number], offset, size)
+
+    def _refuse_others(self, digests: Any) -> None:
+        again = self._keys[1:] == self._keys[:-1]
+        wrong = np.flatnonzero(again & (digests[1:] != digests[:-1]))
+        if len(wrong):
+            place = int(wrong[0]) + 1
+            number, _, _, count = self._places[place].tolist()
+            name = json.loads(self._read(place))["id"]
+            raise StoreError(
+                f"{self._files[number]}, line {count} is another row of problem '{name}'; {_ADVICE}"
+            )
+
+
+def _name_in(path: Path, number: int, line: bytes) -> str:
+    """The id of the problem in a line."""
+    try:
+        name = json.loads(line.decode())["id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        name = None
+    if not isinstance(name, str):
+        raise StoreError(f"{path}, line {number} is damaged; {_ADVICE}")
+    return name
+
+
+def _digest(line: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(line.rstrip(b"\n"), digest_size=8).digest(), "little")
 
 
 def _drop_torn_line(path: Path) -> None:
     """Removes a last line that a killed run did not finish."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    with path.open("r+b") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:  # backwards, since the file may be large
+            start = max(whole - _BLOCK, 0)
+            file.seek(start)
+            found = file.read(whole - start).rfind(b"\n")
+            whole = start + found + 1 if found >= 0 else start
+            if found >= 0:
+                break
+        if whole != end:
+            file.truncate(whole)

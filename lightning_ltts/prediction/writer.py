@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.analysis.prediction_files import PREDICTIONS, TIMING
-from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.predictions import open_rows
 from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
@@ -55,7 +55,7 @@ class PredictionWriter(Callback):
         self.temperature = temperature
         self.summary: Summary | None = None
         # ids of problems whose thoughts are stored, and their place
-        self._keep: dict[str, int] = {}
+        self.kept: dict[str, int] = {}
         self._file: TextIO | None = None
         self._lock = FolderLock(self.folder, active=False)
         self._settings: dict[str, Any] = {}
@@ -95,7 +95,7 @@ class PredictionWriter(Callback):
         data.leave_out(trainer.strategy.broadcast(before))
         has_thoughts = pl_module.reasoner.spec.num_thoughts > 0
         first = data.problems[: self.keep_thoughts if has_thoughts else 0]
-        self._keep = {problem.id: place for place, problem in enumerate(first)}
+        self.kept = {problem.id: place for place, problem in enumerate(first)}
         self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -115,12 +115,12 @@ class PredictionWriter(Callback):
         assert isinstance(pl_module, LatentSearch)
         predictions: Sequence[Prediction] = outputs or []
         for prediction in predictions:
-            if prediction["id"] in self._keep and prediction.samples is not None:
+            if prediction["id"] in self.kept and prediction.samples is not None:
                 # before the row, so that a kill never leaves a row without them; under the
                 # precision of the search, as all that the model computes
                 with trainer.precision_plugin.predict_step_context():
                     thoughts = stored_thoughts(pl_module.reasoner, prediction)
-                write_thoughts(self.folder, self._keep[prediction["id"]], thoughts)
+                write_thoughts(self.folder, self.kept[prediction["id"]], thoughts)
             self._write(prediction)
         self._finished += len(predictions)
 
@@ -130,9 +130,9 @@ class PredictionWriter(Callback):
         self._close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            order = [problem.id for problem in trainer.datamodule.problems]  # type: ignore[attr-defined]
+            order = (problem.id for problem in trainer.datamodule.problems)  # type: ignore[attr-defined]
             merge(self.folder, self._settings, order, pl_module.older_settings())
-            rows = read_rows(self.folder)
+            rows = open_rows(self.folder)
             self.summary = summarize(rows, self.temperature)
             write_result(self.folder, self.summary, by_default=self.temperature is None)
             print(f"\n{self.summary.table()}\n\n{self.summary.bought()}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lightning_ltts.analysis.methods import cost_of, with_samples
 from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS, TIMING
-from lightning_ltts.analysis.predictions import SamplePool, read_rows, sample_pool
+from lightning_ltts.analysis.predictions import SamplePool, open_rows, sample_pool
+from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.analysis.summary import Summary, selections_for, summarize
 from lightning_ltts.files import read_json
 from lightning_ltts.voting.adaptive import StoppingRule
@@ -23,7 +24,7 @@ class Run:
 
     name: str
     folder: Path
-    rows: list[dict[str, Any]]
+    rows: Rows
     pool: SamplePool
     summary: Summary
     temperature: float | None
@@ -95,10 +96,10 @@ def load_runs(
     """Reads prediction files; see `summarize` for the rest."""
     runs = []
     for path, name in zip(paths, short_names(paths), strict=True):
-        rows = read_rows(path)
+        rows = open_rows(path)
         summary = summarize(rows, temperature, rule, against, stopping, num_samples)
         drawn = len(rows[0]["samples"])
-        rows = [with_samples(row, num_samples) for row in rows]
+        rows = rows.changed(partial(with_samples, num_samples=num_samples))
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         runs.append(Run(name, folder, rows, sample_pool(rows, rule), summary, temperature, drawn))
     return runs

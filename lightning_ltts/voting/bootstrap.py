@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+MANY = 50_000  # questions beyond which they are resampled by their kinds
 _AT_ONCE = 2**22  # indices drawn together, 32 MB
 
 
@@ -34,13 +36,32 @@ def interval_of(
         resamples: how many are drawn.
         seed: determines them.
     """
+    if len(columns) > MANY:
+        return _bounds(statistic(_means_by_counts(columns, resamples, seed)), level)
     generator = torch.Generator().manual_seed(seed)
     questions, means = len(columns), []
     for part in torch.arange(resamples).split(max(_AT_ONCE // questions, 1)):
         drawn = torch.randint(questions, (len(part), questions), generator=generator)
         means.append(columns[drawn].mean(1))
+    return _bounds(statistic(torch.cat(means)), level)
+
+
+def _means_by_counts(columns: Tensor, resamples: int, seed: int) -> Tensor:
+    """Means (resamples, C) of resampled questions, from how often each kind of them is drawn.
+
+    Questions with equal values are of one kind: how many of each a resample has is multinomial.
+    """
+    kinds, counts = columns.unique(dim=0, return_counts=True)
+    shares = counts.double().numpy() / len(columns)
+    drawn = np.random.default_rng(seed).multinomial(len(columns), shares, size=resamples)
+    means: Tensor = torch.from_numpy(drawn).double() @ kinds.double() / len(columns)
+    return means.to(columns.dtype)
+
+
+def _bounds(values: Tensor, level: float) -> tuple[float, float]:
+    """The interval that holds such a share of the values."""
     bounds = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = statistic(torch.cat(means)).double().nanquantile(bounds).tolist()
+    low, high = values.double().nanquantile(bounds).tolist()
     return low, high
 
 

@@ -44,7 +44,8 @@ def test_command_keys_are_those_of_the_parsers() -> None:
             auto_configure_optimizers=False,
         )
     assert set(OnlyParsers.parsers) == {"fit", "validate", "test", "predict", "mine", "tune"}
-    assert set(OnlyParsers.parsers) == {name for name, c in COMMANDS.items() if c.composed}
+    composed = {name for name, c in COMMANDS.items() if c.composed}
+    assert set(OnlyParsers.parsers) == composed - {"plan"}  # which runs nothing
     for command, parser in OnlyParsers.parsers.items():
         keys = {action.dest.split(".")[0] for action in parser._actions}
         assert command_keys(command) == keys - {"help", "config", "print_config"}

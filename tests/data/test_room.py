@@ -1,7 +1,12 @@
 import pytest
 
 from lightning_ltts.data.problems import Problem
-from lightning_ltts.data.room import encode_prompts, find_long_answers, find_too_long
+from lightning_ltts.data.room import (
+    encode_prompts,
+    find_long_answers,
+    find_too_long,
+    prompt_lengths,
+)
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import DataError
@@ -12,6 +17,9 @@ LONG = Problem("long", "Ann has 7 pens. " * 14, (), "7", "a.json, row 3")
 
 def test_prompts_of_all_problems(gpt2: LatentReasoner) -> None:
     problems = WordProblems("test", 5).load()
+    assert prompt_lengths(gpt2, problems, 10).tolist() == [
+        len(gpt2.encode_prompt(problem.question)) for problem in problems
+    ]
     prompts = encode_prompts(gpt2, problems, room=10)
     assert prompts == [gpt2.encode_prompt(problem.question) for problem in problems]
 

@@ -198,3 +198,20 @@ def test_a_shard_that_could_not_be_written_is_not_there(
         writer.write(0, make_questions(0), {"questions": 2})
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
     assert not writer.has(0)
+
+
+def test_shards_that_are_mapped_make_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path).close({})
+    many = TrajectoryStore(tmp_path)
+    expected = [many[i].prompts for i in range(4)]
+    monkeypatch.setattr(store, "MAPPED", 1)
+    few = TrajectoryStore(tmp_path)
+    assert [few[i].prompts for i in (3, 0, 2, 1)] == [expected[i] for i in (3, 0, 2, 1)]
+    assert len(few._mapped) == 1
+    assert few[-1].prompts == expected[3]
+    with pytest.raises(IndexError):
+        few[4]
+    labels = [shard["labels"].shape for shard in few.shards()]
+    assert labels == [(2, 4, 3), (2, 4, 3)]

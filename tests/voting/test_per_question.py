@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
+from lightning_ltts.voting import bootstrap
+from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval, interval_of
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN, Majority
 
@@ -77,3 +78,21 @@ def test_interval_over_trainings_and_questions() -> None:
     assert low < 0.25 < high
     # of no noise at all between questions, what is left is that between trainings
     assert crossed_interval(torch.tensor([[0.0], [1.0]]).expand(2, 9)) == (0.0, 1.0)
+
+
+def test_resampling_by_counts_has_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many questions with few different values; also of several columns together."""
+    values = (torch.arange(400) % 7 == 0).double() - (torch.arange(400) % 5 == 0).double()
+    columns = torch.stack([values, values.abs()], 1)
+
+    def intervals() -> list[tuple[float, float]]:
+        ratio = interval_of(columns, lambda means: means[:, 0] / means[:, 1])
+        return [bootstrap_interval(values), ratio]
+
+    by_question = intervals()
+    monkeypatch.setattr(bootstrap, "MANY", 100)
+    by_counts = intervals()
+    assert by_counts != by_question
+    assert by_counts == intervals()
+    for one, other in zip(by_counts, by_question, strict=True):
+        assert one == pytest.approx(other, abs=0.03)

@@ -1,0 +1,130 @@
+"""Resident memory of `ltts mine`, `predict` and `report`, against the number of questions.
+
+    python benchmarks/memory.py --sizes 2000 20000 200000
+
+The questions are in a JSON Lines file; the reasoner is a tiny random one with few samples and short
+thoughts, so that what grows is what the questions take. Each command runs in a process of its own,
+forked after the libraries are imported, whose highest resident memory is told. The goal is that it
+stays within 1.2 times that of the fewest questions.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from lightning_ltts.cli import main as ltts
+from lightning_ltts.data.tokenization import WordTokenizer
+from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.models.folders import save_folder
+from lightning_ltts.models.latent_lm import new_reasoner
+
+GOAL = 1.2
+BACKBONE = {"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 96}
+QUIET = ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
+HEAVY = (
+    "lightning.pytorch.cli",
+    "torch.utils.tensorboard",
+    "transformers.models.gpt2.modeling_gpt2",
+    "lightning_ltts.trainer",
+    "lightning_ltts.cli.lightning_front",
+    "lightning_ltts.report.page",
+)
+
+
+def commands(size: int) -> dict[str, list[str]]:
+    files = [f"train={size}.jsonl", f"test={size}.jsonl", "valid=valid.jsonl"]
+    mine = [
+        "experiment=demo/latent_rm", *files[::2], "reasoner=reasoner", f"name=mine-{size}", *QUIET,
+        "data.init_args.num_samples=2", "data.init_args.num_rollouts=1", "data.init_args.val_num_samples=2",
+        "data.init_args.informative=null", "data.init_args.keep_uninformative=true",
+    ]  # fmt: skip
+    predict = [
+        "experiment=demo/search", files[1], "reasoner=reasoner", f"name=predict-{size}", *QUIET,
+        "latent_rm=null", "model.init_args.beam=null", "model.init_args.num_samples=2",
+        "callbacks.writer.init_args.keep_thoughts=0",
+    ]  # fmt: skip
+    return {
+        "mine": ["mine", *mine],
+        "predict": ["predict", *predict],
+        "report": ["report", f"logs/predict-{size}"],
+    }
+
+
+def write_inputs(sizes: list[int]) -> None:
+    """Problem files of every size, and the reasoner."""
+    torch.manual_seed(0)
+    reasoner = new_reasoner("coconut", BACKBONE, WordTokenizer(20).build(), 2, max_answer_tokens=3)
+    save_folder(reasoner, Path("reasoner"))
+    problems = WordProblems("train", max(sizes), num_steps=4).load()
+    lines = [
+        json.dumps({"question": p.question, "steps": p.steps, "answer": p.answer}) + "\n"
+        for p in problems
+    ]
+    for size in sizes:
+        Path(f"{size}.jsonl").write_text("".join(lines[:size]))
+    valid = WordProblems("valid", 64, num_steps=4).load()
+    rows = [json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in valid]
+    Path("valid.jsonl").write_text("".join(rows))
+
+
+def forked(work) -> tuple[float, float]:
+    """Highest resident memory in MiB, and seconds, of a function in a process of its own."""
+    began, child = time.perf_counter(), os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    _, status, usage = os.wait4(child, 0)
+    if status:
+        raise SystemExit(f"a command failed with {status}; its message is above")
+    return usage.ru_maxrss / 1024, time.perf_counter() - began
+
+
+def run(arguments: list[str]) -> None:
+    sys.argv = ["ltts", *arguments]
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    ltts()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 20000, 200000])
+    parser.add_argument("--commands", nargs="+", default=["mine", "predict", "report"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for module in HEAVY:
+        import_module(module)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        forked(lambda: write_inputs(options.sizes))  # what it takes is not measured
+        least: dict[str, float] = {}
+        for size in options.sizes:
+            for name, arguments in commands(size).items():
+                if name in options.commands:
+                    mebibytes, seconds = forked(lambda given=arguments: run(given))
+                    ratio = mebibytes / least.setdefault(name, mebibytes)
+                    verdict = "" if ratio <= GOAL else f"  above {GOAL}"
+                    print(
+                        f"{name:8} {size:>8} questions  {mebibytes:7.0f} MiB  {ratio:.2f}x  "
+                        f"{seconds:7.1f} s{verdict}",
+                        flush=True,
+                    )
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

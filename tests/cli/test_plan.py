@@ -1,0 +1,71 @@
+"""`ltts plan`: what a run would take, without running it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.helpers import ltts
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SMALL = [
+    "experiment=demo/latent_rm", "data.init_args.train.init_args.size=16",
+    "data.init_args.val.init_args.size=4", "data.init_args.informative=null",
+]  # fmt: skip
+
+
+def test_of_mining(reasoner_file: Path, here: Path, monkeypatch, capsys) -> None:
+    assert ltts(monkeypatch, "plan", *SMALL, f"reasoner={reasoner_file}", "--devices", "4") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("16 questions of ")
+    assert "positions per question: " in said
+    assert "completions" in said
+    assert "store: " in said
+    alone, shared = (float(x) for x in re.findall(r"([\d.e-]+) (?:device-)?hours ", said))
+    assert shared == pytest.approx(alone / 4, rel=0.01)
+    assert list(here.iterdir()) == [], "nothing is made"
+
+
+def test_of_a_search(reasoner_file: Path, latent_rm_file: Path, monkeypatch, capsys) -> None:
+    options = [
+        "experiment=demo/search", f"reasoner={reasoner_file}", f"latent_rm={latent_rm_file}",
+        "data.init_args.problems.init_args.size=5", "model.init_args.num_samples=4",
+    ]  # fmt: skip
+    assert ltts(monkeypatch, "plan", *options) == 0
+    said = capsys.readouterr().out
+    assert "tree search" in said
+    assert "LatentRM" in said
+    assert "store" not in said
+
+
+def test_of_a_published_backbone(monkeypatch, capsys) -> None:
+    """The numbers of the page on scale."""
+    options = [
+        "experiment=demo/latent_rm", "data.init_args.num_rollouts=8", "--shape", "llama-8b",
+        "data.init_args.informative=null",
+    ]  # fmt: skip
+    assert ltts(monkeypatch, "plan", *options) == 0
+    said = capsys.readouterr().out
+    assert "385,000 questions of 60 tokens, 6 thoughts" in said
+    assert "positions per question: 3,377" in said
+    assert "42.5 device-hours at 40% of 312 TFLOPs/s" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["experiment=demo/reasoner"], "'ltts plan' is for what mines or searches"),
+        ([*SMALL, "--shape", "x"], "--shape x is not known; use one of gpt2"),
+        ([*SMALL, "--devices", "0"], "0 is not at least 1"),
+        ([*SMALL, "--questions", "5"], "--questions goes with --shape"),
+    ],
+)
+def test_mistakes(arguments: list[str], expected: str, monkeypatch, capsys) -> None:
+    assert ltts(monkeypatch, "plan", *arguments) == 2
+    assert expected in capsys.readouterr().err

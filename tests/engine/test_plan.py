@@ -1,0 +1,96 @@
+"""What a plan says is what the engine counts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_ltts.cluster.engine import Place
+from lightning_ltts.data.problems import Problem
+from lightning_ltts.engine.plan import SHAPES, Shape, Task, plan
+from lightning_ltts.mining.shards import Shard, ShardMiner
+from lightning_ltts.models.cost import flops_per_position
+from lightning_ltts.models.latent_lm import LatentReasoner
+from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+
+SAMPLERS = [GaussianNoise(0.8), MCDropout(0.2)]
+
+
+def written(answers: torch.Tensor, pad: int) -> float:
+    """Tokens of an answer, on average."""
+    return float((answers != pad).sum(-1).float().mean())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_mining(sampler: Sampler, gpt2: LatentReasoner, problems: list[Problem]) -> None:
+    """Positions and FLOPs of a run, with the answers as long as they became, within a fifth."""
+    miner = ShardMiner(gpt2, sampler, 3, 2, 0, True, False, token_budget=4000)
+    miner.settle(Place.alone("cpu", "32-true"))
+    mined, counts = miner.do(Shard(list(range(len(problems))), problems))
+    prompts = [len(gpt2.encode_prompt(problem.question)) for problem in problems]
+    answer = written(mined.trajectories.answer_ids, gpt2.pad_id)
+    task = Task(
+        sum(prompts) / len(prompts), 3, answer, 3, 2,
+        own_passes=sampler.perturbs_forward, own_prompts=sampler.perturbs_prompt,
+    )  # fmt: skip
+    assert plan(task).read * len(problems) == pytest.approx(counts["tree_nodes"], rel=0.2)
+
+
+def test_prediction(
+    reasoner_file: Path, latent_rm_file: Path, gpt2: LatentReasoner, problems: list[Problem]
+) -> None:
+    search = LatentSearch(
+        str(reasoner_file), GaussianNoise(0.5), str(latent_rm_file), 8, token_budget=4000
+    )
+    rows = search.predict_step(problems, 0)
+    counted = sum(part["tree_nodes"] for row in rows for part in row["cost"].values())
+    flops = sum(part["flops"] for row in rows for part in row["cost"].values())
+    prompts = [row["prompt_tokens"] for row in rows]
+    answer = written(rows[0].samples.answer_ids, gpt2.pad_id)
+    for row in rows[1:]:
+        answer += written(row.samples.answer_ids, gpt2.pad_id)
+    assert search.latent_rm is not None
+    task = Task(
+        sum(prompts) / len(prompts), 3, answer / len(rows), 8, scored=True,
+        reference=search.latent_rm.spec.reference, reads_answer=search.latent_rm.spec.reads_answer,
+    )  # fmt: skip
+    found, body = plan(task), gpt2.backbone.base_model
+    assert found.read * len(rows) == pytest.approx(counted, rel=0.2)
+    shape = Shape(flops_per_position(body) // 2, gpt2.backbone.config.vocab_size, 32, 2, 32, 4)
+    assert found.flops(shape) * len(rows) == pytest.approx(flops, rel=0.25)
+
+
+def test_worked_out_by_hand() -> None:
+    """T = 3, A = 2: a trajectory reads 6; completions of one thought 5, of two 4."""
+    found = plan(Task(prompt=10, thoughts=3, answer=2, samples=4, rollouts=2))
+    assert found.positions == {
+        "prompt": 10, "greedy": 6, "trajectories": 4 * 6, "completions": 4 * 2 * (5 + 4),
+    }  # fmt: skip
+    assert found.chosen == (1 + 4 + 4 * 2 * 2) * 3
+    assert found.rows == 4 * (1 + 2 * 3)
+    shape = Shape(weights=100, vocabulary=50, hidden=8, layers=2, key_width=8, bytes=2)
+    assert found.flops(shape) == 2 * ((10 + 6 + 24 + 72) * 100 + 63 * 50 * 8)
+    assert shape.cache_bytes == 2 * 2 * 8 * 2
+    assert found.cache_bytes(shape) == (10 + 28 * 7) * 64
+    hours = found.flops(shape) * 1000 / (0.4 * 1e6) / 3600
+    assert found.device_hours(shape, 1000, 1e6) == pytest.approx(hours)
+
+
+def test_published_shapes() -> None:
+    """Weights without embeddings, counted in a model of GPT-2's configuration without its memory."""
+    from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+
+    def llama(width: int, inner: int, layers: int) -> LlamaConfig:
+        sizes = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+        heads = {"num_attention_heads": 32, "num_key_value_heads": 8}
+        return LlamaConfig(vocab_size=128_256, **sizes, **heads)
+
+    with torch.device("meta"):
+        models = {
+            "gpt2": GPT2Model(GPT2Config()),
+            "llama-1b": LlamaModel(llama(2048, 8192, 16)),
+            "llama-8b": LlamaModel(llama(4096, 14_336, 32)),
+        }
+    for name, model in models.items():
+        assert SHAPES[name].weights == flops_per_position(model) // 2, name
