@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.lines import Gain
-from lightning_ltts.analysis.predictions import stored_answer
+from lightning_ltts.analysis.predictions import stored_answer, stored_truth
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 
 TITLES = {
@@ -60,7 +60,7 @@ def ablation_lines(rows: Sequence[dict[str, Any]]) -> list[ReplacedLine]:
         found = [
             (row, e) for row in rows for e in row["ablation"] if (e["by"], e["step"]) == (by, step)
         ]
-        truths = [stored_answer(row["answer"]) for row, _ in found]
+        truths = [stored_truth(row) for row, _ in found]
         own = [stored_answer(row["greedy"]["answer"]) for row, _ in found]
         given = [stored_answer(entry["answer"]) for _, entry in found]
         right, before = _equal(given, truths), _equal(own, truths)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
+from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer, stored_truth
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
 from lightning_ltts.voting.signals import Signal
@@ -189,6 +189,5 @@ def cost_of(
 
 def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
     return float(
-        given["answer"] is not None
-        and stored_answer(given["answer"]) == stored_answer(row["answer"])
+        given["answer"] is not None and stored_answer(given["answer"]) == stored_truth(row)
     )

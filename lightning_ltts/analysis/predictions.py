@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_ltts.analysis.prediction_files import require_predictions
 from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.data.answers import Answer, parse_stored
+from lightning_ltts.data.latex_answers import LatexTruth, Truth, require_library
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.signals import Signal
@@ -118,7 +119,7 @@ def sample_pool(rows: Sequence[dict[str, Any]], rule: str = "sum") -> SamplePool
     votes = torch.tensor(
         [vote_numbers([*given, g]) for given, g in zip(answers, greedy, strict=True)]
     )
-    truths = [stored_answer(row["answer"]) for row in rows]
+    truths = [stored_truth(row) for row in rows]
     correct = torch.tensor(
         [
             [a == truth for a in (*given, g)]
@@ -176,3 +177,15 @@ def _step_scores(samples: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
 def stored_answer(text: str | None) -> Answer | None:
     """An answer as `format_answer` wrote it: a number where it is one, and otherwise the text."""
     return parse_stored(text)
+
+
+def stored_truth(row: dict[str, Any]) -> Truth | None:
+    """What equals the right answers of a row.
+
+    Raises:
+        ConfigError: it is LaTeX, and `math-verify`, which compares that, is not installed.
+    """
+    if row.get("answer_is") == "latex":
+        require_library()
+        return LatexTruth(row["answer"])
+    return stored_answer(row["answer"])
