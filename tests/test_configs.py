@@ -185,16 +185,28 @@ def published(tmp_path: Path, tokenizer, monkeypatch) -> list[str]:
     return fetched
 
 
-@pytest.mark.parametrize("method", list(PAPER))
-@pytest.mark.parametrize("benchmark", ["gsm8k_test", "gsm_hard", "multiarith"])
-@pytest.mark.parametrize("sampler", ["paper_dropout", "paper_noise"])
+CHOICES = [
+    (method, benchmark, sampler)
+    for benchmark in ("gsm8k_test", "gsm_hard", "multiarith")
+    for method in PAPER
+    for sampler in ("paper_dropout", "paper_noise")
+]
+# what these have of their own is the data
+CHOICES += [("coconut", name, "paper_dropout") for name in ("svamp", "asdiv_a", "gsm_plus")]
+CHOICES += [(method, "math500", "paper_noise") for method in ("coconut", "codi")]
+
+
+@pytest.mark.parametrize(("method", "benchmark", "sampler"), CHOICES)
 def test_presets_of_published_models(
     method: str, benchmark: str, sampler: str, published: list[str], tokenizer, monkeypatch
 ) -> None:
     """Each preset is composed and made with a tiny stand-in for the weights."""
+    if benchmark == "math500":
+        pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
     arguments = [f"model=latent_tts_{method}", f"sampler={sampler}", "trainer.accelerator=cpu"]
     model, data = run(f"benchmark/{benchmark}", arguments, tokenizer, monkeypatch)
     p, sigma, thoughts, template, marker, which = PAPER[method]
+    which = "latex" if benchmark == "math500" else which
     spec = model.reasoner.spec
     assert (spec.method, spec.num_thoughts, spec.max_answer_tokens) == (method, thoughts, 64)
     assert (spec.prompt_template, spec.answer_marker, spec.answer_which) == (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.analysis.comparisons import gain_of
-from lightning_ltts.analysis.predictions import stored_answer
+from lightning_ltts.analysis.predictions import stored_answer, stored_truth
 from lightning_ltts.analysis.replaced_lines import ReplacedLine
 from lightning_ltts.voting.bootstrap import bootstrap_interval
 
@@ -21,16 +21,15 @@ def ablation_lines(rows: Sequence[dict[str, Any]]) -> list[ReplacedLine]:
         rows: lines of a prediction file; without such answers there are no lines.
     """
     # what replaced thoughts -> right answer, greedy answer and answer of each question
-    given: dict[tuple[str, int | None], list[tuple[str | None, str | None, str | None]]] = {}
+    given: dict[tuple[str, int | None], list[tuple[object, str | None, str | None]]] = {}
     for row in rows:
         for entry in row.get("ablation") or ():
-            answers = (row["answer"], row["greedy"]["answer"], entry["answer"])
+            answers = (stored_truth(row), row["greedy"]["answer"], entry["answer"])
             given.setdefault((entry["by"], entry["step"]), []).append(answers)
     lines = []
     for (by, step), triples in given.items():
-        truths, own, new = (
-            list(map(stored_answer, column)) for column in zip(*triples, strict=True)
-        )
+        truths, before_answers, answers = zip(*triples, strict=True)
+        own, new = (list(map(stored_answer, column)) for column in (before_answers, answers))
         right, before = _equal(new, truths), _equal(own, truths)
         accuracy, interval = float(right.mean()), bootstrap_interval(right)
         same = float(_equal(new, own).mean())

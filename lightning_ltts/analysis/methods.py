@@ -15,7 +15,7 @@ from lightning_ltts.analysis.method_names import (
     SEARCH_VOTE,
     TUNED_MAJORITY,
 )
-from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer
+from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer, stored_truth
 from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
@@ -196,6 +196,5 @@ def cost_of(
 
 def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
     return float(
-        given["answer"] is not None
-        and stored_answer(given["answer"]) == stored_answer(row["answer"])
+        given["answer"] is not None and stored_answer(given["answer"]) == stored_truth(row)
     )

@@ -16,6 +16,7 @@ from lightning_ltts.analysis.prediction_files import require_predictions
 from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.analysis.rows import Row, Rows
 from lightning_ltts.data.answers import Answer, parse_stored
+from lightning_ltts.data.latex_answers import LatexTruth, Truth, require_library
 from lightning_ltts.data.stored_problems import IN_MEMORY, key_of
 from lightning_ltts.errors import DataError
 from lightning_ltts.files import read_at
@@ -197,7 +198,7 @@ class _Columns:
         # the greedy answer last, so that it does not change the numbers of the others
         given = [stored_answer(sample["answer"]) for sample in samples]
         given.append(stored_answer(row["greedy"]["answer"]))
-        truth = stored_answer(row["answer"])
+        truth = stored_truth(row)
         self.votes.extend(vote_numbers(given))
         self.correct.extend(answer == truth for answer in given)
         for name in list(self.signals):
@@ -256,3 +257,15 @@ def _column(values: "array[float]", size: int) -> Tensor:
 def stored_answer(text: str | None) -> Answer | None:
     """An answer as `format_answer` wrote it: a number where it is one, and otherwise the text."""
     return parse_stored(text)
+
+
+def stored_truth(row: dict[str, Any]) -> Truth | None:
+    """What equals the right answers of a row.
+
+    Raises:
+        ConfigError: it is LaTeX, and `math-verify`, which compares that, is not installed.
+    """
+    if row.get("answer_is") == "latex":
+        require_library()
+        return LatexTruth(row["answer"])
+    return stored_answer(row["answer"])

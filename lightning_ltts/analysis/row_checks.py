@@ -25,6 +25,8 @@ def _faults(row: dict[str, Any]) -> Iterator[str]:
     yield from (
         _must(name, value, "a text") for name, value in texts.items() if type(value) is not str
     )
+    if row.get("answer_is", "latex") != "latex":  # of other kinds nothing is said
+        yield _must("answer_is", row["answer_is"], "latex, or not be there")
     yield from _answer_faults("greedy", row["greedy"])
     yield from _sample_faults("samples", row["samples"])
     for name, part in row.items():  # what a tree search adds, under its own name

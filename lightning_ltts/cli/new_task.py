@@ -14,7 +14,8 @@ import yaml
 from lightning_ltts.cli.verbs import OneLineParser
 from lightning_ltts.data.inspection import MOST_BYTES, Findings, inspect, split_problems
 from lightning_ltts.data.overlap import overlap
-from lightning_ltts.data.problems import FIELDS, Problem
+from lightning_ltts.data.problems import Problem
+from lightning_ltts.data.row_fields import FIELDS
 from lightning_ltts.errors import ConfigError, shorten
 from lightning_ltts.files import write_text
 

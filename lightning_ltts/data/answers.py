@@ -23,8 +23,8 @@ _WIDE_NUMBER = re.compile(
 )
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
 
-Which = Literal["first", "last", "only", "text"]
-Answer = Fraction | str  # a number, or a normalised text
+Which = Literal["first", "last", "only", "text", "latex"]
+Answer = Fraction | str  # a number, or a normalised text, or LaTeX in its reduced form
 
 
 def plain_digits(text: str) -> str:
@@ -71,9 +71,15 @@ def extract_answer(text: str, marker: str = "###", which: Which = "first") -> An
         which: the `first` or the `last` number there (`None` without a marker), or `only`: the text
             after the marker, or the whole text where there is no marker, must be a number and
             nothing else (the rule of the published COCONUT and CoLaR evaluations); or `text`: all
-            that follows the marker, normalised, for answers that are no numbers.
+            that follows the marker, normalised, for answers that are no numbers; or `latex`: what
+            is boxed last there, or else all of it, or in a text without a marker what `math-verify`
+            finds; see `read_latex`.
     """
     _, found, tail = text.rpartition(marker) if marker else ("", True, text)
+    if which == "latex":
+        from lightning_ltts.data.latex_answers import read_latex  # which reads numbers as here
+
+        return read_latex(tail, whole=bool(marker and found))
     if which == "text":
         return (normalize_text(tail) or None) if found else None
     tail = plain_digits(tail)
@@ -101,8 +107,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
 
 
-def format_answer(answer: Answer | None) -> str | None:
-    """An answer as prediction files hold it: `"12"`, `"-7/2"`, `"tom is a lempus"`, or `None`."""
+def format_answer(answer: object | None) -> str | None:
+    """An answer or truth as prediction files hold it: `"12"`, `"-7/2"`, `"tom is a lempus"`."""
     return None if answer is None else str(answer)
 
 

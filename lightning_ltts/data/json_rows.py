@@ -2,9 +2,11 @@
 
 import codecs
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -151,3 +153,9 @@ def _remember_repeated(pairs: list[tuple[str, Any]]) -> dict[str | None, Any]:
     if len(row) < len(pairs):
         row[REPEATED] = Counter(key for key, _ in pairs).most_common(1)[0][0]
     return row
+
+
+def as_in_json(value: Any) -> Any:
+    """A value of a data set as `read_rows` has it: numbers by their digits."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return Number(value) if is_number and math.isfinite(value) else value

@@ -3,25 +3,24 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lightning_ltts.data.answers import Answer, normalize_text
-from lightning_ltts.data.json_rows import REPEATED, Number
-from lightning_ltts.data.ranges import RAISE_IT, Bound, require_whole
+from lightning_ltts.data.answers import normalize_text
+from lightning_ltts.data.json_rows import REPEATED
+from lightning_ltts.data.latex_answers import LatexTruth, Truth, boxed, require_library
+from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.row_fields import FIELDS, id_field, steps_field, text_field, with_our_names
 from lightning_ltts.data.stored_problems import IN_MEMORY, StoredProblems
 from lightning_ltts.data.tables import hub_rows, is_json_lines, read_rows
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
 
-AnswerIs = Literal["number", "text"]
+AnswerIs = Literal["number", "text", "latex"]
 Ids = Literal["row", "question"]
-
-FIELDS = ("question", "answer", "steps", "id")
-MAX_CHARACTERS = Bound(1_000_000)  # of a field
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Problem:
         steps: the steps of the explicit solution, in order.
         answer: the right answer, as a model is to write it.
         source: the file and row, or the generator, for error messages.
-        answer_is: whether the answer is a number or a text.
+        answer_is: whether the answer is a number, a text or LaTeX.
     """
 
     id: str
@@ -47,10 +46,12 @@ class Problem:
     answer_is: AnswerIs = "number"
 
     @property
-    def value(self) -> Answer:
-        """The answer as an exact rational, or as a normalised text."""
+    def value(self) -> Truth:
+        """What equals right answers: an exact rational, a normalised text, or an expression."""
         if self.answer_is == "text":
             return normalize_text(self.answer)
+        if self.answer_is == "latex":
+            return LatexTruth(self.answer)
         return parse_truth(self.answer)
 
 
@@ -78,11 +79,14 @@ class ProblemFiles(ProblemSource):
     Args:
         paths: the files, read in this order; see `read_rows` for what else a path can be.
         limit: keep only the first so many problems.
-        answers: `number`, or `text` for answers that are sentences (ProsQA, ProntoQA); the reasoner
-            that is trained on them needs `answer_which: text` in its specification.
+        answers: `number`; `text` for answers that are sentences (ProsQA, ProntoQA); or `latex` for
+            expressions, boxed or not (MATH). The reasoner that is trained on them needs
+            `answer_which: text` or `latex` in its specification.
         ids: `row` to name a problem by the `id` of its row, where it has one; `question` to name all
             by their questions, for files that number their rows alike.
         columns: our field (question, answer, steps, id) -> the files', where they differ.
+        leave_out: answers of questions that have none, such as the None of GSM-Plus: their rows
+            are left out, and so are rows whose answer is null. How many is said once.
     """
 
     def __init__(
@@ -92,28 +96,34 @@ class ProblemFiles(ProblemSource):
         answers: AnswerIs = "number",
         ids: Ids = "row",
         columns: dict[str, str] | None = None,
+        leave_out: Sequence[str] = (),
     ):
         if isinstance(paths, str) or not paths:
             raise ConfigError(
                 f"paths={shorten(paths)} of ProblemFiles must not be an empty list or a text; name at "
                 "least one file, in a list"
             )
-        _check_options("ProblemFiles", limit, answers, ids, columns)
+        _check_options("ProblemFiles", limit, answers, ids, columns, leave_out)
         self.paths = paths
         self.answers = answers
         self.limit = limit
         self.ids = ids
         self.columns = columns
+        self.leave_out = leave_out
 
     def load(self) -> Sequence[Problem]:  # noqa: D102
         files = [Path(path) for path in self.paths if is_json_lines(path)]
-        if len(files) == len(self.paths) and sum(f.stat().st_size for f in files) > IN_MEMORY:
+        large = sum(file.stat().st_size for file in files) > IN_MEMORY
+        if large and len(files) == len(self.paths) and not self.leave_out:
             stored = StoredProblems(files, self._problem)
             stored.name_apart(_numbered)
             _say_repeated(len(stored), stored.num_questions, stored[0])
             return stored if self.limit is None else stored[: self.limit]
-        problems = [self._problem(*row) for path in self.paths for row in read_rows(path)]
-        return with_distinct_ids(problems)[: self.limit]
+        rows = [self._named(*row) for path in self.paths for row in read_rows(path)]
+        return _to_problems(rows, self.answers, self.ids, self.leave_out)[: self.limit]
+
+    def _named(self, where: str, row: Any) -> tuple[str, Any]:
+        return where, with_our_names(where, row, self.columns)
 
     def _problem(self, where: str, row: Any) -> Problem:
         return to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
@@ -130,8 +140,9 @@ class HubProblems(ProblemSource):
             are then read as in files.
         revision: commit or tag of the data set.
         limit: keep only the first so many problems.
-        answers: `number` or `text`; see `ProblemFiles`.
+        answers: `number`, `text` or `latex`; see `ProblemFiles`.
         ids: `row` or `question`; see `ProblemFiles`.
+        leave_out: answers of questions that have none; see `ProblemFiles`.
     """
 
     def __init__(
@@ -144,8 +155,9 @@ class HubProblems(ProblemSource):
         limit: int | None = None,
         answers: AnswerIs = "number",
         ids: Ids = "row",
+        leave_out: Sequence[str] = (),
     ):
-        _check_options("HubProblems", limit, answers, ids, columns)
+        _check_options("HubProblems", limit, answers, ids, columns, leave_out)
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
@@ -154,24 +166,34 @@ class HubProblems(ProblemSource):
         self.revision = revision
         self.limit = limit
         self.ids: Ids = ids
+        self.leave_out = leave_out
 
     def load(self) -> list[Problem]:  # noqa: D102
         rows = hub_rows(self.path, self.name, self.split, self.revision)
-        problems = [
-            to_problem(where, with_our_names(where, row, self.columns), self.answers, self.ids)
-            for where, row in rows
-        ]
-        return with_distinct_ids(problems)[: self.limit]
+        named = [(where, with_our_names(where, row, self.columns)) for where, row in rows]
+        return _to_problems(named, self.answers, self.ids, self.leave_out)[: self.limit]
 
 
 def _check_options(
-    owner: str, limit: int | None, answers: str, ids: str, columns: Mapping[str, str] | None
+    owner: str,
+    limit: int | None,
+    answers: str,
+    ids: str,
+    columns: dict[str, str] | None,
+    leave_out: Sequence[str],
 ) -> None:
     if unknown := set(columns or {}) - set(FIELDS):
         raise ConfigError(
             f"columns of {owner} names the field {shorten(min(unknown))}, which problems do not "
             f"have; they have {', '.join(FIELDS)}"
         )
+    if isinstance(leave_out, str) or not all(isinstance(answer, str) for answer in leave_out):
+        raise ConfigError(
+            f"leave_out={shorten(leave_out)} of {owner} must be a list of texts, the answers whose rows "
+            "are left out"
+        )
+    if answers == "latex":
+        require_library()
     if limit is not None:
         require_whole(owner, "limit", limit, 1, remedy="leave it out to keep all problems")
     for name, value, known in (
@@ -184,30 +206,31 @@ def _check_options(
             )
 
 
-def with_our_names(where: str, row: Any, columns: Mapping[str, str] | None) -> Any:
-    """A row under the names of our fields.
-
-    Args:
-        where: its place, for messages.
-        row: as it was read.
-        columns: our field -> the row's; what is not named has our name.
-
-    Raises:
-        DataError: the row has no such column.
-    """
-    if not columns or not isinstance(row, dict):
-        return row
-    for ours, theirs in columns.items():
-        if theirs not in row and ours in ("question", "answer"):
-            raise DataError(
-                f"{where} has no column {shorten(theirs)} for the {ours}; it has "
-                f"{', '.join(map(str, row))}"
-            )
-    names = {**{field: field for field in FIELDS}, **columns}
-    return {ours: row[theirs] for ours, theirs in names.items() if theirs in row}
-
-
 # -- from rows to problems
+
+
+def _to_problems(
+    rows: Iterable[tuple[str, Any]], answers: AnswerIs, ids: Ids, leave_out: Sequence[str]
+) -> list[Problem]:
+    """The problems in rows with their places, except those whose answer is to be left out."""
+    problems, left_out = [], list[str]()
+    for where, row in rows:
+        if leave_out and isinstance(row, dict) and "answer" in row:
+            answer = row["answer"]
+            if answer is None or str(answer).strip() in leave_out:
+                left_out.append(where)
+                continue
+        problems.append(to_problem(where, row, answers, ids))
+    if left_out and not problems:
+        raise DataError(
+            f"no problem from {left_out[0]} on has an answer; leave_out names all of them"
+        )
+    if left_out:
+        say_once(
+            f"{len(left_out)} of {len(left_out) + len(problems)} problems have no answer (from "
+            f"{left_out[0]} on) and are left out"
+        )
+    return with_distinct_ids(problems)
 
 
 def to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
@@ -224,41 +247,22 @@ def to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:
         raise DataError(
             f"{where} has the field {shorten(row[REPEATED])} more than once; leave one of them"
         )
-    question = " ".join(_text_field(where, row, "question").split())
-    answer, steps = _text_field(where, row, "answer", answers), row.get("steps")
+    question = " ".join(text_field(where, row, "question").split())
+    answer, steps = text_field(where, row, "answer", answers), row.get("steps")
     if "####" in answer and answers == "number":  # GSM8K's own rows
         solution, _, answer = answer.rpartition("####")
         steps = [f"<<{part.split('>>')[0]}>>" for part in solution.split("<<")[1:]]
     answer = answer.strip()
     if answers == "number":
         answer = _exact(where, answer)
+    elif answers == "latex":
+        answer = _expression(where, answer)
     elif not normalize_text(answer):
         raise DataError(
             f"{where}, field 'answer' is {shorten(answer)}, which holds no word; write the answer out"
         )
-    name = (_id_field(where, row) if ids == "row" else None) or question_id(question)
-    return Problem(name, question, _steps(where, steps), answer, where, answers)
-
-
-def _text_field(
-    where: str, row: Mapping[str, Any], field: str, answers: AnswerIs | None = None
-) -> str:
-    """A field as text, of which an answer can also be a number, or true or false among texts."""
-    if field not in row:
-        others = ", ".join(shorten(name) for name in row if name not in FIELDS)
-        advice = f"; it has {others}: set columns={{{field}: ...}} of its source" if others else ""
-        raise DataError(f"{where} has no field '{field}'{advice}")
-    value = row[field]
-    if isinstance(value, bool) and answers == "text":
-        value = str(value)
-    usable = isinstance(value, str) and (answers is not None or not isinstance(value, Number))
-    if not usable or not value.strip():
-        kinds = "a text" if answers is None else "a text or number"
-        raise DataError(
-            f"{where}, field '{field}' is {shorten(value)}; it must be {kinds} that is not empty"
-        )
-    _require_text(where, field, value)
-    return str(value)
+    name = (id_field(where, row) if ids == "row" else None) or question_id(question)
+    return Problem(name, question, steps_field(where, steps), answer, where, answers)
 
 
 def _exact(where: str, answer: str) -> str:
@@ -268,51 +272,18 @@ def _exact(where: str, answer: str) -> str:
     except ValueError as error:
         raise DataError(
             f"{where}, field 'answer' is {shorten(answer)}, which cannot be read as a number exactly "
-            f"({error}); write the number alone, or set answers=text for answers that are texts"
+            f"({error}); write the number alone, or set answers=text, or latex, for answers that are none"
         ) from None
 
 
-def _steps(where: str, steps: Any) -> tuple[str, ...]:
-    """Steps that are a list of texts; nothing stands for none."""
-    steps = [] if steps is None else steps
-    if not isinstance(steps, list) or not all(
-        isinstance(step, str) and not isinstance(step, Number) for step in steps
-    ):
-        raise DataError(f"{where}, field 'steps' must be a list of texts, not {shorten(steps)}")
-    for step in steps:
-        _require_text(where, "steps", step)
-    return tuple(steps)
-
-
-def _id_field(where: str, row: Mapping[str, Any]) -> str | None:
-    """The row's own name, where it has one."""
-    value = row.get("id")
-    if value is None:
-        return None
-    digits = value.removeprefix("-") if isinstance(value, Number) else "0"
-    if not isinstance(value, str) or not value.strip() or not digits.isdigit():
+def _expression(where: str, answer: str) -> str:
+    """An answer in LaTeX without what boxes it."""
+    inner = boxed(answer)
+    if inner is not None and not inner.strip():
         raise DataError(
-            f"{where}, field 'id' is {shorten(value)}; it must be a text or whole number that is not "
-            "empty, or be left out"
+            f"{where}, field 'answer' is {shorten(answer)}, whose box is empty; write the answer into it"
         )
-    _require_text(where, "id", value)
-    return str(value)
-
-
-def _require_text(where: str, field: str, text: str) -> None:
-    """Refuses a text that no tokenizer should be given."""
-    if len(text) > MAX_CHARACTERS.raised:
-        raise DataError(
-            f"{where}, field '{field}' has {len(text)} characters; it can have at most "
-            f"{MAX_CHARACTERS.raised}; {RAISE_IT}"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where}, field '{field}' holds half of a character "
-            f"(U+{ord(text[error.start]):04X}), which is no text; write the character out"
-        ) from None
+    return answer if inner is None else inner.strip()
 
 
 # -- names
@@ -376,9 +347,10 @@ def say_once(line: str) -> None:
 
 
 def hash_problems(problems: Sequence[Problem]) -> str:
-    """A hash of questions, answers and ids, for settings."""
+    """A hash of questions, answers and ids, for settings; LaTeX is another answer than its text."""
     digest, gap = hashlib.sha256(), ""
     for p in problems:
-        digest.update(f"{gap}{p.id}\t{p.question}\t{p.answer}".encode())
+        kind = "\tlatex" if p.answer_is == "latex" else ""
+        digest.update(f"{gap}{p.id}\t{p.question}\t{p.answer}{kind}".encode())
         gap = "\n"
     return digest.hexdigest()[:16]

@@ -5,13 +5,11 @@ CSV is read as text, by Python's own reader: others guess types, and a number wo
 
 import csv
 import json
-import math
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_ltts.data.json_rows import Number, is_lines, read_json_rows, read_text
+from lightning_ltts.data.json_rows import as_in_json, is_lines, read_json_rows, read_text
 from lightning_ltts.data.ranges import Bound
 from lightning_ltts.errors import DataError, shorten
 
@@ -165,15 +163,9 @@ def _as_rows(where: str, rows: Any) -> Rows:
         raise DataError(f"{where} is empty; it must hold at least one problem")
     where = where.removeprefix("problem file ")
     return [
-        (f"{where}, row {number}", {key: _as_in_json(value) for key, value in row.items()})
+        (f"{where}, row {number}", {key: as_in_json(value) for key, value in row.items()})
         for number, row in enumerate(rows, start=1)
     ]
-
-
-def _as_in_json(value: Any) -> Any:
-    """A value as `read_json_rows` has it: numbers by their digits."""
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return Number(value) if is_number and math.isfinite(value) else value
 
 
 # -- CSV

@@ -100,7 +100,7 @@ def learnable_text(text: str, value: Fraction) -> str:
     That is the text as it stands, where the rule of every method reads it as this value, and the
     plain number otherwise: a model that has learned to write "1 1/2" would never be right.
     """
-    rules = [rule for rule in get_args(Which) if rule != "text"]
+    rules = [rule for rule in get_args(Which) if rule not in ("text", "latex")]
     readings = {extract_answer(text, "", rule) for rule in rules}
     return text if readings == {value} else plain_number(value)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_ltts.data.answers import Answer
+from lightning_ltts.data.latex_answers import Truth
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.record import ThoughtRecord
 from lightning_ltts.engine.rollout import RolloutEngine
@@ -23,7 +23,7 @@ def mine(
     input_ids: Tensor,
     attention_mask: Tensor,
     keys: Tensor,
-    truths: list[Answer],
+    truths: list[Truth],
     rollouts: int,
     informative_only: bool = False,
 ) -> MinedQuestions:
@@ -82,7 +82,7 @@ def _mine_written(
     input_ids: Tensor,
     attention_mask: Tensor,
     keys: Tensor,
-    truths: list[Answer],
+    truths: list[Truth],
 ) -> MinedQuestions:
     """`mine` for a reasoner that writes its steps: its answers are all there is to label.
 
@@ -311,7 +311,7 @@ class _Rows:
         self._branches, self._live = None, self._live[:0]
 
 
-def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Answer]) -> Tensor:
+def _right(engine: RolloutEngine, answer_ids: Tensor, truths: list[Truth]) -> Tensor:
     """Answers (R, A) and their R truths -> (R,) 1 where right, else 0."""
     answers = read_answers(engine.reasoner, answer_ids)
     right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]

@@ -29,6 +29,7 @@ TAKEN = (
     *("id", "question", "answer", "sampler", "seed", "steps", "prompt_tokens", "greedy"),
     *("samples", "choices", "cost", "temperature", "agreement", "fitted", "reads_greedy", "tuned"),
     *("prompt", "sampling", "tuned_sampling", "latent_rm_prompt", "scoring", "ablation"),
+    "answer_is",
 )
 
 
@@ -106,6 +107,7 @@ class RowMaker:
                 "question": problem.question,
                 "answer": format_answer(problem.value),
                 "sampler": repr(self.sampler),
+                **({"answer_is": "latex"} if problem.answer_is == "latex" else {}),
                 "seed": self.seed,
                 "steps": len(problem.steps),
                 "prompt_tokens": len(prompts[i]),

@@ -1,4 +1,7 @@
+import pytest
+
 from lightning_ltts.analysis.ablation import ablation_lines
+from lightning_ltts.analysis.predictions import sample_pool
 from lightning_ltts.analysis.replaced_lines import ablation_table
 from lightning_ltts.analysis.row_checks import fault_of
 
@@ -34,6 +37,20 @@ def test_table() -> None:
     assert "25.0%" in table[2]
     assert max(map(len, table)) <= 100
     assert ablation_table([]) == []
+
+
+def test_rows_whose_answers_are_latex() -> None:
+    """What is right is the library's word, here as in the tables."""
+    pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
+    latex = row(0, r"\frac{\sqrt{2}}{2}", {("zero", None): "0.70710678", ("zero", 0): "1"})
+    latex |= {"answer": r"\frac{1}{\sqrt{2}}", "answer_is": "latex"}
+    assert fault_of(latex) is None
+    assert "answer_is" in str(fault_of(latex | {"answer_is": "LaTeX"}))
+    everything, first = ablation_lines([latex])
+    assert (everything.accuracy, everything.gain.gain, everything.same) == (1.0, 0.0, 0.0)
+    assert (first.accuracy, first.gain.gain) == (0.0, -1.0)
+    pool = sample_pool([latex | {"samples": [{"answer": "0.70710678"}, {"answer": None}]}])
+    assert (pool.correct.tolist(), pool.greedy_correct.tolist()) == ([[1.0, 0.0]], [1.0])
 
 
 def test_rows_that_cannot_be() -> None:

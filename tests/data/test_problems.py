@@ -120,8 +120,9 @@ def test_missing_file_and_bad_options(tmp_path: Path) -> None:
         ({"limit": 1.5}, "limit=1.5"),
         (
             {"answers": "texts"},
-            "answers='texts' of ProblemFiles is not known; use one of number, text",
+            "answers='texts' of ProblemFiles is not known; use one of number, text, latex",
         ),
+        ({"leave_out": "None"}, "leave_out='None' of ProblemFiles must be a list of texts"),
         ({"ids": "file"}, "ids='file' of ProblemFiles is not known; use one of row, question"),
     ):
         with pytest.raises(ConfigError, match=expected):

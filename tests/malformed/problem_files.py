@@ -158,6 +158,9 @@ FIELDS = {
     "text answer of signs": _row(
         {"question": "q", "answer": "..."}, "'answer'", "no word", answers="text"
     ),
+    "empty box": _row(
+        {"question": "q", "answer": r"\boxed{ }"}, "'answer'", "box is empty", answers="latex"
+    ),
     "text answer is a list": _row(
         {"question": "q", "answer": ["a"]}, "'answer' is ['a']", answers="text"
     ),

@@ -71,9 +71,32 @@ def predict(
 
 def essence(row: dict) -> tuple:
     """What must not depend on how the work was divided; scores to rounding."""
+
     answers = [sample["answer"] for sample in row["samples"]]
     beams = [beam["answer"] for beam in row["beam"]["beams"]]
     return row["id"], row["greedy"], answers, beams, row["choices"]
+
+
+def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    """Rows say that their truth is LaTeX, so that a report compares it as the search did."""
+    pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
+    asked = [{"question": p.question, "answer": "x = 12"} for p in WordProblems("test", 2).load()]
+    (tmp_path / "latex.json").write_text(json.dumps(asked))
+    module = LatentSearch(
+        checkpoints[0], GaussianNoise(0.5), num_samples=2, spec={"answer_which": "latex"}
+    )
+    runner = Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=[PredictionWriter(str(tmp_path / "p"))],
+        enable_progress_bar=False,
+    )
+    problems = ProblemFiles([str(tmp_path / "latex.json")], answers="latex")
+    runner.predict(module, datamodule=PredictionData(problems), return_predictions=False)
+    rows = read_rows(tmp_path / "p")
+    assert [(row["answer"], row["answer_is"]) for row in rows] == [("x = 12", "latex")] * 2
+    summary = summarize([{**rows[0], "greedy": {"answer": "12"}}])
+    assert summary["greedy"] == 1
 
 
 def scores(rows: list[dict]) -> torch.Tensor:
