@@ -4,11 +4,11 @@ BIN := $(VENV)/bin
 # one worker per core; tests of one group share what one of them has made
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
-.PHONY: help demo test test-fast test-slow lint format docs env clean
+.PHONY: help demo test test-fast test-slow test-extras lint format docs env clean
 .DEFAULT_GOAL := help
 
 help:  ## what each target does
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 	$(BIN)/python -m lightning_ltts.demo
@@ -22,6 +22,10 @@ test-fast: env  ## the tests to run after every change, in under two minutes
 # pytest ends with 5 where it finds no test
 test-slow: env  ## the crash tests: runs killed at random points, and begun again
 	$(PYTEST) -m crash || test $$? -eq 5
+
+test-extras: env  ## the tests of trackers, lm-eval, notebooks and the site, with what they need
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[extras]'
+	$(PYTEST) -m extra
 
 lint: env  ## style, types and spelling, as continuous integration checks them
 	$(BIN)/ruff check .

@@ -110,7 +110,7 @@ print(
 REASONER = str(FOLDER / "reasoner/best.ckpt")
 mined = MiningData(
     REASONER, GaussianNoise(0.6), problems("mine"), problems("valid"), str(FOLDER / "mined"),
-    num_samples=8, num_rollouts=2, val_num_samples=SAMPLES, batch_size=16,
+    num_samples=8, num_rollouts=2, val_num_samples=SAMPLES, batch_size=min(BATCH, 16),
     keep_uninformative=True,
 )  # fmt: skip
 latent_rm = LatentRMModule(REASONER, reference=True, reads_answer=True, answer_prediction=1.0)

@@ -36,6 +36,7 @@ def made_tiny(text: str, sizes: dict[str, int]) -> str:
     return text
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(

@@ -22,6 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_every_page_and_room_is_there(site: Path) -> None:
     for page in DOCS.glob("*.md"):
@@ -35,6 +36,7 @@ def test_every_page_and_room_is_there(site: Path) -> None:
     assert not (site / "site_hooks.py").exists()
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_the_reference_is_made_of_docstrings(site: Path) -> None:
     page = (site / "reference/sampling.html").read_text()
@@ -43,6 +45,7 @@ def test_the_reference_is_made_of_docstrings(site: Path) -> None:
     assert (site / "search/search_index.json").is_file()
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     text = (site / "index.html").read_text()

@@ -58,6 +58,7 @@ def test_tensorboard_shows_everything(tmp_path: Path) -> None:
     assert list(Path(logger.log_dir).rglob("metadata.tsv"))
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
@@ -82,6 +83,7 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/predict/*.png"))) == 1
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_mlflow_in_a_data_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
@@ -143,6 +145,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, reasoner: Path, *options: str) -> i
     return 0
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_command_logs_the_same_numbers(

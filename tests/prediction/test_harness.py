@@ -16,6 +16,8 @@ from lightning_ltts.prediction.harness import LatentTTS, make_sampler, question_
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise, MCDropout
 
+pytestmark = pytest.mark.extra
+
 TASK = """
 task: pens
 dataset_path: json
@@ -108,9 +110,9 @@ def test_what_is_refused(reasoner_file: Path) -> None:
     for options, words in (
         ({"selection": "best"}, "selection='best' is not known; use greedy, beam, or one of majority"),
         ({"selection": "weighted_vote"}, "needs scores; give latent_rm=PATH"),
-        ({"sampler": "Noise"}, "sampler='Noise' is not known; use one of Deterministic"),
-        ({"temperature": 1.0}, "latent_tts has no option 'temperature'"),
-        ({"sampler_p": 0.1}, "the sampler GaussianNoise cannot be made"),
+        ({"selection": "majority", "sampler": "Noise"}, "sampler='Noise' is not known; use one of Deterministic"),
+        ({"selection": "majority", "temperature": 1.0}, "latent_tts has no option 'temperature'"),
+        ({"selection": "majority", "sampler_p": 0.1}, "the sampler GaussianNoise cannot be made"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             LatentTTS(path, **options)
