@@ -24,7 +24,8 @@ from tests.crash.victims import Zygote, run, start
 from tests.helpers import save_latent_rm, save_reasoner
 
 pytestmark = pytest.mark.crash
-COSTS = ("cost", "positions", "flops", "at_dearest")  # which problems shared a pass changes them
+# which problems shared a pass changes them, and so the checksum of the predictions
+COSTS = ("cost", "positions", "flops", "at_dearest", "computed_from")
 KILLS, CHAIN = 20, 5  # random kills of each command, and how many of them one run survives
 SMALL = [
     "trainer.accelerator=cpu",
