@@ -1,5 +1,6 @@
 """Weights & Biases, MLflow and CSV files get what TensorBoard gets, by the real libraries, offline."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -41,9 +42,14 @@ def write_everything(board: Board) -> None:
 def test_csv(tmp_path: Path) -> None:
     logger = CSVLogger(tmp_path)
     write_everything(boards([logger])[0])
-    rows = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
-    assert set(rows[0].split(",")) == {"step", *NUMBERS, "final/accuracy"}
-    assert len(rows) == 4
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0].keys() == {"step", *NUMBERS, "final/accuracy"}
+    assert [(row["step"], row["val/accuracy"]) for row in rows] == [
+        ("1", "1.0"),
+        ("4", "2.0"),
+        ("5", ""),
+    ]
     hparams = yaml.safe_load((Path(logger.log_dir) / "hparams.yaml").read_text())
     assert hparams == {"model.lr": 0.1}
 
