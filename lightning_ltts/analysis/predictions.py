@@ -17,7 +17,8 @@ from lightning_ltts.analysis.row_checks import fault_of
 from lightning_ltts.analysis.rows import Row, Rows
 from lightning_ltts.data.answers import Answer, parse_stored
 from lightning_ltts.data.latex_answers import LatexTruth, Truth, require_library
-from lightning_ltts.data.stored_problems import IN_MEMORY, key_of
+from lightning_ltts.data.problems import key_of
+from lightning_ltts.data.ranges import IN_MEMORY
 from lightning_ltts.errors import DataError
 from lightning_ltts.files import read_at
 from lightning_ltts.voting.scoring import RULES

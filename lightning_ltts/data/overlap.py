@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lightning_ltts.data.problems import Problem, say_once
-from lightning_ltts.data.stored_problems import key_of
+from lightning_ltts.data.problems import Problem, key_of, say_once
 from lightning_ltts.errors import DataError
 
 _PUNCTUATION = ".,;:!?\"'()[]\u2018\u2019\u201c\u201d"

@@ -12,9 +12,8 @@ from typing import Any, Literal, get_args
 from lightning_ltts.data.answers import normalize_text
 from lightning_ltts.data.json_rows import REPEATED
 from lightning_ltts.data.latex_answers import LatexTruth, Truth, boxed, require_library
-from lightning_ltts.data.ranges import require_whole
+from lightning_ltts.data.ranges import IN_MEMORY, require_whole
 from lightning_ltts.data.row_fields import FIELDS, id_field, steps_field, text_field, with_our_names
-from lightning_ltts.data.stored_problems import IN_MEMORY, StoredProblems
 from lightning_ltts.data.tables import hub_rows, is_json_lines, read_rows
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
@@ -115,6 +114,8 @@ class ProblemFiles(ProblemSource):
         files = [Path(path) for path in self.paths if is_json_lines(path)]
         large = sum(file.stat().st_size for file in files) > IN_MEMORY
         if large and len(files) == len(self.paths) and not self.leave_out:
+            from lightning_ltts.data.stored_problems import StoredProblems  # which needs NumPy
+
             stored = StoredProblems(files, self._problem)
             stored.name_apart(_numbered)
             _say_repeated(len(stored), stored.num_questions, stored[0])
@@ -292,6 +293,11 @@ def _expression(where: str, answer: str) -> str:
 def question_id(question: str) -> str:
     """A name that depends on the question alone, not on the file or the row it stands in."""
     return hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
+
+
+def key_of(text: str) -> int:
+    """64 bits that stand for a text, an id or a question, among millions."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def with_distinct_ids(problems: list[Problem]) -> list[Problem]:

@@ -36,6 +36,7 @@ class Bound(int):
         return round(self * factor)
 
 
+IN_MEMORY = 2**22  # bytes of files that are held; larger ones are read piece by piece
 RAISE_IT = f"{SIZE_FACTOR}=10 in the environment allows ten times as much"
 MAX_SAMPLES = Bound(1_000_000)  # of one question
 MAX_TOKENS = Bound(1_000_000)  # thoughts, or tokens of an answer

@@ -1,30 +1,21 @@
 """Problems that stay in their files: only where each one is, is held in memory."""
 
-import hashlib
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from lightning_ltts.data.json_rows import line_rows, read_line
+from lightning_ltts.data.problems import Problem, key_of
 from lightning_ltts.files import read_at
 
-if TYPE_CHECKING:
-    from lightning_ltts.data.problems import Problem
-
-IN_MEMORY = 2**22  # bytes of problem files that are held; larger ones are read problem by problem
 _COLUMNS = 4  # of where a problem is: file, offset, bytes, row
 
 
-def key_of(text: str) -> int:
-    """64 bits that stand for a text, an id or a question, among millions."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-class ProblemView(Sequence["Problem"]):
+class ProblemView(Sequence[Problem]):
     """Some of the problems of a sequence, in an order of their own.
 
     Args:
@@ -32,7 +23,7 @@ class ProblemView(Sequence["Problem"]):
         indices: which, by index.
     """
 
-    def __init__(self, problems: "Sequence[Problem]", indices: Any):
+    def __init__(self, problems: Sequence[Problem], indices: Any):
         self.problems = problems
         self.indices = np.asarray(indices, dtype=np.int64)
 
@@ -40,16 +31,16 @@ class ProblemView(Sequence["Problem"]):
         return len(self.indices)
 
     @overload
-    def __getitem__(self, index: int) -> "Problem": ...
+    def __getitem__(self, index: int) -> Problem: ...
     @overload
-    def __getitem__(self, index: slice) -> "Sequence[Problem]": ...
-    def __getitem__(self, index: int | slice) -> "Problem | Sequence[Problem]":
+    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
         if isinstance(index, slice):
             return ProblemView(self.problems, self.indices[index])
         return self.problems[int(self.indices[index])]
 
 
-class StoredProblems(Sequence["Problem"]):
+class StoredProblems(Sequence[Problem]):
     """The problems of JSON Lines files, each read when it is asked for.
 
     It takes 40 bytes for each problem, whatever the problem's own size.
@@ -62,7 +53,7 @@ class StoredProblems(Sequence["Problem"]):
         DataError: a row cannot be used. All are looked at.
     """
 
-    def __init__(self, paths: Sequence[Path], to_problem: "Callable[[str, Any], Problem]"):
+    def __init__(self, paths: Sequence[Path], to_problem: Callable[[str, Any], Problem]):
         self.paths = list(paths)
         self._to_problem = to_problem
         self._names: dict[int, str] = {}  # of problems that are not named by their rows
@@ -81,10 +72,10 @@ class StoredProblems(Sequence["Problem"]):
         return len(self._places)
 
     @overload
-    def __getitem__(self, index: int) -> "Problem": ...
+    def __getitem__(self, index: int) -> Problem: ...
     @overload
-    def __getitem__(self, index: slice) -> "Sequence[Problem]": ...
-    def __getitem__(self, index: int | slice) -> "Problem | Sequence[Problem]":
+    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
         if isinstance(index, slice):
             return ProblemView(self, np.arange(len(self))[index])
         place = range(len(self))[index]
@@ -94,7 +85,7 @@ class StoredProblems(Sequence["Problem"]):
         problem = self._to_problem(where, row)
         return replace(problem, id=self._names[place]) if place in self._names else problem
 
-    def name_apart(self, distinct: "Callable[[list[Problem]], list[Problem]]") -> None:
+    def name_apart(self, distinct: Callable[[list[Problem]], list[Problem]]) -> None:
         """Gives problems of equal ids names of their own.
 
         Args:

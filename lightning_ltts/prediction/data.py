@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_ltts.data.problems import Problem, ProblemSource
-from lightning_ltts.data.stored_problems import ProblemView, key_of
+from lightning_ltts.data.problems import Problem, ProblemSource, key_of
+from lightning_ltts.data.stored_problems import ProblemView
 from lightning_ltts.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS
-from lightning_ltts.data.stored_problems import key_of
+from lightning_ltts.data.problems import key_of
 from lightning_ltts.errors import StoreError
 from lightning_ltts.files import atomic, check_same_settings, read_at, read_json, write_json
 
