@@ -72,7 +72,7 @@ def predict(
 def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Rows say that their truth is LaTeX, so that a report compares it as the search did."""
     pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
-    asked = [{"question": p.question, "answer": "x = 12"} for p in WordProblems("test", 2).load()]
+    asked = [{"question": p.question, "answer": "6 + 6"} for p in WordProblems("test", 2).load()]
     (tmp_path / "latex.json").write_text(json.dumps(asked))
     module = LatentSearch(
         checkpoints[0], GaussianNoise(0.5), num_samples=2, spec={"answer_which": "latex"}
@@ -86,7 +86,7 @@ def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     problems = ProblemFiles([str(tmp_path / "latex.json")], answers="latex")
     runner.predict(module, datamodule=PredictionData(problems), return_predictions=False)
     rows = read_rows(tmp_path / "p")
-    assert [(row["answer"], row["answer_is"]) for row in rows] == [("x = 12", "latex")] * 2
+    assert [(row["answer"], row["answer_is"]) for row in rows] == [("6 + 6", "latex")] * 2
     summary = summarize([{**rows[0], "greedy": {"answer": "12"}}])
     assert summary["greedy"] == 1
 
