@@ -232,6 +232,15 @@ def fetched(
         {f"base_causallm.{k}": v for k, v in trained.state_dict().items()},
         hub / "coconut/checkpoint_22",
     )
+    (hub / "SIM_COT-GPT2-Coconut").mkdir()
+    torch.save(
+        {
+            f"{part}.{k}": v
+            for k, v in trained.state_dict().items()
+            for part in ("base_causallm", "expainable_llm")
+        },
+        hub / "SIM_COT-GPT2-Coconut/checkpoint_28",
+    )
     (hub / "CODI-gpt2").mkdir()
     torch.save(codi_state(trained, "gpt2"), hub / "CODI-gpt2/pytorch_model.bin")
     (hub / "CoLaR").mkdir()
@@ -267,15 +276,15 @@ def test_guide(
     text = GUIDE.read_text()
     listed = [command for block in blocks_of(GUIDE) for command in commands_of(block.text)]
     listed = [command for command in listed if re.match(r"ltts (import|export) ", command)]
-    assert len(listed) == 13
+    assert len(listed) == 14
     for command in listed:
         if "$" in command:  # needs the package; GGUF files have a test of their own
             continue
         monkeypatch.setattr("sys.argv", shlex.split(command))
         cli.main()
     assert {path.name for path in (fetched / "models").iterdir()} == {
-        "coconut", "codi", "colar", "latent-rm", "meta-coconut", "codi-gpt2", "colar-raw", "smollm2", "demo", "demo-rm",
-        "merged", "mine",
+        "coconut", "codi", "colar", "latent-rm", "meta-coconut", "codi-gpt2", "sim-cot", "colar-raw", "smollm2", "demo",
+        "demo-rm", "merged", "mine",
     }  # fmt: skip
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, str(GUIDE), "exec"), {})

@@ -6,6 +6,7 @@ machine or on the Hugging Face Hub. Nothing that a source holds is executed.
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -215,7 +216,8 @@ def _read_checkpoint(checkpoint: dict[str, Any], path: Path, changes: dict[str, 
         entry = {**entry, "spec": {**entry["spec"], "thought_head": {}}}
         state = {k: tensor for k, tensor in state.items() if not k.startswith("thought_head.")}
     spec = _spec(entry, path, changes)
-    return Published("Lightning checkpoint", entry["kind"], spec, state, {}, new_head)
+    others = Counter(f"{key.partition('.')[0]}.*" for key in whole if not key.startswith(prefix))
+    return Published("Lightning checkpoint", entry["kind"], spec, state, {}, new_head, others)
 
 
 def _read_folder(path: Path, changes: dict[str, Any]) -> Published:

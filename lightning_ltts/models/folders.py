@@ -1,7 +1,7 @@
 """Saving models as folders that load bit by bit the same, as published ones are laid out."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def save_folder(
     source: str | Path | None = None,
     format: str | None = None,
     base: str | Path | None = None,
+    dropped: Mapping[str, int] | None = None,
 ) -> Path:
     """Writes a model as a folder from which it loads bit by bit the same.
 
@@ -48,6 +49,7 @@ def save_folder(
         source: the checkpoint it came from, for the provenance.
         format: the kind of checkpoint that was.
         base: the model that gave configuration and tokenizer, and missing weights.
+        dropped: what the checkpoint held beside the model, as `Published` has it.
 
     Returns the folder.
 
@@ -72,7 +74,8 @@ def save_folder(
     write_json(folder / FOLDER_ENTRY, entry)
     origin = {"source": source, "format": format, "base": base}
     origin = {name: None if value is None else str(value) for name, value in origin.items()}
-    write_json(folder / PROVENANCE, {**origin, **_facts(model, source)})
+    left_out = {"left_out": dict(dropped)} if dropped else {}
+    write_json(folder / PROVENANCE, {**origin, **left_out, **_facts(model, source)})
     write_text(folder / CARD, model_card(model, folder.absolute().name))
     return folder
 
@@ -192,5 +195,5 @@ def import_model(
     model = build_model(found, str(source), dtype)
     if check is not None:
         check(model)
-    save_folder(model, target, source, found.format, base)
+    save_folder(model, target, source, found.format, base, found.dropped)
     return model

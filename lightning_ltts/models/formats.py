@@ -6,6 +6,7 @@ here.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,13 +36,17 @@ LATENT_TTS_RM: KeyMap = (
     (r"projecter\.(.*)", r"input_projection.\1"),  # spelt so in the published Llama variant
     (r"classifier\.(.*)", r"score_head.\1"),
 )
+# SIM-CoT trains COCONUT and CODI with a decoder beside them, which nothing needs afterwards
+_SIM_COT: KeyMap = ((r"(?:expainable_llm|decoder|pj_in|pj_out)\..*", None),)  # spelt so
 META_COCONUT: KeyMap = (
     *_BUFFERS,
+    *_SIM_COT,
     (rf"base_causallm\.{_MODEL}", r"backbone.\1"),
     (r"embedding\.weight", None),  # the token embeddings once more
 )
 CODI: KeyMap = (
     *_BUFFERS,
+    *_SIM_COT,
     (rf"(?:codi|coconut)\.base_model\.model\.{_MODEL}", r"backbone.\1"),
     (r"prj\.([13]\..*)", r"thought_head.\1"),
     (r"prj\.ln\.(.*)", r"thought_head.4.\1"),
@@ -170,14 +175,19 @@ def find_format(keys: set[str], source: str) -> Format:
     )
 
 
-def rename(tensors: State, keys: KeyMap, source: str, title: str) -> tuple[State, dict[str, str]]:
+def rename(
+    tensors: State, keys: KeyMap, source: str, title: str
+) -> tuple[State, dict[str, str], Counter[str]]:
     """Tensors under our names, and for each of these the name in the file.
+
+    Last, how many tensors are dropped whose names begin alike; constant buffers are not counted.
 
     Raises:
         CheckpointError: a key that the table does not know.
     """
     state: State = {}
     names: dict[str, str] = {}
+    dropped: Counter[str] = Counter()
     for key, tensor in tensors.items():
         for pattern, replacement in keys:
             match = re.fullmatch(pattern, key)
@@ -185,10 +195,12 @@ def rename(tensors: State, keys: KeyMap, source: str, title: str) -> tuple[State
                 if replacement is not None:
                     ours = match.expand(replacement)
                     state[ours], names[ours] = tensor, key
+                elif (pattern, None) not in _BUFFERS:
+                    dropped[f"{key.partition('.')[0]}.*"] += 1
                 break
         else:
             known = ", ".join(pattern for pattern, replacement in keys if replacement is not None)
             raise CheckpointError(
                 f"{source} holds the key '{key}', which no {title} has; expected are {known}"
             )
-    return state, names
+    return state, names, dropped

@@ -4,7 +4,7 @@ Which formats there are, and how their keys are renamed, stands in `formats.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Published:
         state: its weights under our names.
         names: name of a weight here -> its name in the file.
         new_head: whether the file has no thought head, which then starts from random weights.
+        dropped: beginnings of names in the file that are no part of the model, each with how many
+            tensors have it.
     """
 
     format: str
@@ -53,6 +55,7 @@ class Published:
     state: State
     names: dict[str, str]
     new_head: bool = False
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) -> Published:
@@ -77,7 +80,7 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
     changes = {name: value for name, value in changes.items() if name != ALPHA}
     tensors = read_gguf(gguf) if gguf else read_tensors(path)
     known = find_format(set(tensors), str(path))
-    state, names = rename(tensors, known.keys, str(path), known.name)
+    state, names, dropped = rename(tensors, known.keys, str(path), known.name)
     home = _home(path, base, gguf, known)
     check_json_sizes(home)
     config = _read_config(home, gguf)
@@ -103,7 +106,7 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
         "tokenizer": tokenizer.backend_tokenizer.to_str(),
     }
     spec = change_spec(ReasonerSpec(**fields), changes)
-    return Published(known.name, "reasoner", spec, state, names, new_head=known is CAUSAL_LM)
+    return Published(known.name, "reasoner", spec, state, names, known is CAUSAL_LM, dropped)
 
 
 def change_spec(spec: ReasonerSpec, changes: Mapping[str, Any]) -> ReasonerSpec:
@@ -216,7 +219,7 @@ def _with_base_weights(state: State, path: Path, base: Path | None) -> State:
     require_adapters(state, str(path))
     if base is None:
         raise CheckpointError(f"{path} holds adapters only; give the model they belong to as base")
-    weights, _ = rename(read_tensors(base), LATENT_TTS, str(base), CAUSAL_LM.name)
+    weights, *_ = rename(read_tensors(base), LATENT_TTS, str(base), CAUSAL_LM.name)
     return {**weights, **state}
 
 

@@ -23,6 +23,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
+from lightning_ltts.models.step_decoder import load_step_decoder
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.prediction.ablation import Pool, ThoughtAblation
 from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
@@ -79,6 +80,8 @@ class LatentSearch(pl.LightningModule):
             majority voting, samples of another strength, chosen on validation problems.
         ablation: also answer with the greedy trajectory's thoughts replaced, to see whether they
             matter.
+        step_decoder: checkpoint of the reasoner's training whose step decoder (`step_factor`) reads
+            the stored thoughts (`keep_thoughts`) out as text, for the report.
 
     Raises:
         ConfigError: an option makes no sense, or reasoner, LatentRM and search do not fit together.
@@ -98,6 +101,7 @@ class LatentSearch(pl.LightningModule):
         leave_out_long: bool = False,
         tuned: str | None = None,
         ablation: ThoughtAblation | None = None,
+        step_decoder: str | None = None,
     ):
         super().__init__()
         _check_ranges(num_samples, seed, token_budget)
@@ -121,6 +125,7 @@ class LatentSearch(pl.LightningModule):
         self.latent_rm = load_latent_rm(latent_rm) if latent_rm else None
         if self.latent_rm is not None:
             self._check_latent_rm(str(latent_rm), reasoner, spec)
+        self.step_decoder = load_step_decoder(step_decoder, self.reasoner) if step_decoder else None
         self.sampler = sampler
         self.num_samples = num_samples
         self.beam = beam
@@ -184,6 +189,11 @@ class LatentSearch(pl.LightningModule):
             "seed": self.seed,
             **({} if self.tuned is None else {"tuned": self.tuned.settings()}),
             **({} if self.ablation is None else {"ablation": self.ablation.settings()}),
+            **(
+                {}
+                if self.step_decoder is None
+                else {"step_decoder": self.step_decoder.fingerprint()}
+            ),
         }
 
     def older_settings(self) -> dict[str, Any]:

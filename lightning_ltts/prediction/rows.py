@@ -15,6 +15,7 @@ from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.scores import Scores
+from lightning_ltts.models.step_decoder import StepDecoder
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.search.search import Pruning, Search, SearchResult
@@ -106,8 +107,8 @@ class RowMaker:
                 "id": problem.id,
                 "question": problem.question,
                 "answer": format_answer(problem.value),
-                "sampler": repr(self.sampler),
                 **({"answer_is": "latex"} if problem.answer_is == "latex" else {}),
+                "sampler": repr(self.sampler),
                 "seed": self.seed,
                 "steps": len(problem.steps),
                 "prompt_tokens": len(prompts[i]),
@@ -265,12 +266,15 @@ def survival_row(
     return {"right": sum(right), "kept": sum(right[i] for i in step.kept[question].tolist())}
 
 
-def stored_thoughts(reasoner: LatentReasoner, prediction: Prediction) -> StoredThoughts:
+def stored_thoughts(
+    reasoner: LatentReasoner, prediction: Prediction, step_decoder: StepDecoder | None = None
+) -> StoredThoughts:
     """A prediction's thoughts, and what those of some trajectories say by the logit lens.
 
     That is the output embedding applied to the thought as it is fed back. For COCONUT it is the
     hidden state that would have been decoded; CODI's and CoLaR's thoughts are inputs, and this
-    finds the tokens whose embeddings they are like.
+    finds the tokens whose embeddings they are like. With a step decoder the last of the thoughts
+    that stand for a step has the text that the decoder reads out of them, too.
     """
     assert prediction.samples is not None, "a copy of a prediction has no thoughts"
     assert prediction.greedy is not None, "a copy of a prediction has no thoughts"
@@ -281,8 +285,21 @@ def stored_thoughts(reasoner: LatentReasoner, prediction: Prediction) -> StoredT
         thoughts = greedy if number is None else samples[number, : int(counts[number])]
         logits = reasoner.logits(thoughts.to(reasoner.backbone.dtype)).float()
         likely, ids = logits.softmax(-1).topk(LENS_TOKENS)
+        read = _read_out(reasoner, thoughts, step_decoder)
         for t, (row, tokens) in enumerate(zip(likely.tolist(), ids.tolist(), strict=True)):
             texts = [reasoner.tokenizer.decode([token]) for token in tokens]
             shares = [round(x, 4) for x in row]
-            lens.append({"sample": number, "step": t, "tokens": texts, "probabilities": shares})
+            said = {"tokens": texts, "probabilities": shares}
+            lens.append({"sample": number, "step": t, **said, **read.get(t, {})})
     return StoredThoughts(prediction["id"], samples, counts, greedy, lens)
+
+
+def _read_out(
+    reasoner: LatentReasoner, thoughts: Tensor, step_decoder: StepDecoder | None
+) -> dict[int, dict[str, str]]:
+    """Number of a thought (T, d) that completes a step -> the text of that step."""
+    if step_decoder is None:
+        return {}
+    per_step = step_decoder.thoughts_per_step
+    texts = step_decoder.read(thoughts, reasoner)
+    return {(k + 1) * per_step - 1: {"text": text} for k, text in enumerate(texts)}

@@ -78,6 +78,11 @@ class PredictionWriter(Callback):
             raise ConfigError(
                 "PredictionWriter needs the model LatentSearch and the data PredictionData"
             )
+        if pl_module.step_decoder is not None and not self.keep_thoughts:
+            raise ConfigError(
+                "the step decoder reads thoughts that are stored, and none are; set keep_thoughts of "
+                "PredictionWriter above 0, or model.init_args.step_decoder=null"
+            )
         pl_module.check_problems(data.problems)
         before: list[str] = []
         self._lock = FolderLock(self.folder, trainer.is_global_zero)
@@ -119,7 +124,8 @@ class PredictionWriter(Callback):
                 # before the row, so that a kill never leaves a row without them; under the
                 # precision of the search, as all that the model computes
                 with trainer.precision_plugin.predict_step_context():
-                    thoughts = stored_thoughts(pl_module.reasoner, prediction)
+                    decoder = pl_module.step_decoder
+                    thoughts = stored_thoughts(pl_module.reasoner, prediction, decoder)
                 write_thoughts(self.folder, self.kept[prediction["id"]], thoughts)
             self._write(prediction)
         self._finished += len(predictions)

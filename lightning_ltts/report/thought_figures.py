@@ -70,7 +70,11 @@ def _stored(run: Run) -> list[StoredThoughts]:
 
 
 def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Question -> what its thoughts say: rows of trajectory, step, and tokens with their probabilities."""
+    """Question -> what its thoughts say: rows of trajectory, step, tokens with their probabilities.
+
+    Where a step decoder has read the thoughts, every row has the text of the step that is complete
+    with its thought, nothing for others.
+    """
     return {
         thoughts.id: [
             {
@@ -80,6 +84,9 @@ def lens_tables(run: Run) -> dict[str, list[dict[str, Any]]]:
                     f"{t!r} {p:.0%}"
                     for t, p in zip(row["tokens"], row["probabilities"], strict=True)
                 ],
+                **(
+                    {"text": row.get("text", "")} if any("text" in r for r in thoughts.lens) else {}
+                ),
             }
             for row in thoughts.lens
         ]

@@ -17,7 +17,7 @@ from lightning_ltts.training.curriculum import Curriculum, Stage
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import Encoded, think
 from lightning_ltts.training.start import Start
-from lightning_ltts.training.step_supervision import StepDecoder
+from lightning_ltts.training.step_supervision import StepDecoder, step_loss
 
 
 class CoconutModule(ReasonerModule):
@@ -37,6 +37,8 @@ class CoconutModule(ReasonerModule):
             forgetting.
         reset_optimizer: forget the moments of AdamW when a stage begins.
         step_factor: weight of step supervision, see `StepDecoder`; 0 is COCONUT's own recipe.
+        end_steps: whether supervised steps end with the end-of-sequence token, as published; to
+            read thoughts out with a tokenizer of words, they must.
         optimization: learning rate and so on, as `ReasonerModule` has them.
 
     Raises:
@@ -52,6 +54,7 @@ class CoconutModule(ReasonerModule):
         uniform_prob: float = 0.0,
         reset_optimizer: bool = False,
         step_factor: float = 0.0,
+        end_steps: bool = False,
         **optimization: Any,
     ):
         require_number("CoconutModule", "uniform_prob", uniform_prob, 0, 1)
@@ -65,7 +68,10 @@ class CoconutModule(ReasonerModule):
         self.uniform_prob = uniform_prob
         self.reset_optimizer = reset_optimizer
         self.step_factor = step_factor
-        self.step_decoder = StepDecoder(self.reasoner) if step_factor else None
+        self.step_decoder = None
+        if step_factor:
+            per_step = curriculum.thoughts_per_step
+            self.step_decoder = StepDecoder(self.reasoner, per_step, end_steps)
         self.stage: Stage = curriculum.stage_at(0)
 
     # -- stages
@@ -102,9 +108,11 @@ class CoconutModule(ReasonerModule):
         self.stage = stage
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the stage."""
+        """Adds the stage, and what the step decoder is."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[ENTRY]["stage"] = self.stage.index
+        if self.step_decoder is not None:
+            checkpoint[ENTRY]["step_decoder"] = self.step_decoder.settings()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the stage.
@@ -162,8 +170,7 @@ class CoconutModule(ReasonerModule):
         loss = after.loss(self.reasoner, hidden)
         if self.step_decoder is None:
             return loss
-        per_step = self.curriculum.thoughts_per_step
-        steps = self.step_decoder.loss(encoded, after.thoughts, per_step)
+        steps = step_loss(self.step_decoder, encoded, after.thoughts)
         self.log("train/steps", steps.detach(), batch_size=len(problems))
         return loss + self.step_factor * steps
 

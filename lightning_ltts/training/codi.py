@@ -9,11 +9,12 @@ from transformers import DynamicCache
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import MAX_TOKENS, require_number, require_whole
+from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import SpecChanges, left_pad, position_ids
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import IGNORED, AfterThoughts, Encoded, think
 from lightning_ltts.training.start import Start
-from lightning_ltts.training.step_supervision import StepDecoder
+from lightning_ltts.training.step_supervision import StepDecoder, step_loss
 
 
 class CodiModule(ReasonerModule):
@@ -40,6 +41,8 @@ class CodiModule(ReasonerModule):
             away.
         step_factor: weight of step supervision, one step from each thought, see `StepDecoder`; 0 is
             CODI's own recipe.
+        end_steps: whether supervised steps end with the end-of-sequence token, as published; to
+            read thoughts out with a tokenizer of words, they must.
         optimization: learning rate and so on, as `ReasonerModule` has them.
 
     Raises:
@@ -57,6 +60,7 @@ class CodiModule(ReasonerModule):
         teacher_factor: float = 1.0,
         drop_last_step: bool = True,
         step_factor: float = 0.0,
+        end_steps: bool = False,
         **optimization: Any,
     ):
         require_whole("CodiModule", "num_thoughts", num_thoughts, 1, MAX_TOKENS)
@@ -77,7 +81,7 @@ class CodiModule(ReasonerModule):
         self.teacher_factor = teacher_factor
         self.drop_last_step = drop_last_step
         self.step_factor = step_factor
-        self.step_decoder = StepDecoder(self.reasoner) if step_factor else None
+        self.step_decoder = StepDecoder(self.reasoner, 1, end_steps) if step_factor else None
 
     def on_fit_start(self) -> None:
         """Says what will be trained, and refuses problems without steps, from which no teacher can learn.
@@ -87,6 +91,12 @@ class CodiModule(ReasonerModule):
         """
         super().on_fit_start()
         self.require_steps("for the teacher to write")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the step decoder is."""
+        super().on_save_checkpoint(checkpoint)
+        if self.step_decoder is not None:
+            checkpoint[ENTRY]["step_decoder"] = self.step_decoder.settings()
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of the longer of the student's and the teacher's sequence."""
@@ -115,7 +125,7 @@ class CodiModule(ReasonerModule):
             "teacher": teacher,
         }
         if self.step_decoder is not None:
-            parts["steps"] = self.step_decoder.loss(encoded, after.thoughts, 1)
+            parts["steps"] = step_loss(self.step_decoder, encoded, after.thoughts)
         return parts
 
     def _student_pass(self, encoded: list[Encoded], after: AfterThoughts) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.data.tokenization import END, LATENT, START
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.models import weights
+from lightning_ltts.models.folders import import_model
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, LearnedSpread
 from tests.conftest import BACKBONES
@@ -100,6 +101,46 @@ def test_codi(family: str, tmp_path: Path) -> None:
     assert not torch.allclose(trained.get_submodule(names[family])(x), apart, atol=1e-2)
     assert torch.equal(reasoner.thought_head[3].weight, state["prj.3.weight"])
     assert torch.equal(reasoner.thought_head[4].bias, state["prj.ln.bias"])
+
+
+def test_sim_cot(tmp_path: Path) -> None:
+    """The decoder that trained beside the reasoner is left out, and the provenance says so."""
+    trained = make_base(tmp_path / "base", "gpt2", extra_rows=3)
+    plain = {f"base_causallm.{key}": tensor for key, tensor in trained.state_dict().items()}
+    decoder = {f"expainable_llm.{key}": tensor for key, tensor in trained.state_dict().items()}
+    again = {"embedding.weight": trained.get_input_embeddings().weight.detach()}
+    torch.save(plain | again, tmp_path / "meta")
+    torch.save(plain | again | decoder, tmp_path / "checkpoint_28")
+    base = tmp_path / "base"
+    import_model(tmp_path / "checkpoint_28", tmp_path / "coconut", base=base, num_thoughts=10)
+    reasoner = load_reasoner(tmp_path / "coconut")
+    assert (reasoner.spec.method, reasoner.spec.num_thoughts) == ("coconut", 10)
+    without = load_reasoner(tmp_path / "meta", base=base)
+    assert torch.equal(thoughts_of(reasoner), thoughts_of(without))
+    assert left_out(tmp_path / "coconut") == {"expainable_llm.*": len(decoder), "embedding.*": 1}
+
+    state = codi_state(trained, "gpt2")
+    extra = {"pj_in.weight": torch.ones(32, 32), "pj_out.weight": torch.ones(32, 32)}
+    extra |= {"pj_out.bias": torch.ones(32)}
+    extra |= {f"decoder.{key}": tensor for key, tensor in trained.state_dict().items()}
+    (tmp_path / "codi").mkdir()
+    torch.save(state | extra, tmp_path / "codi/pytorch_model.bin")
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    import_model(tmp_path / "codi/pytorch_model.bin", tmp_path / "codi_folder", base=base)
+    without = load_reasoner(tmp_path / "pytorch_model.bin", base=base)
+    assert torch.equal(thoughts_of(load_reasoner(tmp_path / "codi_folder")), thoughts_of(without))
+    parts = left_out(tmp_path / "codi_folder")
+    assert parts == {"pj_in.*": 1, "pj_out.*": 2, "decoder.*": len(trained.state_dict())}
+
+    torch.save(plain | {"decoders.weight": torch.ones(1)}, tmp_path / "unknown")
+    with pytest.raises(CheckpointError, match=r"holds the key 'decoders\.weight'"):
+        load_reasoner(tmp_path / "unknown", base=base)
+
+
+def left_out(folder: Path) -> dict[str, int]:
+    """What an imported folder's provenance says of the rest of its source."""
+    result: dict[str, int] = json.loads((folder / "provenance.json").read_text())["left_out"]
+    return result
 
 
 @pytest.mark.slow

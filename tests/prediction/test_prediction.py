@@ -19,10 +19,11 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.mining.data import MiningData
-from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
+from lightning_ltts.models.checkpoints import ENTRY, load_latent_rm, load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
+from lightning_ltts.models.step_decoder import PREFIX, StepDecoder
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.writer import PredictionWriter
@@ -69,18 +70,10 @@ def predict(
     return read_rows(folder)
 
 
-def essence(row: dict) -> tuple:
-    """What must not depend on how the work was divided; scores to rounding."""
-
-    answers = [sample["answer"] for sample in row["samples"]]
-    beams = [beam["answer"] for beam in row["beam"]["beams"]]
-    return row["id"], row["greedy"], answers, beams, row["choices"]
-
-
 def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Rows say that their truth is LaTeX, so that a report compares it as the search did."""
     pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
-    asked = [{"question": p.question, "answer": "x = 12"} for p in WordProblems("test", 2).load()]
+    asked = [{"question": p.question, "answer": "6 + 6"} for p in WordProblems("test", 2).load()]
     (tmp_path / "latex.json").write_text(json.dumps(asked))
     module = LatentSearch(
         checkpoints[0], GaussianNoise(0.5), num_samples=2, spec={"answer_which": "latex"}
@@ -94,9 +87,16 @@ def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     problems = ProblemFiles([str(tmp_path / "latex.json")], answers="latex")
     runner.predict(module, datamodule=PredictionData(problems), return_predictions=False)
     rows = read_rows(tmp_path / "p")
-    assert [(row["answer"], row["answer_is"]) for row in rows] == [("x = 12", "latex")] * 2
+    assert [(row["answer"], row["answer_is"]) for row in rows] == [("6 + 6", "latex")] * 2
     summary = summarize([{**rows[0], "greedy": {"answer": "12"}}])
     assert summary["greedy"] == 1
+
+
+def essence(row: dict) -> tuple:
+    """What must not depend on how the work was divided; scores to rounding."""
+    answers = [sample["answer"] for sample in row["samples"]]
+    beams = [beam["answer"] for beam in row["beam"]["beams"]]
+    return row["id"], row["greedy"], answers, beams, row["choices"]
 
 
 def scores(rows: list[dict]) -> torch.Tensor:
@@ -456,6 +456,30 @@ def test_thoughts_of_the_first_problems_are_kept(
         assert a.samples.shape[:2] == (len(plain[0]["samples"]), 3)
         assert {row["sample"] for row in a.lens} == {None, 0, 1, 2}
         assert all(len(row["tokens"]) == 5 for row in a.lens)
+
+
+@pytest.mark.slow
+def test_a_step_decoder_reads_the_stored_thoughts(
+    checkpoints: tuple[str, str], gpt2: LatentReasoner, tmp_path: Path
+) -> None:
+    """A text for every step of two thoughts, the decoder's own; the rows do not change by it."""
+    torch.manual_seed(0)
+    decoder = StepDecoder(gpt2, 2, end_steps=True).eval()
+    weights = {f"{PREFIX}{key}": tensor for key, tensor in decoder.state_dict().items()}
+    path = tmp_path / "training.ckpt"
+    torch.save({"state_dict": weights, ENTRY: {"step_decoder": decoder.settings()}}, path)
+    plain = predict(checkpoints, tmp_path / "plain", size=4)
+    options = {"step_decoder": str(path), "size": 4}
+    rows = predict(checkpoints, tmp_path / "read", keep_thoughts=2, **options)
+    assert list(map(essence, rows)) == list(map(essence, plain))
+    for thoughts in read_thoughts(tmp_path / "read"):
+        assert ["text" in row for row in thoughts.lens] == [False, True, False] * 4
+        greedy = [row for row in thoughts.lens if row["sample"] is None]
+        assert greedy[1]["text"] == decoder.read(thoughts.deterministic, gpt2)[0]
+    with pytest.raises(ConfigError, match="set keep_thoughts of PredictionWriter above 0"):
+        predict(checkpoints, tmp_path / "nothing", **options)
+    with pytest.raises(StoreError):  # texts of another decoder must not mix with these
+        predict(checkpoints, tmp_path / "read", size=4, keep_thoughts=2)
 
 
 def test_problems_that_are_too_long(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightning_ltts.analysis.thought_store import StoredThoughts, write_thoughts
+from lightning_ltts.report.page import write_html
 from lightning_ltts.report.runs import Run, load_runs
 from lightning_ltts.report.thought_figures import (
     _frame,
@@ -109,3 +110,20 @@ def test_lens(tmp_path: Path) -> None:
         "tokens": ["' 7' 75%", "'<b>' 10%"],
     }
     assert tables["q-0"][1]["which"] == "sample 0"
+
+
+def test_what_a_step_decoder_read(tmp_path: Path) -> None:
+    """A step of two thoughts is told beside the second; the page shows it as text."""
+    (run,) = make_runs(tmp_path, ("a",))
+    said = {"sample": None, "tokens": [" 7"], "probabilities": [0.75]}
+    lens = [{**said, "step": 0}, {**said, "step": 1, "text": "<b>7+5=12"}]
+    greedy, samples = torch.randn(2, 8), torch.randn(4, 2, 8)
+    thoughts = StoredThoughts("q-0", samples, torch.full((4,), 2), greedy, lens)
+    write_thoughts(run.folder, 0, thoughts)
+    tables = lens_tables(run)
+    assert [row["text"] for row in tables["q-0"]] == ["", "<b>7+5=12"]
+    assert all("text" not in row for row in tables["q-1"])
+    write_html([run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<th>step decoder</th>" in page
+    assert "&lt;b&gt;7+5=12" in page
