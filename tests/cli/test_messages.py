@@ -35,6 +35,7 @@ In 'config': Could not find 'sampler/nope'
 Available options in 'sampler':
 \tdeterministic
 \tgaussian_noise
+\tlearned_noise
 \tmc_dropout
 \tpaper_dropout
 \tpaper_noise

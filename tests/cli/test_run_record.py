@@ -37,6 +37,7 @@ def trainer_with(logger: RunLogger, checkpoint: ModelCheckpoint) -> Any:
         checkpoint_callbacks=[checkpoint],
         callback_metrics={},
         state=SimpleNamespace(fn="fit"),
+        is_global_zero=True,
         sanity_checking=False,
         global_step=0,
     )

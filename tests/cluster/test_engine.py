@@ -95,13 +95,12 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_the_command(reasoner_file: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+def test_the_command(reasoner_file: Path, tmp_path: Path, monkeypatch, capfd, caplog) -> None:
     """An engine is an option of what mines or predicts, and of nothing else."""
     monkeypatch.chdir(tmp_path)
     given = [*SMALL, f"reasoner={reasoner_file}"]
     assert ltts(monkeypatch, "mine", *given) == 0
-    said = capfd.readouterr()
-    assert "worker w0: " in said.err + said.out
+    assert "worker w0: " in caplog.text
     assert read_manifest(tmp_path / "logs/demo/latent_rm/trajectories/train")["complete"]
     assert ltts(monkeypatch, "fit", *given) == 2
     assert "engine" in capfd.readouterr().err
