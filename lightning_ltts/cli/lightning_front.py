@@ -116,7 +116,7 @@ class LTTSCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand in NEEDS:
             _check_classes(self.subcommand, config)
-        if self.subcommand == "predict" and config.get("return_predictions") is None:
+        if "return_predictions" in config and config["return_predictions"] is None:
             config["return_predictions"] = False  # nobody gets them here, and they may be millions
         found = self.guard.check(str(self.subcommand), config.as_dict())
         if found is not None:

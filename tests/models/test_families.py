@@ -178,5 +178,5 @@ def test_every_body_is_known_to_the_formats() -> None:
             f"{family.body}.{family.embedding}.weight": torch.zeros(1),
             "lm_head.weight": torch.ones(1),
         }
-        state, _ = rename(keys, LATENT_TTS, "here", CAUSAL_LM.name)
+        state, *_ = rename(keys, LATENT_TTS, "here", CAUSAL_LM.name)
         assert list(state) == [f"backbone.{key}" for key in keys]

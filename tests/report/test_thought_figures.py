@@ -125,5 +125,5 @@ def test_what_a_step_decoder_read(tmp_path: Path) -> None:
     assert all("text" not in row for row in tables["q-1"])
     write_html([run], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "<th>step decoder</th>" in page
+    assert '<th scope="col">step decoder</th>' in page
     assert "&lt;b&gt;7+5=12" in page
