@@ -16,7 +16,7 @@ demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 test: env  ## every test but the crash tests, with coverage, in minutes
 	$(PYTEST) -m "not crash" --cov=lightning_ltts --cov-report=term --cov-fail-under=85
 
-test-fast: env  ## the tests to run after every change, in under two minutes
+test-fast: env  ## the tests to run after every change, in minutes
 	$(PYTEST) -m "not slow and not crash"
 
 # pytest ends with 5 where it finds no test

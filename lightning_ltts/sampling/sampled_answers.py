@@ -1,6 +1,5 @@
 """A sampler of thoughts together with answers that are drawn: what reinforcement explores with."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_ltts.models.latent_lm import LatentReasoner
-from lightning_ltts.sampling.samplers import Phase, Sampler, TokenSampling
+from lightning_ltts.sampling.samplers import Phase, Sampler, TokenSampling, perturb_clean
 
 
 class SampledAnswers(Sampler):
@@ -42,10 +41,7 @@ class SampledAnswers(Sampler):
     def perturb(  # noqa: D102
         self, thought: Tensor, *, keys: Tensor, step: int, spread: Tensor | None = None
     ) -> Tensor:
-        # a sampler that has no use for the spread may leave it out of its signature
-        if "spread" not in inspect.signature(self.thoughts.perturb).parameters:
-            return self.thoughts.perturb(thought, keys=keys, step=step)
-        return self.thoughts.perturb(thought, keys=keys, step=step, spread=spread)
+        return perturb_clean(self.thoughts, thought, keys, step, spread)
 
     def choose(self, logits: Tensor, *, keys: Tensor, position: int) -> Tensor:  # noqa: D102
         return self.tokens.choose(self.allowed(logits), keys=keys, position=position)

@@ -101,12 +101,17 @@ def perturb_thought(
     sampler: Sampler, reasoner: LatentReasoner, hidden: Tensor, keys: Tensor, step: int
 ) -> tuple[Tensor, Tensor]:
     """Hidden states (R, d) -> the thoughts (R, d) of them under the sampler, and without it."""
-    clean = reasoner.thought_head(hidden)
-    # a sampler that has no use for the spread may leave it out of its signature
+    clean, spread = reasoner.thought_head(hidden), reasoner.thought_head.spread(hidden)
+    return perturb_clean(sampler, clean, keys, step, spread), clean
+
+
+def perturb_clean(
+    sampler: Sampler, clean: Tensor, keys: Tensor, step: int, spread: Tensor | None
+) -> Tensor:
+    """Thoughts (R, d) under a sampler, which may leave the spread out of its signature."""
     if "spread" not in inspect.signature(sampler.perturb).parameters:
-        return sampler.perturb(clean, keys=keys, step=step), clean
-    spread = reasoner.thought_head.spread(hidden)
-    return sampler.perturb(clean, keys=keys, step=step, spread=spread), clean
+        return sampler.perturb(clean, keys=keys, step=step)
+    return sampler.perturb(clean, keys=keys, step=step, spread=spread)
 
 
 class Deterministic(Sampler):

@@ -136,9 +136,8 @@ class GrpoModule(ReinforcementModule):
             self._train_only(trained)
         # in a list, and so not a submodule: its weights are no part of a checkpoint
         self._frozen: list[LatentReasoner] = [] if frozen is None else [frozen]
-        self.thoughts_sampler = sampler or Deterministic()
         never = {reasoner.pad_id, *reasoner.suppressed_ids} - {reasoner.eos_id}
-        self.policy = SampledAnswers(self.thoughts_sampler, temperature, sorted(never))
+        self.policy = SampledAnswers(sampler or Deterministic(), temperature, sorted(never))
         self.oversampling = oversampling
         self.passes = passes
         self.groups_at_once = groups_at_once
@@ -236,7 +235,7 @@ class GrpoModule(ReinforcementModule):
             groups.prompts,
             groups.answers,
             reasoner.spec.num_thoughts,
-            Perturbation(self.thoughts_sampler, groups.keys),
+            Perturbation(self.policy.thoughts, groups.keys),
             copies=self.group_size,
         )
         with after.reading(reasoner):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.distributions import Normal
@@ -11,9 +10,7 @@ from torchmetrics import MeanMetric
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import require_whole
-from lightning_ltts.engine.grading import read_answers
-from lightning_ltts.engine.rollout import RolloutEngine
-from lightning_ltts.models.latent_lm import SpecChanges, left_pad
+from lightning_ltts.models.latent_lm import SpecChanges
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling.learned_noise import LiveNoise, NoiseHead
 from lightning_ltts.training.reinforcement import ReinforcementModule, clipped_gain, mixed_groups
@@ -113,19 +110,9 @@ class NoiseModule(ReinforcementModule):
         problems = list(batch)
         if not problems:
             return
-        prompts = [self.encode(problem).prompt for problem in problems]
-        rollouts = RolloutEngine(self.reasoner, self.policy).rollout(
-            *left_pad(prompts, self.reasoner.pad_id),
-            VALIDATED,
-            question_ids=[problem.id for problem in problems],
-            seed=self.seed,
-        )
-        answers = read_answers(self.reasoner, rollouts.answer_ids.flatten(0, 1))
-        truths = [problem.value for problem in problems for _ in range(VALIDATED)]
-        right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]
-        correct = torch.tensor(right, dtype=torch.float32).view(len(problems), VALIDATED)
-        self.accuracy.update(correct.mean(1).to(self.device))
-        self.coverage.update(pass_at_k(correct, VALIDATED).to(self.device))
+        _, correct = self.graded(problems, self.policy, VALIDATED, self.seed)
+        self.accuracy.update(correct.mean(1))
+        self.coverage.update(pass_at_k(correct, VALIDATED))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the share of right samples and of problems with a right one."""

@@ -96,19 +96,7 @@ class ReinforcementModule(ReasonerModule):
     @torch.no_grad()
     def sample_groups(self, problems: list[Problem], policy: Sampler) -> tuple[Rollouts, Tensor]:
         """A group of trajectories of each of Q problems, and their rewards (Q, G)."""
-        reasoner = self.reasoner
-        prompts = [self.encode(problem).prompt for problem in problems]
-        rollouts = RolloutEngine(reasoner, policy).rollout(
-            *left_pad(prompts, reasoner.pad_id),
-            self.group_size,
-            question_ids=[problem.id for problem in problems],
-            seed=self.sampling_seed,
-        )
-        answers = read_answers(reasoner, rollouts.answer_ids.flatten(0, 1))
-        truths = [problem.value for problem in problems for _ in range(self.group_size)]
-        right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]
-        reward = torch.tensor(right, dtype=torch.float32, device=self.device)
-        reward = reward.view(len(problems), self.group_size)
+        rollouts, reward = self.graded(problems, policy, self.group_size, self.sampling_seed)
         self.log_dict(
             {
                 "train/reward": reward.mean(),
@@ -118,6 +106,24 @@ class ReinforcementModule(ReasonerModule):
             batch_size=len(problems),
         )
         return rollouts, reward
+
+    @torch.no_grad()
+    def graded(
+        self, problems: list[Problem], policy: Sampler, samples: int, seed: int
+    ) -> tuple[Rollouts, Tensor]:
+        """N trajectories of each of Q problems, and (Q, N) 1 where one's answer is right."""
+        prompts = [self.encode(problem).prompt for problem in problems]
+        rollouts = RolloutEngine(self.reasoner, policy).rollout(
+            *left_pad(prompts, self.reasoner.pad_id),
+            samples,
+            question_ids=[problem.id for problem in problems],
+            seed=seed,
+        )
+        answers = read_answers(self.reasoner, rollouts.answer_ids.flatten(0, 1))
+        truths = [problem.value for problem in problems for _ in range(samples)]
+        right = [answer == truth for answer, truth in zip(answers, truths, strict=True)]
+        correct = torch.tensor(right, dtype=torch.float32, device=self.device)
+        return rollouts, correct.view(len(problems), samples)
 
     def require_finite(self, loss: Tensor) -> None:
         """Ends a run whose loss is not a number.

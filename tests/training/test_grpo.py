@@ -177,7 +177,7 @@ def test_prompts_that_are_read_once_give_the_same(
     module = make(starts["coconut"], sampler=GaussianNoise(0.5))
     groups, _ = explored(module, monkeypatch)
     shared, _ = module.log_probs(groups)
-    module.thoughts_sampler.perturbs_prompt = True  # so that it reads each row's own
+    module.policy.thoughts.perturbs_prompt = True  # so that it reads each row's own
     assert torch.allclose(module.log_probs(groups)[0], shared, atol=1e-5)
 
 

@@ -104,7 +104,7 @@ def test_validation_counts_samples(start: Path, monkeypatch: pytest.MonkeyPatch)
     without_trainer(module)
     problems = WordProblems("valid", 2).load()
     answers = [problems[0].value, problems[0].value, *[None] * 14]
-    monkeypatch.setattr("lightning_ltts.training.noise.read_answers", lambda *args: answers)
+    monkeypatch.setattr("lightning_ltts.training.reinforcement.read_answers", lambda *args: answers)
     module.validation_step(problems, 0)
     module.validation_step([], 1)
     assert float(module.accuracy.compute()) == pytest.approx(1 / 8)
