@@ -1,5 +1,6 @@
 """What a plan says is what the engine counts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,24 @@ def test_worked_out_by_hand() -> None:
     assert found.flops(shape) == 2 * ((10 + 6 + 24 + 72) * 100 + 63 * 50 * 8)
     assert shape.cache_bytes == 2 * 2 * 8 * 2
     assert found.cache_bytes(shape) == (10 + 28 * 7) * 64
+    other = plan(Task(prompt=10, thoughts=3, answer=5, samples=4, rollouts=2))
+    assert other.cache_bytes(shape) == (10 + 28 * 10) * 64
+    # of 4 samples and the greedy one 3 thoughts of 8 numbers; of each sample 3 labels, 5 tokens of
+    # its answer and 4 numbers more; the greedy answer and the prompt: 4 bytes each
+    assert other.store_bytes(shape) == 4 * (5 * 3 * 8 + 4 * (3 + 5 + 4) + 5 + 10)
     hours = found.flops(shape) * 1000 / (0.4 * 1e6) / 3600
     assert found.device_hours(shape, 1000, 1e6) == pytest.approx(hours)
+
+
+def test_passes_that_are_not_shared() -> None:
+    """Four samples read the prompt's last token themselves, or all of the prompt's ten."""
+    task = Task(prompt=10, thoughts=3, answer=2, samples=4, rollouts=2)
+    passes = plan(replace(task, own_passes=True)).positions
+    assert passes["prompt"] == 10 + 4
+    # a fork reads its thought again: completions of one thought 6, of two 5
+    assert passes["completions"] == 4 * 2 * (6 + 5)
+    prompts = plan(replace(task, own_passes=True, own_prompts=True)).positions
+    assert prompts["prompt"] == 10 + 4 * 10
 
 
 def test_published_shapes() -> None:

@@ -95,6 +95,30 @@ def test_thoughts_that_a_trajectory_lacks_do_not_count() -> None:
     assert float(bce_loss(scores, labels, mask)) == pytest.approx((first + math.log(2)) / 2)
 
 
+def test_a_score_that_is_no_number_where_there_is_no_thought_does_no_harm() -> None:
+    scores = torch.tensor([math.log(3.0), 0.0, torch.inf])[None, :, None]
+    labels = torch.tensor([1.0, 0.0, 0.0])[None, :, None]
+    mask = torch.tensor([1.0, 1.0, 0.0])[None, :, None]
+    assert float(contrastive_loss(scores, labels, mask=mask)) == pytest.approx(-math.log(0.75))
+
+
+@pytest.mark.parametrize("loss", [bce_loss, pairwise_loss])
+def test_weights_say_how_often_and_not_how_much(loss) -> None:
+    """With all weights a hundredth, a mean is what it was, though their sum is far below 1."""
+    labels = torch.tensor([[[1.0, 0.5], [0.25, 0.0]]])
+    assert torch.isclose(
+        loss(SCORES, labels, weights=torch.full((1, 2), 0.01)), loss(SCORES, labels)
+    )
+
+
+def test_nothing_counts_as_nothing() -> None:
+    """Where no trajectory has a thought, a loss is 0 and no division by 0."""
+    none = torch.zeros(1, 2, 2)
+    for loss in (contrastive_loss, bce_loss, pairwise_loss):
+        assert float(loss(SCORES, none + 0.5, mask=none)) == 0
+    assert float(contrastive_loss(SCORES, none + 0.5, False, none)) == 0
+
+
 def test_the_unnormalised_form_is_a_mean_over_all_steps() -> None:
     """Its second step has no right completion and gives 0; only one that no trajectory has is left out."""
     scores = torch.cat([SCORES, SCORES[..., :1]], dim=-1)

@@ -26,6 +26,14 @@ def test_window() -> None:
     assert Adaptive(Majority(), WindowStopping(3)).samples_used(votes).tolist() == [4, 10]
 
 
+def test_it_ends_where_the_rest_cannot_turn_the_vote() -> None:
+    """Of six: four alike, after which two are left; or four against one, after which one is."""
+    votes = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 1, 0, 0, 0, 2], [0, 1, 0, 1, 0, 1]])
+    never = Adaptive(Majority(), WindowStopping(99))
+    assert never.samples_used(votes).tolist() == [4, 5, 6]
+    assert never.name == "adaptive_majority"
+
+
 @pytest.mark.slow
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=12))
 def test_what_cannot_be_turned_is_not_drawn(answers: list[int]) -> None:

@@ -45,6 +45,29 @@ def test_selected_accuracy_over_blocks() -> None:
         SelectedAccuracy(Majority(), 8).update(votes, correct, torch.zeros(2, 4))
 
 
+def test_columns_that_are_part_of_every_block() -> None:
+    """N = 1 of two samples, each beside the fixed third, whose score is between theirs."""
+    votes, correct = torch.tensor([[0, 1, 2]]), torch.tensor([[0.0, 1, 0]])
+    metric = SelectedAccuracy(BestOfN(), 1, fixed=1)
+    metric.update(votes, correct, torch.tensor([[1.0, 3, 2]]))
+    assert metric.per_question().tolist() == [0.5]  # the fixed one is wrong, the second right
+    with pytest.raises(ValueError, match="N = 3 needs at least 3 samples per question, got 2"):
+        SelectedAccuracy(BestOfN(), 3, fixed=1).update(votes, correct, torch.zeros(1, 3))
+
+
+def test_before_any_question() -> None:
+    assert PassAtK(1).per_question().tolist() == []
+
+
+def test_intervals_of_another_level() -> None:
+    """Half of a normal distribution lies within 0.674 deviations."""
+    values = torch.cat([torch.ones(700), torch.zeros(300)]).double()
+    deviation = (0.7 * 0.3 / 1000) ** 0.5
+    for low, high in (bootstrap_interval(values, 0.5), crossed_interval(values[None], 0.5)):
+        assert high - low == pytest.approx(2 * 0.674 * deviation, rel=0.15)
+        assert (high + low) / 2 == pytest.approx(0.7, abs=0.003)
+
+
 def test_no_answer_is_wrong() -> None:
     metric = SelectedAccuracy(Majority())
     metric.update(torch.full((1, 3), -1), torch.ones(1, 3), torch.zeros(1, 3))

@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from lightning_ltts.voting.votes import answer_diversity
+from lightning_ltts.voting.votes import answer_diversity, mixed_questions, vote_numbers
+
+
+def test_numbers_of_answers() -> None:
+    assert vote_numbers(["7", "3", None, "7", "9", "3"]) == [0, 1, -1, 0, 2, 1]
+
+
+def test_questions_with_right_and_wrong_samples() -> None:
+    correct = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    assert mixed_questions(correct).tolist() == [True, False, False, True]
 
 
 def test_diversity_by_hand() -> None:
