@@ -27,7 +27,7 @@ from forked import ROOT, copy_to, run_tests
 SEED, SECONDS = 0, 300
 ROLLOUT = "tests/engine/test_open_ended.py tests/engine/test_rollout.py"
 STORE = "tests/mining/test_store.py tests/mining/test_integrity.py"
-SAMPLING, VOTING = "tests/sampling/", "tests/voting"
+SAMPLING, VOTING = "tests/sampling/", "tests/voting/"
 # room -> how many are drawn, and the tests of its files
 ROOMS: dict[str, tuple[int, dict[str, str]]] = {
     "engine": (
@@ -56,9 +56,13 @@ ROOMS: dict[str, tuple[int, dict[str, str]]] = {
     "voting": (
         35,
         {
-            f"voting/{name}.py": VOTING
-            for name in ("adaptive", "bootstrap", "estimates", "per_question")
-            + ("scoring", "selection", "votes")
+            "voting/adaptive.py": f"{VOTING}test_adaptive.py",
+            "voting/bootstrap.py": f"{VOTING}test_per_question.py",
+            "voting/estimates.py": f"{VOTING}test_per_question.py",
+            "voting/per_question.py": f"{VOTING}test_per_question.py",
+            "voting/scoring.py": f"{VOTING}test_scoring.py",
+            "voting/selection.py": f"{VOTING}test_selection.py {VOTING}test_selections.py",
+            "voting/votes.py": f"{VOTING}test_votes.py",
         },
     ),
     "store": (25, {"mining/store.py": STORE, "mining/integrity.py": STORE}),

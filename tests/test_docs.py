@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,9 @@ def test_readme_in_python(
     rm = LatentRM.from_reasoner(gpt2, reference=True, reads_answer=True)  # as the demo's
     save_latent_rm(rm, fetched / "logs/demo/latent_rm/checkpoints/best.ckpt")
     (block,) = (block for block in blocks_of(ROOT / "README.md") if block.kind == "python")
-    exec(compile(block.text, "README.md", "exec"), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a tensor that requires a gradient, for instance
+        exec(compile(block.text, "README.md", "exec"), {})
     shape, *answers = capsys.readouterr().out.splitlines()
     assert shape == "torch.Size([1, 8, 3])"
     assert len(answers) == 8

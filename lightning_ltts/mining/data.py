@@ -323,4 +323,16 @@ def _store_line(split: str, store: TrajectoryStore) -> str:
         f"right, mean label {label / max(counts['labels'], 1):.2f}; "
         f"{counts['questions'] / counts['seconds']:.0f} questions/s per device, "
         f"token-forward ratio {counts['token_forwards'] / counts['tree_nodes']:.3f}"
+        f"{'' if counts['mixed'] else '; ' + _why_useless(counts)}"
     )
+
+
+def _why_useless(counts: dict[str, Any]) -> str:
+    """Why a comparison of trajectories can learn nothing from a store."""
+    if counts["right"] == 0:
+        why = "no trajectory is right: train the reasoner further, or lower the sampler's strength"
+    elif counts["right"] == counts["trajectories"]:
+        why = "every trajectory is right: mine harder problems, or raise the sampler's strength"
+    else:
+        why = "a question's trajectories are all alike: raise the sampler's strength"
+    return f"nothing can be learned from it, because {why}"

@@ -41,6 +41,5 @@ class Throughput(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the rate."""
         if self.seconds:
-            pl_module.log(
-                "train/questions_per_second", trainer.world_size * self.questions / self.seconds
-            )
+            rate = trainer.world_size * self.questions / self.seconds
+            pl_module.log("train/questions_per_second", rate, sync_dist=True)  # a mean of devices

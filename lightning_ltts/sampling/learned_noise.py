@@ -48,8 +48,9 @@ class NoiseHead(nn.Module):
 
     def forward(self, thoughts: Tensor) -> tuple[Tensor, Tensor]:
         """Thoughts (..., d) -> means and standard deviations (..., d) of the noise, in float32."""
-        state = torch.tanh(self.inner(thoughts.float()))
-        return self.mean(state), self.log_std(state).exp()
+        # in training, the Trainer's precision may have made the weights of another type
+        state = torch.tanh(self.inner(thoughts.to(self.inner.weight.dtype)))
+        return self.mean(state).float(), self.log_std(state).float().exp()
 
     def save(self, path: str | Path) -> None:
         """Writes the small file that `LearnedNoise` reads."""

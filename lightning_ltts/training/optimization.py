@@ -41,10 +41,13 @@ def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> di
     trainer: pl.Trainer = module.trainer
     # Lightning cannot clip gradients of a fused optimiser under mixed precision
     fused = "mixed" not in str(trainer.precision)
+    # in true half precision a small gradient's square is 0, and a step divided by 1e-8 alone
+    eps = 1e-4 if trainer.precision == "16-true" else 1e-8
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
         lr=module.lr,
         weight_decay=module.weight_decay,
+        eps=eps,
         fused=fused,
     )
     steps = int(trainer.estimated_stepping_batches)

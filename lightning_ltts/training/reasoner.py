@@ -168,7 +168,7 @@ class ReasonerModule(pl.LightningModule):
         loss = self.loss_of(problems)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr "
+                f"the loss is {loss.item()} in step {self.global_step}; lower model.init_args.lr "
                 f"(now {self.lr:g}), set trainer.gradient_clip_val, or use trainer.precision=32-true"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(problems))

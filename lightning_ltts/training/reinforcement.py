@@ -133,7 +133,7 @@ class ReinforcementModule(ReasonerModule):
         """
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} in step {self.global_step}; lower model.init_args.lr"
+                f"the loss is {loss.item()} in step {self.global_step}; lower model.init_args.lr"
             )
 
     def take_step(self) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -11,7 +12,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.grading import read_answers
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, DataError, StoreError
-from lightning_ltts.mining.data import MiningData
+from lightning_ltts.mining.data import MiningData, _store_line
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
@@ -304,11 +305,31 @@ def test_questions_without_contrast_are_counted_and_left_out(
     ) == (0, 0, 20)
     assert len(val) == 6
     data = make_data(tmp_path / "s", checkpoint, sampler=Deterministic(), keep_uninformative=False)
+    run(data)
+    assert "; nothing can be learned from it, because " in data.describe()[0]
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
     with pytest.raises(
         ConfigError, match="holds 0 questions with both right and wrong trajectories"
     ):
         trainer.fit(LatentRMModule(str(checkpoint)), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("right", "mixed", "expected"),
+    [
+        (0, 0, "nothing can be learned from it, because no trajectory is right"),
+        (12, 0, "nothing can be learned from it, because every trajectory is right"),
+        (6, 0, "nothing can be learned from it, because a question's trajectories are all alike"),
+        (6, 2, ""),
+    ],
+)
+def test_what_teaches_nothing_is_said(right: int, mixed: int, expected: str) -> None:
+    counts = {"questions": 3, "trajectories": 12, "right": right, "mixed": mixed, "kept": 3}
+    counts |= {"label_sum": right, "labels": 12, "seconds": 1, "token_forwards": 9, "tree_nodes": 9}
+    store = SimpleNamespace(folder="s", manifest={"counts": counts, "settings": {}})
+    line = _store_line("train", store)  # type: ignore[arg-type]
+    end = line.partition("token-forward ratio 1.000")[2]
+    assert end.startswith(f"; {expected}: ") if expected else end == ""
 
 
 def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.monitoring.throughput import Throughput
 from lightning_ltts.training.colar_grpo import ColarGrpoModule
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.start import Start
@@ -27,9 +28,14 @@ def train(module: ReasonerModule, folder: Path, strategy: str) -> None:
         data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False
     )
     chosen = sharded if strategy == "fsdp" else "ddp"
-    trainer = make_trainer(folder / strategy / method, epochs=3, strategy=chosen, devices=2)
+    options = {"strategy": chosen, "devices": 2, "callbacks": [Throughput()]}
+    trainer = make_trainer(folder / strategy / method, epochs=3, **options)
     trainer.fit(module, datamodule=make_data(32))
     say(strategy, method, "accuracy", float(trainer.callback_metrics["val/accuracy"]))
+    rate = torch.stack([trainer.callback_metrics["train/questions_per_second"]])
+    both = [torch.zeros(1) for _ in range(2)]
+    torch.distributed.all_gather(both, rate.float())
+    assert torch.equal(*both), "it is that of both processes together"
 
 
 def main() -> None:

@@ -111,6 +111,19 @@ def test_weights_say_how_often_and_not_how_much(loss) -> None:
     )
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_questions_of_a_batch_are_apart(normalize: bool) -> None:
+    """Two questions of three trajectories, one of which has no second step: three steps in all."""
+    first = torch.tensor([[math.log(3.0), 0.0, 0.0], [0.0, math.log(3.0), 0.0]]).T
+    scores = torch.stack([first, first.flip(0)])
+    labels = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]] * 2)
+    mask = torch.ones(2, 3, 2)
+    mask[1, :, 1] = 0
+    # p of the right one: 3/5 at both steps of the first question, 1/5 at the other's first step
+    expected = (-2 * math.log(3 / 5) - math.log(1 / 5)) / 3
+    assert float(contrastive_loss(scores, labels, normalize, mask)) == pytest.approx(expected)
+
+
 def test_nothing_counts_as_nothing() -> None:
     """Where no trajectory has a thought, a loss is 0 and no division by 0."""
     none = torch.zeros(1, 2, 2)

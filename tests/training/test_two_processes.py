@@ -54,6 +54,7 @@ def test_what_is_said(folder: Path) -> None:
     ]
     assert all(said.count(f"{strategy} {method} accuracy") == 1 for strategy, method in runs)
     assert said.count("effective batch 32") == len(runs)
+    assert "sync_dist" not in said  # Lightning's warning of a number that is one process's alone
 
 
 def test_reinforcement(folder: Path) -> None:

@@ -46,8 +46,9 @@ def test_what_cannot_be_turned_is_not_drawn(answers: list[int]) -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(ConfigError, match="confidence"):
-        BetaStopping(0.4)
+    for confidence in (0.4, 0.5, 1, 1.5):
+        with pytest.raises(ConfigError, match="confidence"):
+            BetaStopping(confidence)
     with pytest.raises(ConfigError, match="window"):
         WindowStopping(1)
 

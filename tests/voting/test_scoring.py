@@ -17,6 +17,13 @@ def test_by_hand(rule: str, expected: list[float]) -> None:
     assert RULES[rule](SCORES, MASK)[0].tolist() == expected
 
 
+def test_of_a_single_step() -> None:
+    """Its score is that of the step by every rule that does not compare samples."""
+    one = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    for rule in ("sum", "mean", "last", "min"):
+        assert RULES[rule](SCORES, one).tolist() == [[1.0, 3.0]]
+
+
 def test_product_is_of_probabilities() -> None:
     expected = [
         torch.sigmoid(SCORES[0, 0]).prod().log(),

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -31,6 +33,13 @@ def test_weighted_vote() -> None:
     assert choose(WeightedVote(1.0), scores) == 2
     assert choose(WeightedVote(0.1), scores) == 5  # towards best-of-N
     assert choose(WeightedVote(100.0), [0, 0, 0.1, 0, 0, 0.5]) == 2  # towards majority
+
+
+def test_what_a_temperature_is_fitted_from() -> None:
+    """From 1/4 to 16, each the root of 2 times the one before."""
+    grid = WeightedVote.candidates
+    assert (grid[0], grid[4], grid[-1]) == (0.25, 1.0, 16.0)
+    assert all(b / a == pytest.approx(2**0.5) for a, b in pairwise(grid))
 
 
 def test_best_of_n_skips_samples_without_an_answer() -> None:
@@ -85,6 +94,11 @@ def test_only_differences_of_scores_matter(
     assert BestOfN().choose(votes, scores).shape == (1,)
     vote = [WeightedVote().choose(votes, s) for s in (scores, scores + shift)]
     assert votes[0, vote[0]].tolist() == votes[0, vote[1]].tolist()
+
+
+def test_a_rule_that_does_not_choose_is_none() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Selection()  # type: ignore[abstract]
 
 
 def test_temperature_must_be_positive() -> None:
