@@ -144,7 +144,9 @@ def test_configuration_that_cannot_be_read(
         "fit name=../afile/x",
         "predict name=../afile/x",
         "mine experiment=demo/latent_rm reasoner=x name=../afile",
+        "tune experiment=demo/tune reasoner=x name=../afile/x",
         "validate name=../afile/x",
+        "test name=../afile/x",
         "fit hydra.run.dir=/proc/no/such",
     ],
 )

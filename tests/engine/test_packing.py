@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lightning_ltts.engine import packing
 from lightning_ltts.engine import rollout as rollout_module
 from lightning_ltts.engine.packing import automatic_budget, halve_if_needed, pack
 from lightning_ltts.engine.rollout import Branches, RolloutEngine
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.sampling import GaussianNoise
+from tests.conftest import make_reasoner
 
 
 @given(
@@ -35,6 +37,28 @@ def test_packs(lengths: list[int], rows: int, suffix: int, budget: int, shared: 
 def test_automatic_budget(reasoner: LatentReasoner) -> None:
     assert 1000 < automatic_budget(reasoner) <= 2**17
     assert RolloutEngine(reasoner).budget == pytest.approx(automatic_budget(reasoner), rel=0.2)
+
+
+def test_packs_by_hand() -> None:
+    """Two trajectories of 3 positions: a prompt of 7 takes 13, two of them just fit into 26."""
+    lengths = [10, 5, 7, 30]
+    assert pack(lengths, 2, 3, 26) == [[1, 2], [0], [3]]
+    assert pack(lengths, 2, 3, 25) == [[1], [2], [0], [3]]
+    assert pack(lengths, 2, 3, 40, shared=False) == [[1, 2], [0], [3]]  # 7 takes 20
+    assert pack(lengths, 2, 3, 39, shared=False) == [[1], [2], [0], [3]]
+    assert pack([4] * 5, 1, 1, 10) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(("family", "heads"), [("gpt2", 4), ("llama", 2), ("qwen3", 2)])
+def test_the_budget_by_hand(family: str, heads: int, tokenizer, monkeypatch) -> None:
+    """Two layers have keys and values of 8 numbers a head; four hidden states of 32 are working."""
+    reasoner = make_reasoner(family, tokenizer)
+    position = 4 * (2 * 2 * heads * 8 + 4 * 32)
+    for free, expected in ((1000 * position, 400), (1, 1), (10**12, 2**17)):
+        monkeypatch.setattr(packing, "_free_memory", lambda free=free: free)
+        assert automatic_budget(reasoner) == expected
+    monkeypatch.setattr(packing, "_free_memory", lambda: 1000 * position)
+    assert automatic_budget(reasoner.bfloat16()) == 800
 
 
 def test_halving() -> None:

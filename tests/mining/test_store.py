@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lightning_ltts.mining.store import (
     StoreWriter,
     TrajectoryStore,
     collate,
+    read_manifest,
     shard_name,
 )
 from lightning_ltts.models.trajectories import Trajectories
@@ -198,6 +200,57 @@ def test_a_shard_that_could_not_be_written_is_not_there(
         writer.write(0, make_questions(0), {"questions": 2})
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
     assert not writer.has(0)
+
+
+def test_the_first_shards_that_hold_enough_are_the_store(tmp_path: Path) -> None:
+    """Without a gap: what another process has mined beyond them is removed."""
+    writer = StoreWriter(tmp_path, {"seed": 0}, 4)
+    writer.open()
+    for number in (0, 2, 3):
+        writer.write(number, make_questions(2 * number), {"questions": 2, "kept": 2})
+    assert [writer.shards_with(enough) for enough in (1, 2, 3)] == [1, 1, None]
+    writer.write(1, make_questions(2), {"questions": 2, "kept": 1})
+    assert [writer.shards_with(enough) for enough in (2, 3, 4, 7, 8)] == [1, 2, 3, 4, None]
+    manifest = writer.close({}, enough=3)
+    assert list(manifest["shards"]) == [shard_name(0), shard_name(1)]
+    assert manifest["counts"] == {"questions": 4, "kept": 3}
+    assert len(list(tmp_path.glob("shard-*"))) == 2
+    assert TrajectoryStore(tmp_path)[3].prompts == [[202, 203, 204]]
+
+
+def test_where_there_is_not_enough_all_shards_are_the_store(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, {"seed": 0}, 2)
+    writer.open()
+    for number in range(2):
+        writer.write(number, make_questions(2 * number), {"kept": 1})
+    assert len(writer.close({}, enough=3)["shards"]) == 2
+
+
+def test_a_manifest_alone_is_no_store_yet(tmp_path: Path) -> None:
+    """Nothing was mined with its settings: others take their place."""
+    for seed in (0, 1):
+        StoreWriter(tmp_path, {"seed": seed}, 1).open()
+    assert read_manifest(tmp_path)["settings"] == {"seed": 1}
+    assert not StoreWriter(tmp_path, {"seed": 1}, 1).complete
+
+
+def test_a_batch_without_questions(tmp_path: Path) -> None:
+    """A device's last in a validation: shaped like the others."""
+    fill(tmp_path).close({})
+    empty = collate([], TrajectoryStore(tmp_path))
+    assert empty["labels"].shape == (0, 4, 3)
+    assert empty["input_ids"].shape[0] == 0
+
+
+def test_checksums_need_not_be_compared(tmp_path: Path) -> None:
+    fill(tmp_path).close({})
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    content["shards"][shard_name(0)] = "another"
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    assert len(TrajectoryStore(tmp_path, verify=False)) == 4
+    (tmp_path / shard_name(0)).unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        TrajectoryStore(tmp_path, verify=False)
 
 
 def test_shards_that_are_mapped_make_room_for_others(

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.sampling.keyed_random import fold, keep_mask, normal, question_keys, uniform
+from lightning_ltts.sampling.keyed_random import (
+    fold,
+    keep_mask,
+    normal,
+    question_keys,
+    sample_keys,
+    uniform,
+)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -17,6 +24,47 @@ def test_known_values_do_not_change() -> None:
     assert normal(torch.tensor([7]), 2).tolist()[0] == pytest.approx(
         [-0.795743, 1.118429], abs=1e-4
     )
+
+
+def mix(word: int) -> int:
+    """The splitmix64 finaliser of unsigned 64-bit words, in whole numbers of Python."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
+    return word ^ word >> 31
+
+
+def bits_of(key: int, column: int) -> int:
+    """The 32 bits of a column: words are mixed from a counter and the key, and have two halves."""
+    word = mix((key + (column // 2 + 1) * 0x9E3779B97F4A7C15) % 2**64)
+    return word >> 32 if column % 2 else word % 2**32
+
+
+@pytest.mark.parametrize("n", [1, 5, 6])
+def test_draws_equal_a_plain_way_of_making_them(n: int) -> None:
+    keys = [0, 7, -1, -(2**63), 2**63 - 1, 123456789012345678]
+    tensor = torch.tensor(keys)
+    bits = [[bits_of(key % 2**64, column) for column in range(n + 1)] for key in keys]
+    assert uniform(tensor, n).tolist() == [[(b >> 8) / 2**24 for b in row[:n]] for row in bits]
+    for p in (0.1, 0.5, bits[1][0] / 2**32):  # of the last, one word is the very bound
+        kept = [[b >= int(p * 2**32) for b in row[:n]] for row in bits]
+        assert keep_mask(tensor, n, p).tolist() == kept
+    for row, found in zip(bits, normal(tensor, n).tolist(), strict=True):
+        expected = []
+        for first, second in zip(row[::2], row[1::2], strict=False):
+            radius = math.sqrt(-2 * math.log((second + 1) / 2**32))
+            angle = 2 * math.pi * first / 2**32
+            expected += [radius * math.cos(angle), radius * math.sin(angle)]
+        assert found == pytest.approx(expected[:n], abs=1e-6)
+
+
+@pytest.mark.parametrize(("key", "coordinate"), [(0, 0), (5, -1), (-(2**63), 2**40 + 4), (-3, 17)])
+def test_a_key_equals_a_plain_way_of_making_it(key: int, coordinate: int) -> None:
+    place = mix((coordinate + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    expected = mix((place + key * 0xBF58476D1CE4E5B9) % 2**64)
+    assert fold(key, coordinate).item() % 2**64 == expected
+    keys = sample_keys(torch.tensor([key, 1]), 3)
+    assert keys.shape == (2, 3)
+    assert keys[0].tolist() == [fold(key, sample).item() for sample in range(3)]
 
 
 @given(INT64, INT64, INT64)
