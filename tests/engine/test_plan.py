@@ -110,4 +110,9 @@ def test_published_shapes() -> None:
             "llama-8b": LlamaModel(llama(4096, 14_336, 32)),
         }
     for name, model in models.items():
-        assert SHAPES[name].weights == flops_per_position(model) // 2, name
+        shape, config = SHAPES[name], model.config
+        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        width = heads * (config.hidden_size // config.num_attention_heads)
+        assert shape.weights == flops_per_position(model) // 2, name
+        assert (shape.vocabulary, shape.hidden) == (config.vocab_size, config.hidden_size), name
+        assert (shape.layers, shape.key_width) == (config.num_hidden_layers, width), name

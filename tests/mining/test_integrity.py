@@ -34,6 +34,7 @@ FAULTS = [
     ("labels", 1.5, "labels are no shares"),
     ("prompt_lengths", -1, "prompt lengths do not add up"),
     ("prompt_lengths", 1, "prompt lengths do not add up"),
+    ("prompt_lengths", 9, "prompt lengths do not add up"),
     ("thought_counts", 4, "thought counts are out of range"),
     ("reference_counts", -1, "thought counts are out of range"),
     ("votes", 4, "votes are out of range"),
@@ -69,6 +70,15 @@ def test_numbers_without_sense_are_not_written(tmp_path: Path) -> None:
 )
 def test_shapes_without_sense(field: str, tensor: torch.Tensor, fault: str) -> None:
     assert fault in str(senseless({**shard_tensors(make_questions(0)), field: tensor}))
+
+
+@pytest.mark.parametrize(("steps", "fine"), [(1, True), (2, False)])
+def test_trajectories_without_thoughts_have_one_label(steps: int, fine: bool) -> None:
+    """Of a reasoner that writes its steps: whether the answer is right, and no more."""
+    shard = shard_tensors(make_questions(0))
+    none = {"thoughts": torch.zeros(2, 4, 0, 8), "thought_counts": torch.zeros(2, 4).long()}
+    found = senseless({**shard, **none, "labels": torch.ones(2, 4, steps)})
+    assert found == (None if fine else "the shapes of thoughts do not fit the labels")
 
 
 def test_a_store_with_such_numbers_is_refused_although_its_checksums_agree(tmp_path: Path) -> None:

@@ -227,11 +227,13 @@ def test_where_there_is_not_enough_all_shards_are_the_store(tmp_path: Path) -> N
 
 
 def test_a_manifest_alone_is_no_store_yet(tmp_path: Path) -> None:
-    """Nothing was mined with its settings: others take their place."""
+    """Nothing was mined with its settings: others take their place. Folders are made on the way."""
+    folder = tmp_path / "logs" / "store"
+    assert not StoreWriter(folder, {"seed": 0}, 1).complete
     for seed in (0, 1):
-        StoreWriter(tmp_path, {"seed": seed}, 1).open()
-    assert read_manifest(tmp_path)["settings"] == {"seed": 1}
-    assert not StoreWriter(tmp_path, {"seed": 1}, 1).complete
+        StoreWriter(folder, {"seed": seed}, 1).open()
+    assert read_manifest(folder)["settings"] == {"seed": 1}
+    assert not StoreWriter(folder, {"seed": 1}, 1).complete
 
 
 def test_a_batch_without_questions(tmp_path: Path) -> None:
@@ -268,3 +270,18 @@ def test_shards_that_are_mapped_make_room_for_others(
         few[4]
     labels = [shard["labels"].shape for shard in few.shards()]
     assert labels == [(2, 4, 3), (2, 4, 3)]
+
+
+def test_the_shard_that_was_not_read_for_longest_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = StoreWriter(tmp_path, {}, 3)
+    writer.open()
+    for number in range(3):
+        writer.write(number, make_questions(2 * number), {})
+    writer.close({})
+    monkeypatch.setattr(store, "MAPPED", 2)
+    some = TrajectoryStore(tmp_path)
+    for question in (0, 2, 1, 4):  # of the shards 0, 1, 0 and 2
+        some[question]
+    assert list(some._mapped) == [0, 2]

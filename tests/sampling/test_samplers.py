@@ -32,6 +32,11 @@ def test_noise_differs_by_step_and_key() -> None:
     assert len({tuple(row) for row in first.tolist()}) == 3
 
 
+@pytest.mark.parametrize("sampler", [Deterministic(), GaussianNoise(0.5), MCDropout(0.5)], ids=repr)
+def test_what_costs_next_to_nothing(sampler: Sampler, gpt2: LatentReasoner) -> None:
+    assert [sampler.flops(gpt2, phase) for phase in ("prompt", "thought", "answer")] == [0, 0, 0]
+
+
 def test_deterministic_changes_nothing() -> None:
     thought = torch.randn(3, 8)
     assert torch.equal(Deterministic().perturb(thought, keys=torch.arange(3), step=0), thought)

@@ -34,6 +34,13 @@ def test_it_ends_where_the_rest_cannot_turn_the_vote() -> None:
     assert never.name == "adaptive_majority"
 
 
+def test_what_was_not_drawn_does_not_vote() -> None:
+    """Two alike settle it: of the first question answer 1, though most of all samples say 0."""
+    votes = torch.tensor([[1, 1, 0, 0, 0, 0], [2, 0, 0, 2, 2, 2], [-1, 3, 3, 0, 0, 0]])
+    rule = Adaptive(Majority(), WindowStopping(2))
+    assert rule.choose(votes, torch.zeros(3, 6)).tolist() == [0, 1, 1]
+
+
 @pytest.mark.slow
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=12))
 def test_what_cannot_be_turned_is_not_drawn(answers: list[int]) -> None:
