@@ -28,6 +28,7 @@ SEED, SECONDS = 0, 300
 ROLLOUT = "tests/engine/test_open_ended.py tests/engine/test_rollout.py"
 STORE = "tests/mining/test_store.py tests/mining/test_integrity.py"
 SAMPLING, VOTING = "tests/sampling/", "tests/voting/"
+NOISE = "tests/training/test_noise.py"  # of the head while it is trained
 # room -> how many are drawn, and the tests of its files
 ROOMS: dict[str, tuple[int, dict[str, str]]] = {
     "engine": (
@@ -45,7 +46,7 @@ ROOMS: dict[str, tuple[int, dict[str, str]]] = {
         35,
         {
             "sampling/keyed_random.py": f"{SAMPLING}test_keyed_random.py",
-            "sampling/learned_noise.py": f"{SAMPLING}test_learned_noise.py",
+            "sampling/learned_noise.py": f"{SAMPLING}test_learned_noise.py {NOISE}",
             "sampling/sampled_answers.py": "tests/training/test_grpo.py",
             "sampling/samplers.py": f"{SAMPLING}test_samplers.py",
             "sampling/singular_values.py": f"{SAMPLING}test_singular_values.py",

@@ -146,6 +146,7 @@ def test_unknown_site_of_a_family(tokenizer) -> None:
         lambda: GaussianNoise(0.1, 0.1),
         lambda: GaussianNoise(0.0),
         lambda: GaussianNoise(relative_std=-1.0),
+        lambda: LearnedSpread(0.0),
     ],
 )
 def test_settings_that_make_no_sense(make) -> None:
