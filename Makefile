@@ -17,7 +17,7 @@ test: env  ## every test but those of test-slow, with coverage, in minutes
 	$(PYTEST) --cov=lightning_ltts --cov-report=term --cov-fail-under=85
 
 test-fast: env  ## the tests to run after every change, in a minute
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not crash and not processes"
 
 # pytest ends with 5 where it finds no test
 test-slow: env  ## runs killed at random points and begun again, and runs of several processes
