@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -42,12 +41,6 @@ def page_of(width: int, height: int) -> Iterator[Any]:
         browser.close()
 
 
-def take(page: Any, path: Path) -> None:
-    """A small file of what is seen: a few colours are enough."""
-    page.screenshot(path=str(path), scale="css")
-    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
-
-
 def report(run: Path, to: Path) -> None:
     """The page of a prediction run, as it opens on a wide and on a narrow screen."""
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +51,7 @@ def report(run: Path, to: Path) -> None:
             with page_of(width, height) as page:
                 page.goto(f"file://{html}")
                 page.wait_for_selector("section:visible .main-svg")
-                take(page, to / f"report_{width}.png")
+                page.screenshot(path=str(to / f"report_{width}.png"), scale="css")
 
 
 def tensorboard(logs: Path, to: Path) -> None:
@@ -76,7 +69,7 @@ def tensorboard(logs: Path, to: Path) -> None:
             page.wait_for_selector("scalar-card svg path, scalar-card canvas")
             page.get_by_text("Settings", exact=True).first.click()  # which closes them
             page.wait_for_timeout(5_000)  # cards are drawn one after the other
-            take(page, to / "tensorboard.png")
+            page.screenshot(path=str(to / "tensorboard.png"), scale="css")
     finally:
         server.terminate()
         server.wait(10)
