@@ -13,15 +13,15 @@ help:  ## what each target does
 demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 	$(BIN)/python -m lightning_ltts.demo
 
-test: env  ## every test but the crash tests, with coverage, in minutes
-	$(PYTEST) -m "not crash" --cov=lightning_ltts --cov-report=term --cov-fail-under=85
+test: env  ## every test but those of test-slow, with coverage, in minutes
+	$(PYTEST) --cov=lightning_ltts --cov-report=term --cov-fail-under=85
 
-test-fast: env  ## the tests to run after every change, in minutes
-	$(PYTEST) -m "not slow and not crash"
+test-fast: env  ## the tests to run after every change, in a minute
+	$(PYTEST) -m "not slow and not crash and not processes"
 
 # pytest ends with 5 where it finds no test
-test-slow: env  ## the crash tests: runs killed at random points, and begun again
-	$(PYTEST) -m crash || test $$? -eq 5
+test-slow: env  ## runs killed at random points and begun again, and runs of several processes
+	$(PYTEST) -m "crash or processes" || test $$? -eq 5
 
 test-extras: env  ## the tests of trackers, lm-eval, notebooks and the site, with what they need
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[extras]'

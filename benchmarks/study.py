@@ -6,6 +6,7 @@
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
+    python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py grpo --explorer svp       # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
@@ -24,7 +25,15 @@ import os
 import torch
 from study_probes import beams, outliers, own_answers, rules, samplers
 from study_settings import EXPLORERS, ROWS, SIZES, TASKS, Setting
-from study_stages import explicit, explicit_latent_rm, longer, reinforced, run, self_trained
+from study_stages import (
+    explicit,
+    explicit_latent_rm,
+    longer,
+    reinforced,
+    run,
+    self_trained,
+    unsupervised,
+)
 from study_table import table
 
 WHOLE = {
@@ -32,6 +41,7 @@ WHOLE = {
     "explicit_latent_rm": explicit_latent_rm,
     "longer": longer,
     "self_trained": self_trained,
+    "unsupervised": unsupervised,
     "samplers": samplers,
     "own_answers": own_answers,
     "outliers": outliers,

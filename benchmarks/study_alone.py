@@ -12,7 +12,13 @@ from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
 from lightning_ltts.voting.selection import Majority
 
-ALONE = ("explicit", "longer", "self_trained", *(f"grpo_{name}" for name in EXPLORERS))
+ALONE = (
+    "unsupervised",
+    "explicit",
+    "longer",
+    "self_trained",
+    *(f"grpo_{name}" for name in EXPLORERS),
+)
 
 
 def alone(num_samples: int) -> dict[str, list[dict[str, Any]]]:

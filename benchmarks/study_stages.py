@@ -38,7 +38,9 @@ def train_reasoner(setting: Setting) -> None:
     (setting.folder / "reasoner.done").touch()
 
 
-def fit_reasoner(setting: Setting, name: str, curriculum: tuple[int, int, int]) -> None:
+def fit_reasoner(
+    setting: Setting, name: str, curriculum: tuple[int, int, int], *overrides: str
+) -> None:
     """A reasoner on the problems with steps: epochs in all, of each stage, and of the last one."""
     steps, largest = TASKS[setting.task]
     layers, width = SIZES[setting.size]
@@ -54,7 +56,7 @@ def fit_reasoner(setting: Setting, name: str, curriculum: tuple[int, int, int]) 
         f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
         f"{RM}curriculum.cot_epochs={each}",
         f"{RM}curriculum.stage_epochs=[{','.join([str(each)] * (steps - 1))},{last}]", f"trainer.max_epochs={whole}",
-        "trainer.check_val_every_n_epoch=5",
+        "trainer.check_val_every_n_epoch=5", *overrides,
     )  # fmt: skip
 
 
@@ -65,6 +67,13 @@ def longer(setting: Setting) -> None:
     fit_reasoner(setting, "longer", (whole + more, each, last + more))
     (setting.folder / "longer.done").touch()
     search_alone(setting, "longer", setting.folder / "longer")
+
+
+def unsupervised(setting: Setting) -> None:
+    """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
+    fit_reasoner(setting, "unsupervised", CURRICULUM[setting.task], f"{RM}step_factor=0")
+    (setting.folder / "unsupervised.done").touch()
+    search_alone(setting, "unsupervised", setting.folder / "unsupervised")
 
 
 def self_trained(setting: Setting) -> None:

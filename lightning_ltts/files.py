@@ -68,6 +68,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def public_name(path: str) -> str:
+    """What tells nothing of this machine: the last part of a local path; other names as they are.
+
+    >>> public_name("/home/me/models/mine"), public_name("openai-community/gpt2")
+    ('mine', 'openai-community/gpt2')
+    """
+    local = path[:1] in ("/", ".", "~", "\\") or path[1:2] == ":" or Path(path).exists()
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] if local else path
+
+
 def read_json(path: Path, advice: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """The object in a JSON file that this package wrote.
 

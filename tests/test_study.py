@@ -17,7 +17,14 @@ from study_settings import (
     TRAINED_ON,
     Setting,
 )
-from study_stages import explicit_latent_rm, longer, reinforced, run, self_trained
+from study_stages import (
+    explicit_latent_rm,
+    longer,
+    reinforced,
+    run,
+    self_trained,
+    unsupervised,
+)
 from study_table import table
 
 from lightning_ltts import cli
@@ -63,13 +70,14 @@ def made(
 
 
 SETTING = Setting("hard", "large", 3)
+REASONERS = ("reasoner", "explicit", "longer", "self_trained", "unsupervised", "grpo_svp")
 
 
 def keep(stage: str | Path) -> None:
     """Puts a stage's checkpoint where a row looks for it."""
     path = SETTING.folder / stage / "checkpoints/best.ckpt"
     path.parent.mkdir(parents=True)
-    reasons = str(stage) in ("reasoner", "explicit", "longer", "self_trained", "grpo_svp")
+    reasons = str(stage) in REASONERS
     path.symlink_to(Path("r.ckpt" if reasons else "rm.ckpt").resolve())
 
 
@@ -196,6 +204,15 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     reasoner, data = made["CoconutModule"]
     assert (data.sources["train"].split, data.sources["train"].size) == ("mine", SELF_TRAINED_ON)
     assert reasoner.curriculum.last.num_thoughts == 4
+
+
+def test_without_supervised_steps(made: dict[str, tuple[Any, Any]]) -> None:
+    """All else is that of the setting's reasoner."""
+    unsupervised(SETTING)
+    reasoner, data = made["CoconutModule"]
+    assert (reasoner.step_factor, reasoner.sampler.settings()["std"]) == (0, 0.6)
+    assert data.sources["train"].seed == 300
+    assert made["LatentSearch"][0].latent_rm is None
 
 
 def test_reinforcement_learns_from_answers_alone(made: dict[str, tuple[Any, Any]]) -> None:

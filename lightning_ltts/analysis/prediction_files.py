@@ -7,6 +7,7 @@ from lightning_ltts.errors import DataError
 PREDICTIONS = "predictions.jsonl"
 MANIFEST = "predictions.manifest.json"
 TIMING = "predictions.timing.json"
+PAGE = "report.html"
 
 
 def require_predictions(path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
@@ -84,6 +85,11 @@ class LTTSCLI(LightningCLI):
 
     def __init__(self, *args: Any, guard: RunGuard | None = None, **kwargs: Any):
         self.guard = guard or RunGuard()
+        # a parser takes long to make, and a command needs its own alone
+        commands = self.subcommands()
+        command = next(iter(sys.argv[1:]), None)
+        if command in commands:
+            self.subcommands = lambda: {command: commands[command]}  # type: ignore[method-assign]
         super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

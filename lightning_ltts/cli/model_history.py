@@ -8,7 +8,7 @@ import yaml
 
 from lightning_ltts.analysis.prediction_files import MANIFEST
 from lightning_ltts.errors import ConfigError
-from lightning_ltts.files import read_json
+from lightning_ltts.files import public_name, read_json
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.model_card import History, Measured
@@ -28,7 +28,8 @@ def history_of(source: str) -> History | None:
     outcome = {**finished.get("metrics", {})}
     if "epochs" in finished:
         outcome = {"epochs": finished["epochs"], **outcome}
-    return History(content["settings"], outcome)
+    settings = {name: _shown(value) for name, value in content["settings"].items()}
+    return History(settings, outcome)
 
 
 def measured_beside(source: str, model: LatentReasoner | LatentRM) -> list[Measured]:
@@ -88,4 +89,4 @@ def _shown(value: Any) -> Any:
     """A path by its last part, so that a card tells nothing of the machine."""
     if isinstance(value, list):
         return [_shown(item) for item in value]
-    return Path(value).name if isinstance(value, str) and "/" in value else value
+    return public_name(value) if isinstance(value, str) else value

@@ -184,13 +184,14 @@ def experiments(
             "test": paths["test"],
             "reasoner": reasoner,
             "latent_rm": latent_rm,
+            "callbacks": {"writer": {"init_args": {"page": True}}},
             **({"data": {"init_args": sources("problems")}} if is_text else {}),
         },
     }
     lines = {
         "reasoner": ("fit", f"a reasoner for {name}"),
-        "latent_rm": ("mine or fit", f"trajectories of the reasoner for {name}, and a LatentRM"),
-        "search": ("predict", f"votes, best-of-N and guided beam search for {name}"),
+        "latent_rm": ("fit or mine", f"a LatentRM for {name}; mine makes its trajectories alone"),
+        "search": ("predict", f"votes, best-of-N and guided beam search for {name}, and a page"),
     }
     return {
         experiment: _text(name, experiment, *lines[experiment], content)

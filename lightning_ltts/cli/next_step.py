@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_ltts.analysis.prediction_files import PAGE
 from lightning_ltts.cli.choices import (
     CONFIG_DIR_FLAGS,
     about_experiment,
@@ -46,6 +47,8 @@ def next_step(run: Run) -> str | None:
     """The command that comes after one; None where there is none to name."""
     if run.command == "mine":
         return _line("fit", run.arguments)
+    if run.command == "predict" and (run.folder / PAGE).is_file():
+        return f"open {shlex.quote(_shown(run.folder / PAGE))} in a browser"
     if run.command == "predict":
         return f"ltts report {shlex.quote(_shown(run.folder))} -o report.html"
     if run.command == "fit":

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,8 @@ class ProblemFiles(ProblemSource):
         columns: our field (question, answer, steps, id) -> the files', where they differ.
         leave_out: answers of questions that have none, such as the None of GSM-Plus: their rows
             are left out, and so are rows whose answer is null. How many is said once.
+        only_numbers: whether rows whose answer is not one number are left out, too, and counted,
+            instead of refused: for published sets whose odd rows are not yours to mend.
     """
 
     def __init__(
@@ -96,24 +98,26 @@ class ProblemFiles(ProblemSource):
         ids: Ids = "row",
         columns: dict[str, str] | None = None,
         leave_out: Sequence[str] = (),
+        only_numbers: bool = False,
     ):
         if isinstance(paths, str) or not paths:
             raise ConfigError(
                 f"paths={shorten(paths)} of ProblemFiles must not be an empty list or a text; name at "
                 "least one file, in a list"
             )
-        _check_options("ProblemFiles", limit, answers, ids, columns, leave_out)
+        _check_options("ProblemFiles", limit, answers, ids, columns, leave_out, only_numbers)
         self.paths = paths
         self.answers = answers
         self.limit = limit
         self.ids = ids
         self.columns = columns
         self.leave_out = leave_out
+        self.only_numbers = only_numbers
 
     def load(self) -> Sequence[Problem]:  # noqa: D102
         files = [Path(path) for path in self.paths if is_json_lines(path)]
         large = sum(file.stat().st_size for file in files) > IN_MEMORY
-        if large and len(files) == len(self.paths) and not self.leave_out:
+        if large and len(files) == len(self.paths) and not (self.leave_out or self.only_numbers):
             from lightning_ltts.data.stored_problems import StoredProblems  # which needs NumPy
 
             stored = StoredProblems(files, self._problem)
@@ -121,7 +125,8 @@ class ProblemFiles(ProblemSource):
             _say_repeated(len(stored), stored.num_questions, stored[0])
             return stored if self.limit is None else stored[: self.limit]
         rows = [self._named(*row) for path in self.paths for row in read_rows(path)]
-        return _to_problems(rows, self.answers, self.ids, self.leave_out)[: self.limit]
+        kept = _with_answers(rows, self.leave_out, self.only_numbers)
+        return _to_problems(kept, self.answers, self.ids)[: self.limit]
 
     def _named(self, where: str, row: Any) -> tuple[str, Any]:
         return where, with_our_names(where, row, self.columns)
@@ -144,6 +149,7 @@ class HubProblems(ProblemSource):
         answers: `number`, `text` or `latex`; see `ProblemFiles`.
         ids: `row` or `question`; see `ProblemFiles`.
         leave_out: answers of questions that have none; see `ProblemFiles`.
+        only_numbers: whether answers that are no number are left out; see `ProblemFiles`.
     """
 
     def __init__(
@@ -157,8 +163,9 @@ class HubProblems(ProblemSource):
         answers: AnswerIs = "number",
         ids: Ids = "row",
         leave_out: Sequence[str] = (),
+        only_numbers: bool = False,
     ):
-        _check_options("HubProblems", limit, answers, ids, columns, leave_out)
+        _check_options("HubProblems", limit, answers, ids, columns, leave_out, only_numbers)
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
@@ -168,11 +175,13 @@ class HubProblems(ProblemSource):
         self.limit = limit
         self.ids: Ids = ids
         self.leave_out = leave_out
+        self.only_numbers = only_numbers
 
     def load(self) -> list[Problem]:  # noqa: D102
         rows = hub_rows(self.path, self.name, self.split, self.revision)
         named = [(where, with_our_names(where, row, self.columns)) for where, row in rows]
-        return _to_problems(named, self.answers, self.ids, self.leave_out)[: self.limit]
+        kept = _with_answers(named, self.leave_out, self.only_numbers)
+        return _to_problems(kept, self.answers, self.ids)[: self.limit]
 
 
 def _check_options(
@@ -182,6 +191,7 @@ def _check_options(
     ids: str,
     columns: dict[str, str] | None,
     leave_out: Sequence[str],
+    only_numbers: bool,
 ) -> None:
     if unknown := set(columns or {}) - set(FIELDS):
         raise ConfigError(
@@ -192,6 +202,11 @@ def _check_options(
         raise ConfigError(
             f"leave_out={shorten(leave_out)} of {owner} must be a list of texts, the answers whose rows "
             "are left out"
+        )
+    if only_numbers and answers != "number":
+        raise ConfigError(
+            f"only_numbers of {owner} leaves out all that is no number, but answers={answers}; leave "
+            "one of them out"
         )
     if answers == "latex":
         require_library()
@@ -210,28 +225,45 @@ def _check_options(
 # -- from rows to problems
 
 
-def _to_problems(
-    rows: Iterable[tuple[str, Any]], answers: AnswerIs, ids: Ids, leave_out: Sequence[str]
-) -> list[Problem]:
-    """The problems in rows with their places, except those whose answer is to be left out."""
-    problems, left_out = [], list[str]()
+def _to_problems(rows: Iterable[tuple[str, Any]], answers: AnswerIs, ids: Ids) -> list[Problem]:
+    """The problems in rows with their places."""
+    return with_distinct_ids([to_problem(where, row, answers, ids) for where, row in rows])
+
+
+def _with_answers(
+    rows: Iterable[tuple[str, Any]], leave_out: Sequence[str], only_numbers: bool
+) -> Iterator[tuple[str, Any]]:
+    """The rows, except those whose answer is to be left out; how many these are is said once.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    kept, left_out = 0, list[str]()
     for where, row in rows:
-        if leave_out and isinstance(row, dict) and "answer" in row:
-            answer = row["answer"]
-            if answer is None or str(answer).strip() in leave_out:
-                left_out.append(where)
-                continue
-        problems.append(to_problem(where, row, answers, ids))
-    if left_out and not problems:
-        raise DataError(
-            f"no problem from {left_out[0]} on has an answer; leave_out names all of them"
-        )
+        is_row = isinstance(row, dict) and "answer" in row
+        if is_row and _is_left_out(row["answer"], leave_out, only_numbers):
+            left_out.append(where)
+        else:
+            kept += 1
+            yield where, row
+    lack = "no answer that is a number" if only_numbers else "no answer"
+    if left_out and not kept:
+        raise DataError(f"all {len(left_out)} problems from {left_out[0]} on have {lack}")
     if left_out:
         say_once(
-            f"{len(left_out)} of {len(left_out) + len(problems)} problems have no answer (from "
-            f"{left_out[0]} on) and are left out"
+            f"{len(left_out)} of {len(left_out) + kept} problems have {lack} (from {left_out[0]} on) "
+            "and are left out"
         )
-    return with_distinct_ids(problems)
+
+
+def _is_left_out(answer: Any, leave_out: Sequence[str], only_numbers: bool) -> bool:
+    text = str(answer).strip()
+    if (leave_out or only_numbers) and (answer is None or text in leave_out):
+        return True
+    try:
+        return only_numbers and parse_truth(text.rpartition("####")[2].strip()) is None
+    except ValueError:
+        return True
 
 
 def to_problem(where: str, row: Any, answers: AnswerIs, ids: Ids) -> Problem:

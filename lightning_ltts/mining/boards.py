@@ -34,7 +34,7 @@ def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
     """
     values = {"questions": float(len(store))}
     if not len(store):
-        board.scalars({f"store/{split}/questions": 0.0}, 0)
+        board.table(f"store/{split}", {f"store/{split}/questions": 0.0})
         return
     parts = list(map(_labels_of, store.shards()))
     labels, mixed = (torch.cat([part[i] for part in parts]) for i in range(2))
@@ -46,7 +46,8 @@ def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
             "mean_label": float(labels.mean()),
         }
         board.histogram(f"store/{split}/labels", labels)
-    board.scalars({f"store/{split}/{name}": value for name, value in values.items()}, 0)
+    tagged = {f"store/{split}/{name}": value for name, value in values.items()}
+    board.table(f"store/{split}", tagged)
     board.flush()
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig
 
 from lightning_ltts.errors import CheckpointError
-from lightning_ltts.files import sha256_of, write_json, write_text
+from lightning_ltts.files import public_name, sha256_of, write_json, write_text
 from lightning_ltts.models.checkpoints import (
     PROVENANCE,
     TITLES,
@@ -41,7 +41,8 @@ def save_folder(
 
     The folder has the layout of the published ones: a Hugging Face configuration, safetensors,
     tokenizer. That of a COCONUT reasoner loads with `AutoModelForCausalLM` and `AutoTokenizer`,
-    too. `provenance.json` says what it is and where it is from, `README.md` is its model card.
+    too. `provenance.json` says what it is and where it is from, a local path by its last part;
+    `README.md` is its model card.
 
     Args:
         model: the reasoner or LatentRM to save.
@@ -73,7 +74,7 @@ def save_folder(
     entry = {"kind": kind, "spec": spec, "extras": list(extras), "names": names}
     write_json(folder / FOLDER_ENTRY, entry)
     origin = {"source": source, "format": format, "base": base}
-    origin = {name: None if value is None else str(value) for name, value in origin.items()}
+    origin = {name: value and public_name(str(value)) for name, value in origin.items()}
     left_out = {"left_out": dict(dropped)} if dropped else {}
     write_json(folder / PROVENANCE, {**origin, **left_out, **_facts(model, source)})
     write_text(folder / CARD, model_card(model, folder.absolute().name))

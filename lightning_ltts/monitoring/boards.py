@@ -30,6 +30,10 @@ class Board:
         """Logs numbers by their tags."""
         self.logger.log_metrics({tag: float(value) for tag, value in values.items()}, step)
 
+    def table(self, tag: str, values: Mapping[str, float]) -> None:
+        """Shows numbers that make no curve: as a table under a tag, or each by its own tag."""
+        self.scalars(values, 0)
+
     def figure(self, tag: str, figure: "Figure") -> None:
         """Shows a figure of matplotlib, where the logger can."""
 
@@ -55,6 +59,11 @@ class Board:
 
 class TensorBoard(Board):
     """TensorBoard, which shows everything."""
+
+    def table(self, tag: str, values: Mapping[str, float]) -> None:  # noqa: D102
+        # as a scalar, each would be a chart of one dot
+        rows = [f"| {name} | {float(value):.6g} |" for name, value in values.items()]
+        self.logger.experiment.add_text(tag, "\n".join(["| | |", "|---|---|", *rows]), 0)
 
     def figure(self, tag: str, figure: "Figure") -> None:  # noqa: D102
         self.logger.experiment.add_figure(tag, figure)

@@ -8,7 +8,7 @@ from lightning_ltts.report.picture import scaling_figure
 
 
 def log_predictions(board: Board, summary: Summary, rows: Rows, per_second: float | None) -> None:
-    """Accuracy against N as scalars (the step is N) and as a figure, the cost, and the speed.
+    """Accuracy against N as scalars (the step is N) and as a figure; cost and speed as a table.
 
     Args:
         board: where to.
@@ -33,6 +33,6 @@ def log_predictions(board: Board, summary: Summary, rows: Rows, per_second: floa
         others[f"predict/token_forward_ratio/{part}"] = ratio
     if per_second is not None:
         others["predict/questions_per_second"] = per_second
-    board.scalars(others, 0)
+    board.table("predict/cost", others)
     board.figure("predict/accuracy_against_n", scaling_figure(summary))
     board.flush()

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_ltts.analysis.prediction_files import PREDICTIONS, TIMING
+from lightning_ltts.analysis.prediction_files import PAGE, PREDICTIONS, TIMING
 from lightning_ltts.analysis.predictions import open_rows
 from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import Summary, summarize
@@ -26,6 +26,7 @@ from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.prediction.row_files import merge, open_folder, rank_file
 from lightning_ltts.prediction.rows import Prediction, stored_thoughts
 from lightning_ltts.run_folder import FolderLock
+from lightning_ltts.voting.adaptive import BetaStopping
 
 
 class PredictionWriter(Callback):
@@ -41,18 +42,26 @@ class PredictionWriter(Callback):
             the LatentRM was trained.
         keep_thoughts: number of problems, the first ones, whose thoughts are stored for the report
             (half a megabyte each for 64 samples of 6 thoughts of size 768).
+        page: whether to write `report.html` into the folder at the end, as `ltts report` does.
 
     Raises:
         ConfigError: a number is out of range.
     """
 
-    def __init__(self, folder: str, temperature: float | None = None, keep_thoughts: int = 0):
+    def __init__(
+        self,
+        folder: str,
+        temperature: float | None = None,
+        keep_thoughts: int = 0,
+        page: bool = False,
+    ):
         require_whole("PredictionWriter", "keep_thoughts", keep_thoughts)
         if temperature is not None:
             require_number("PredictionWriter", "temperature", temperature, open_ends=True)
         self.keep_thoughts = keep_thoughts
         self.folder = Path(folder)
         self.temperature = temperature
+        self.page = page
         self.summary: Summary | None = None
         # ids of problems whose thoughts are stored, and their place
         self.kept: dict[str, int] = {}
@@ -143,6 +152,8 @@ class PredictionWriter(Callback):
             write_result(self.folder, self.summary, by_default=self.temperature is None)
             print(f"\n{self.summary.table()}\n\n{self.summary.bought()}")
             print(f"predictions: {self.folder / PREDICTIONS}")
+            if self.page:
+                self._write_page()
             if self._finished:
                 self._write_timing(pl_module, trainer.world_size)
             seconds = time.perf_counter() - self._began
@@ -171,6 +182,17 @@ class PredictionWriter(Callback):
             },
         }
         write_text(self.folder / TIMING, json.dumps(timing, indent=2) + "\n")
+
+    def _write_page(self) -> None:
+        """The page of this run alone."""
+        from lightning_ltts.report.page import write_html  # which reads plotly's scripts
+        from lightning_ltts.report.runs import load_runs
+
+        runs = load_runs(
+            [str(self.folder)], self.temperature, "sum", "majority", BetaStopping(), None
+        )
+        write_html(runs, self.folder / PAGE)
+        print(f"page: {self.folder / PAGE}")
 
     def _close(self) -> None:
         if self._file is not None:

@@ -4,7 +4,7 @@ Its optimisation, validation by generation, and checkpoints.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
-from lightning_ltts.data.answers import Answer
+from lightning_ltts.data.answers import Answer, Which
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import require_number
 from lightning_ltts.data.room import encode_prompts, say_long_answers
@@ -119,13 +119,7 @@ class ReasonerModule(pl.LightningModule):
         """
         trainer = self.trainer
         self._check_problems(trainer.datamodule.problems)  # type: ignore[attr-defined]
-        kind, rule = self.training_problems[0].answer_is, self.reasoner.spec.answer_which
-        if (kind == "text") != (rule == "text"):
-            raise ConfigError(
-                f"the problems' answers are read as {kind}, but the reasoner has "
-                f"answer_which={rule!r}; set model.init_args.spec.answer_which="
-                f"{'text' if kind == 'text' else 'first'}, or answers of the problem files"
-            )
+        _require_same_answers(self.training_problems[0], self.reasoner.spec.answer_which)
         batch_size: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
         batch = batch_size * trainer.world_size * trainer.accumulate_grad_batches
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -297,3 +291,18 @@ class ReasonerModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up, and a cosine or a constant rate after it."""
         return adamw(self, self.schedule)
+
+
+def _require_same_answers(problem: Problem, rule: str) -> None:
+    """Refuses problems whose answers the reasoner's rule does not read.
+
+    Numbers are read by the rule for LaTeX, too, and by those for numbers; a text is no number.
+    """
+    kind = problem.answer_is
+    fitting = {"number": set(get_args(Which)) - {"text"}}.get(kind, {kind})
+    if rule not in fitting:
+        raise ConfigError(
+            f"the problems' answers are read as {kind}, but the reasoner has "
+            f"answer_which={rule!r}; set model.init_args.spec.answer_which="
+            f"{'first' if kind == 'number' else kind}, or answers of the problem files"
+        )

@@ -103,6 +103,7 @@ def prediction_run(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_report_of_a_finished_run(tmp_path: Path) -> None:
     """What `ltts predict` has summed up is shown, and computed again where that is needed."""
     folder = prediction_run(tmp_path)
@@ -119,6 +120,7 @@ def test_report_of_a_finished_run(tmp_path: Path) -> None:
     assert (code, "torch" in modules) == (0, True)
 
 
+@pytest.mark.slow
 def test_report_needs_neither_lightning_nor_transformers(tmp_path: Path) -> None:
     """Where there is no summary, its numbers are PyTorch's, and nothing else's."""
     prediction_run(tmp_path)
@@ -128,6 +130,7 @@ def test_report_needs_neither_lightning_nor_transformers(tmp_path: Path) -> None
     assert {"lightning", "transformers", "torchmetrics"} & set(modules) == set()
 
 
+@pytest.mark.slow
 def test_public_names_are_imported_when_asked_for() -> None:
     code = (
         "import sys, lightning_ltts as l; assert 'torch' not in sys.modules;"

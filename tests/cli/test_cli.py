@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +6,7 @@ import torch
 import yaml
 
 import lightning_ltts
-from lightning_ltts import cli, load_reasoner
+from lightning_ltts import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.trainer import Trainer
@@ -284,39 +281,6 @@ def test_own_experiment_folder(here: Path, monkeypatch, capsys) -> None:
     )
     assert ltts(monkeypatch, "fit", "--config-dir", "mine", "experiment=own", "--print_config") == 0
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] == 3
-
-
-@pytest.mark.slow
-def test_wheel_holds_the_configs(tmp_path: Path) -> None:
-    """Installed beside nothing else of the repository, from another working directory."""
-    pytest.importorskip("hatchling", reason="building without isolation needs hatchling")
-    root = Path(cli.__file__).parents[2]
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-        str(root),
-    ]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    import zipfile
-
-    zipfile.ZipFile(wheel).extractall(site)
-    code = "import sys; sys.argv[1:] = ['fit', 'experiment=demo/reasoner', '--print_config']; from lightning_ltts import cli; from lightning_ltts.cli.hydra_front import config_folder; print(config_folder()); cli.main()"  # noqa: E501
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(site / "lightning_ltts/configs") in result.stdout
 
 
 def test_import_and_export(checkpoints: list[str], here: Path, monkeypatch, capsys) -> None:

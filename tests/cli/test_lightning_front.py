@@ -38,6 +38,7 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "who", "example"),
     [
@@ -80,6 +81,7 @@ def test_early_stopping_by_an_unknown_metric(monkeypatch, capsys) -> None:
     assert "val/accuracy" in line  # what there is
 
 
+@pytest.mark.slow
 def test_fit_without_a_logger(monkeypatch) -> None:
     assert ltts(monkeypatch, "fit", *FIT, "trainer.logger=false") == 0
     assert (CHECKPOINTS / "best.ckpt").exists()
@@ -122,6 +124,7 @@ def test_stray_variable_of_slurm(monkeypatch) -> None:
     assert ltts(monkeypatch, "fit", *FIT, "trainer.fast_dev_run=true") == 0
 
 
+@pytest.mark.slow
 def test_mining_has_no_fast_dev_run(gpt2: LatentReasoner, monkeypatch, capsys) -> None:
     save_reasoner(gpt2, Path("r.ckpt"))
     options = ["experiment=demo/latent_rm", "reasoner=r.ckpt", "trainer.accelerator=cpu"]
@@ -130,6 +133,7 @@ def test_mining_has_no_fast_dev_run(gpt2: LatentReasoner, monkeypatch, capsys) -
     assert not list(Path("logs").rglob("manifest.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "which"),
     [
@@ -196,6 +200,7 @@ def test_path_after_a_resume_elsewhere(here: Path) -> None:
     assert shown_path(callback) == Path("new/best.ckpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["-5", "4294967296"])
 def test_seed_out_of_range(seed: str, here: Path, monkeypatch, capsys) -> None:
     """Composed by Hydra, and given to LightningCLI."""

@@ -37,6 +37,9 @@ def test_the_pipeline_of_the_demo() -> None:
     trained = after("fit experiment=demo/latent_rm", {**LATENT_RM, "reasoner": best})
     assert trained == "ltts predict experiment=demo/search"
     assert after("predict experiment=demo/search") == "ltts report logs/demo/search -o report.html"
+    Path("logs/demo/search/report.html").touch()
+    looked_at = after("predict experiment=demo/search")
+    assert looked_at == "open logs/demo/search/report.html in a browser"
 
 
 def test_stages_of_a_recipe() -> None:

@@ -127,7 +127,7 @@ def test_a_second_run_in_the_folder_is_refused(zygote: Zygote, here: Path) -> No
         assert first.kill(signal.SIGKILL) == -signal.SIGKILL
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_two_processes_end_together(tmp_path: Path, number: int) -> None:
     """The signal goes to the first process alone."""

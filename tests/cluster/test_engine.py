@@ -20,12 +20,14 @@ from tests.cluster.helpers import Backwards, make_trainer, mine, predict, predic
 STOPPED = (KeyboardInterrupt, SystemExit)  # Lightning makes the one of the other
 
 
+@pytest.mark.slow
 def test_a_store_is_that_of_one_process(reasoner_file: Path, tmp_path: Path) -> None:
     mine(tmp_path / "one", reasoner_file)
     mine(tmp_path / "many", reasoner_file, Backwards())
     assert store(tmp_path / "many") == store(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_stopped_mining_goes_on(reasoner_file: Path, tmp_path: Path) -> None:
     """Also by other workers than began it, and by one process."""
     mine(tmp_path / "one", reasoner_file)
@@ -39,6 +41,7 @@ def test_a_stopped_mining_goes_on(reasoner_file: Path, tmp_path: Path) -> None:
     assert store(tmp_path / "many") == store(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_mining_ends_with_enough_questions(
     reasoner_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +57,7 @@ def test_mining_ends_with_enough_questions(
     assert len(list((tmp_path / "many/train").glob("*.safetensors"))) < 12
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_one_process(
     reasoner_file: Path, latent_rm_file: Path, tmp_path: Path
 ) -> None:
@@ -63,6 +67,7 @@ def test_predictions_are_those_of_one_process(
     assert predictions(tmp_path / "many") == predictions(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_stopped_predictions_go_on(
     reasoner_file: Path, latent_rm_file: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +83,7 @@ def test_stopped_predictions_go_on(
     assert predictions(folder) == predictions(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_time_of_the_workers_is_added_up(
     reasoner_file: Path, latent_rm_file: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +101,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command(reasoner_file: Path, tmp_path: Path, monkeypatch, capfd, caplog) -> None:
     """An engine is an option of what mines or predicts, and of nothing else."""
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.helpers import shards_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 MINE = [
     "mine", "experiment=demo/latent_rm", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",

@@ -46,7 +46,7 @@ def run(folder: Path, *launch: str, options: list[str]) -> tuple[int, str, float
     return done.returncode, done.stderr, time.monotonic() - began
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_mistake_is_told_once(rank: int, reasoner_file: Path, tmp_path: Path) -> None:
     options = [f"reasoner={reasoner_file}", f"sampler.init_args.rank={rank}"]
@@ -56,7 +56,7 @@ def test_a_mistake_is_told_once(rank: int, reasoner_file: Path, tmp_path: Path) 
     assert "Traceback" not in said
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_bug_keeps_its_traceback(reasoner_file: Path, tmp_path: Path) -> None:
     options = [
         f"reasoner={reasoner_file}",

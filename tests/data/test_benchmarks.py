@@ -50,15 +50,16 @@ def test_gsm_plus_leaves_out_what_has_no_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [GSM_PLUS, WITHOUT, WITHOUT | {"answer": None}]
+    rows += [GSM_PLUS | {"question": f"{text}?", "answer": text} for text in ("3:30", "4 or 5")]
     with caplog.at_level("INFO"):
         (problem,) = load("gsm_plus", {"test": rows}, tmp_path)
         load("gsm_plus", {"test": rows}, tmp_path)  # which is not said again
     assert problem.value == 4
     captured = capsys.readouterr()
     said = (caplog.text or captured.err + captured.out).replace("\n", " ")
-    assert said.count("2 of 3 problems have no answer") == 1
+    assert said.count("4 of 5 problems have no answer that is a number") == 1
     assert "row 2" in said
-    with pytest.raises(DataError, match="leave_out names all of them"):
+    with pytest.raises(DataError, match=r"all 1 problems from .* have no answer that is a number"):
         load("gsm_plus", {"test": [WITHOUT]}, tmp_path)
 
 

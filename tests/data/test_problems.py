@@ -123,6 +123,7 @@ def test_missing_file_and_bad_options(tmp_path: Path) -> None:
             "answers='texts' of ProblemFiles is not known; use one of number, text, latex",
         ),
         ({"leave_out": "None"}, "leave_out='None' of ProblemFiles must be a list of texts"),
+        ({"only_numbers": True, "answers": "text"}, "no number, but answers=text; leave one"),
         ({"ids": "file"}, "ids='file' of ProblemFiles is not known; use one of row, question"),
     ):
         with pytest.raises(ConfigError, match=expected):

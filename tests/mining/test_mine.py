@@ -236,6 +236,7 @@ def test_chunks_and_shards_do_not_matter(checkpoint: Path, tmp_path: Path) -> No
     assert manifest["versions"].keys() >= {"torch", "lightning", "transformers"}
 
 
+@pytest.mark.slow
 def test_resume_after_a_kill(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ def test_resume_after_a_kill(
         )
 
 
+@pytest.mark.slow
 def test_reuse_and_refusal(
     checkpoint: Path, gpt2: LatentReasoner, tmp_path: Path, monkeypatch
 ) -> None:

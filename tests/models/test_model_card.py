@@ -13,6 +13,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.model_card import model_card
 from tests.helpers import save_latent_rm, save_reasoner
+from tests.models.helpers import make_base, save_adapters
 
 
 def card_of(folder: str) -> ModelCard:
@@ -30,6 +31,7 @@ def runs(
     save_reasoner(gpt2, Path("logs/reasoner/checkpoints/best.ckpt"))
     save_latent_rm(latent_rm, Path("logs/latent_rm/checkpoints/best.ckpt"))
     settings = {"model.init_args.lr": 0.02, "seed_everything": 0, "trainer.max_steps": None}
+    settings["data.init_args.train.init_args.paths.0"] = "/home/me/saved:train"
     finished = {"epochs": 3, "metrics": {"val/accuracy": 0.7512}}
     Path("logs/reasoner/fit.manifest.json").write_text(
         json.dumps({"settings": settings, "finished": finished})
@@ -72,6 +74,7 @@ def test_export_says_how_it_was_trained_and_what_it_came_to(runs: Path, monkeypa
         "# mine",
         "epochs: 3, val/accuracy: 0.7512",
         "model.init_args.lr=0.02",
+        "data.init_args.train.init_args.paths.0=saved:train",
         "1,200 problems of `ProblemFiles(paths=['test.json'])`, 4 samples each",
         "| majority@4 | 60.0% | 50.0% to 70.0% | +10.0 (+5.0 to +15.0) |",
         "To be filled in",
@@ -79,11 +82,37 @@ def test_export_says_how_it_was_trained_and_what_it_came_to(runs: Path, monkeypa
         assert expected in card.text, expected
     assert card.text.count("1,200 problems") == 1  # not those of the other reasoner
     assert "max_steps" not in card.text
-    assert "/home/me" not in card.text
     # both searches were with this LatentRM
     assert ltts(monkeypatch, "ltts export logs/latent_rm/checkpoints/best.ckpt rm") == 0
     assert card_of("rm").text.count("1,200 problems") == 2
     assert "Not recorded" in card_of("rm").text
+
+
+def test_a_folder_tells_nothing_of_the_machine(runs: Path, monkeypatch) -> None:
+    """What is pushed names no folder above the models, whatever it was made from."""
+    make_base(runs / "bases/gpt2", "gpt2")
+    save_adapters(runs / "bases/gpt2", runs / "adapters/mine")
+    checkpoint = runs / "logs/reasoner/checkpoints/best.ckpt"
+    for command in (
+        f"export {checkpoint} {runs}/mine --results {runs}/logs/search",
+        f"import {runs}/bases/gpt2 {runs}/untrained",
+        f"import {runs}/adapters/mine again --base {runs}/bases/gpt2",
+    ):
+        assert ltts(monkeypatch, f"ltts {command}") == 0
+    for file in (path for name in ("mine", "untrained", "again") for path in Path(name).iterdir()):
+        content = file.read_bytes()
+        for folder in (
+            str(runs),
+            str(Path.home()),
+            "/home/me",
+            "bases/",
+            "adapters/",
+            "logs/reasoner",
+        ):
+            assert folder.encode() not in content, (file, folder)
+    assert json.loads(Path("mine/provenance.json").read_text())["source"] == "best.ckpt"
+    facts = json.loads(Path("again/provenance.json").read_text())
+    assert (facts["source"], facts["base"]) == ("mine", "gpt2")
 
 
 def test_results_are_its_own(runs: Path, monkeypatch, capsys) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ NUMBERS = {"val/recall": 0.5, "val/accuracy": 1.0}
 
 def write_everything(board: Board) -> None:
     """Whatever is written outside Lightning's loops."""
+    board.table("cost", {"cost/ratio": 1.5})
     board.scalars(NUMBERS, 1)
     board.scalars({"val/accuracy": 2.0}, 4)
     figure, axes = plt.subplots()
@@ -44,8 +47,10 @@ def test_csv(tmp_path: Path) -> None:
     write_everything(boards([logger])[0])
     with (Path(logger.log_dir) / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert rows[0].keys() == {"step", *NUMBERS, "final/accuracy"}
+    assert rows[0].keys() == {"step", "cost/ratio", *NUMBERS, "final/accuracy"}
+    assert rows[0]["cost/ratio"] == "1.5"
     assert [(row["step"], row["val/accuracy"]) for row in rows] == [
+        ("0", ""),
         ("1", "1.0"),
         ("4", "2.0"),
         ("5", ""),
@@ -59,6 +64,7 @@ def test_tensorboard_shows_everything(tmp_path: Path) -> None:
     write_everything(boards([logger])[0])
     tags = EventAccumulator(logger.log_dir).Reload().Tags()
     assert set(tags["scalars"]) == set(NUMBERS)  # HPARAMS holds the metrics
+    assert "cost/text_summary" in tags["tensors"]
     assert tags["images"] == ["predict/curve"]
     assert tags["histograms"] == ["store/labels"]
     assert list(Path(logger.log_dir).rglob("metadata.tsv"))
@@ -79,13 +85,14 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     kinds = {type(v).__name__ for row in logged for v in row.values() if not isinstance(v, float)}
     assert {"Histogram", "Table", "list", "int"} <= kinds
     steps = [row["trainer/global_step"] for row in logged if "trainer/global_step" in row]
-    assert steps == [1, 4, 5]
+    assert steps == [0, 1, 4, 5]
     assert logger.experiment.config["model.lr"] == 0.1
     wandb.finish()
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert file.stat().st_size > 0
-    content = file.read_bytes()
-    assert all(name.encode() in content for name in NUMBERS)
+    deadline = time.monotonic() + 60  # its own process writes the file, and may do so late
+    while not all(name.encode() in file.read_bytes() for name in NUMBERS):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/predict/*.png"))) == 1
 
 
@@ -109,6 +116,18 @@ def test_mlflow_in_a_data_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # -- the commands
 
 
+def tags_of(folder: Path) -> set[str]:
+    """The tags of all numbers that TensorBoard shows, as charts or in tables."""
+    board = EventAccumulator(str(folder)).Reload()
+    tags = board.Tags()
+    texts = [
+        board.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+        for tag in tags["tensors"]
+        if tag.endswith("/text_summary")
+    ]
+    return {*tags["scalars"], *re.findall(r"^\| (\S+) \| \S", "\n".join(texts), re.MULTILINE)}
+
+
 def csv_tags(folder: Path) -> set[str]:
     (file,) = folder.rglob("metrics.csv")
     return set(file.read_text().splitlines()[0].split(",")) - {"step"}
@@ -119,8 +138,7 @@ def wandb_tags(folder: Path) -> set[str]:
     (file,) = folder.rglob("wandb/offline-run-*/*.wandb")
     content = file.read_bytes()
     (events,) = folder.rglob("events*")
-    tags = EventAccumulator(str(events.parent)).Reload().Tags()["scalars"]
-    return {tag for tag in tags if tag.encode() in content}
+    return {tag for tag in tags_of(events.parent) if tag.encode() in content}
 
 
 def mlflow_tags(folder: Path) -> set[str]:
@@ -163,7 +181,7 @@ def test_a_command_logs_the_same_numbers(
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert predict(monkeypatch, reasoner_file, "name=a") == 0
     (events,) = Path("logs/a").rglob("events*")
-    expected = set(EventAccumulator(str(events.parent)).Reload().Tags()["scalars"])
+    expected = tags_of(events.parent)
     assert predict(monkeypatch, reasoner_file, "name=b", f"logger={name}") == 0
     assert not list(Path("logs/b").rglob("events*"))
     found = READERS[name](Path("logs"))

@@ -77,7 +77,23 @@ def run(logs: Path, start: str) -> EventAccumulator:
 
 def general(tag: str) -> str:
     """A tag as the guide writes it."""
-    return re.sub(r"^(mine|store)/(train|val)/", r"\1/<split>/", tag)
+    return re.sub(r"^(mine|store)/(train|val)\b", r"\1/<split>", tag)
+
+
+def tables(accumulator: EventAccumulator) -> dict[str, str]:
+    """Tag -> text of what the TEXT tab has."""
+    end = "/text_summary"
+    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.endswith(end)]
+    return {
+        tag.removesuffix(end): accumulator.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+        for tag in tags
+    }
+
+
+def numbers(table: str) -> dict[str, float]:
+    """Tag -> number of the rows of a table."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {tag: float(value) for tag, value in rows[2:]}
 
 
 def test_guide_lists_every_tag(logs: Path) -> None:
@@ -87,6 +103,7 @@ def test_guide_lists_every_tag(logs: Path) -> None:
         written |= {
             general(tag) for kind in ("scalars", "images", "histograms") for tag in tags[kind]
         }
+        written |= set(map(general, tables(accumulator)))
     for config in logs.rglob("projector_config.pbtxt"):
         written |= set(re.findall(r'tensor_name: "([^:"]*)', config.read_text()))
     rows = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
@@ -109,12 +126,10 @@ def test_mining_and_store(logs: Path) -> None:
         8,
         16,
     ]  # after each shard
-    values = {
-        name: board.Scalars(f"store/train/{name}")[0].value
-        for name in ("questions", "positive_labels", "mean_label")
-    }
-    assert values["questions"] == 16
-    assert 0 <= values["positive_labels"] <= values["mean_label"] <= 1
+    values = numbers(tables(board)["store/train"])
+    assert values["store/train/questions"] == 16
+    positive, mean = (values[f"store/train/{x}"] for x in ("positive_labels", "mean_label"))
+    assert 0 <= positive <= mean <= 1
 
 
 def test_thoughts_in_the_projector(logs: Path) -> None:
@@ -144,6 +159,10 @@ def test_the_board_opens_on_curves(logs: Path) -> None:
     tags = run(logs, "demo/reasoner/tensorboard/fit").Tags()["scalars"]
     assert {tag.split("/")[0] for tag in tags} == {"epoch", "lr-AdamW", "train", "val"}
     searched = run(logs, "demo/search/tensorboard/predict")
+    costs = numbers(tables(searched)["predict/cost"])
+    assert costs["predict/token_forward_ratio/sampling"] >= 1
+    for tag in searched.Tags()["scalars"]:  # none is a chart of one dot
+        assert len(searched.Scalars(tag)) > 1, tag
     assert len(searched.Scalars("predict/beam")) == len(searched.Scalars("predict/majority"))
 
 

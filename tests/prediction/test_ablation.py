@@ -67,6 +67,7 @@ def plain(reasoner: LatentReasoner, problem: Problem, put: dict[int, Tensor]) ->
     return format_answer(reasoner.read_answer(answer)), torch.stack(thoughts)
 
 
+@pytest.mark.slow
 def test_answers_by_a_plain_loop(reasoner_file: Path, tmp_path: Path) -> None:
     rows = predict(reasoner_file, tmp_path / "p", ThoughtAblation(pool=4))
     reasoner = load_reasoner(reasoner_file).eval()
@@ -101,6 +102,7 @@ def test_nothing_else_changes(reasoner_file: Path, tmp_path: Path) -> None:
     assert json.loads(json.dumps(rows)) == plain_rows
 
 
+@pytest.mark.slow
 def test_batches_and_resume_do_not_matter(reasoner_file: Path, tmp_path: Path) -> None:
     """The pool is the first of all problems, also where they were predicted before."""
     ablation = ThoughtAblation(pool=3)
@@ -115,6 +117,7 @@ def test_batches_and_resume_do_not_matter(reasoner_file: Path, tmp_path: Path) -
         predict(reasoner_file, tmp_path / "b", None)
 
 
+@pytest.mark.slow
 def test_summary_and_table(reasoner_file: Path, tmp_path: Path, capsys) -> None:
     rows = predict(reasoner_file, tmp_path / "p", ThoughtAblation(["zero", "noise"]))
     said = capsys.readouterr().out

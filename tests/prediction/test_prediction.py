@@ -341,7 +341,7 @@ def test_mixed_precision_and_no_latent_rm(checkpoints: tuple[str, str], tmp_path
     assert plain[0]["choices"].keys() == unscored
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_two_processes_give_the_same_predictions(
     checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.latex_answers import read_latex
 from lightning_ltts.data.problem_data import ProblemData
 from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.tokenization import BPETokenizer
@@ -205,6 +206,40 @@ def test_text_answers_from_training_to_the_report(tmp_path: Path) -> None:
         1,
         0,
     )
+
+
+@pytest.mark.slow
+def test_answers_in_latex_from_training_to_the_report(tmp_path: Path) -> None:
+    """Training refuses a rule that does not read them, and validation counts by math-verify."""
+    pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
+    rows = [{"question": f"half of {i}x?", "answer": rf"\\frac{{{i}x}}{{2}}"} for i in range(1, 17)]
+    for name, part in (("train", rows[:12]), ("valid", rows[12:])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+    files = [
+        ProblemFiles([str(tmp_path / f"{name}.json")], answers="latex")
+        for name in ("train", "valid")
+    ]
+    data = ProblemData(*files, batch_size=8, eval_batch_size=8)
+    tokenizer = BPETokenizer([str(tmp_path / "train.json")], 300, answers="latex")
+    start = Start(tokenizer=tokenizer, backbone={**BACKBONES["gpt2"], "n_positions": 256})
+    curriculum = Curriculum(0, [1])
+    for rule in ("first", "text"):
+        module = CoconutModule(start, curriculum, spec={"answer_which": rule})
+        with pytest.raises(ConfigError, match=r"set model\.init_args\.spec.answer_which=latex"):
+            make_trainer(tmp_path).fit(module, datamodule=data)
+    module = CoconutModule(start, curriculum, spec={"answer_which": "latex"})
+    make_trainer(tmp_path / "run").fit(module, datamodule=data)
+    (problem, *_) = data.problems["val"]
+    given = ["0.5 x * 13", r"\frac{x}{2}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_greedy_answers", lambda _: [read_latex(text) for text in given])
+        assert module.greedy_correct([problem] * 2).tolist() == [1, 0]
+    search = LatentSearch(str(tmp_path / "run" / "last.ckpt"), GaussianNoise(0.5), num_samples=2)
+    row = search.predict_step([problem], 0)[0]
+    assert row["answer_is"] == "latex"
+    row["greedy"]["answer"] = row["samples"][1]["answer"] = "6.5 x"
+    lines = {line.name: line.accuracy for line in summarize([row]).lines}
+    assert (lines["greedy"], lines["coverage@2"]) == (1, 1)
 
 
 def test_validation_on_the_test_set(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import torch
 
 from lightning_ltts import load_reasoner
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two_processes")]  # all tests share one run
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.xdist_group("two_processes"),
+]  # all tests share one run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.training.in_two_processes"

@@ -22,7 +22,7 @@ LAUNCH = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_every_problem_counts_once(gpt2: LatentReasoner, tmp_path: Path) -> None:
     """65 and 7 problems on one process and on two, of which one has a last step without any."""
     save_reasoner(gpt2, tmp_path / "reasoner.ckpt")
