@@ -25,6 +25,11 @@ MOST_ANSWER_TOKENS = 128
 BATCH_SIZE = 32
 # as many steps as configs/experiment/files/reasoner.yaml takes, in not too many epochs
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2000, 8, 80
+ABOUT = {  # what each experiment is for, and its commands
+    "reasoner": ("fit", "a reasoner for {}"),
+    "latent_rm": ("fit or mine", "a LatentRM for {}; mine makes its trajectories alone"),
+    "search": ("predict", "votes, best-of-N and guided beam search for {}, and a page"),
+}
 HEADER = """# @package _global_
 # {about}
 #
@@ -188,13 +193,8 @@ def experiments(
             **({"data": {"init_args": sources("problems")}} if is_text else {}),
         },
     }
-    lines = {
-        "reasoner": ("fit", f"a reasoner for {name}"),
-        "latent_rm": ("fit or mine", f"a LatentRM for {name}; mine makes its trajectories alone"),
-        "search": ("predict", f"votes, best-of-N and guided beam search for {name}, and a page"),
-    }
     return {
-        experiment: _text(name, experiment, *lines[experiment], content)
+        experiment: _text(name, experiment, content)
         for experiment, content in contents.items()
     }
 
@@ -236,7 +236,8 @@ def _model(findings: Sequence[Findings]) -> dict[str, Any]:
     return options
 
 
-def _text(name: str, experiment: str, verbs: str, about: str, content: dict[str, Any]) -> str:
+def _text(name: str, experiment: str, content: dict[str, Any]) -> str:
+    verbs, about = ABOUT[experiment]
     commands = "\n".join(
         f"#     {shlex.join(['ltts', verb, '--config-dir', name, f'experiment={experiment}'])}"
         for verb in verbs.split(" or ")
@@ -249,4 +250,4 @@ def _text(name: str, experiment: str, verbs: str, about: str, content: dict[str,
         else yaml.safe_dump(part, sort_keys=False)
         for part in (defaults, rest)
     )
-    return HEADER.format(about=f"{verbs}: {about}", commands=commands) + body
+    return HEADER.format(about=f"{verbs}: {about.format(name)}", commands=commands) + body
