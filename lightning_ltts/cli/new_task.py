@@ -194,8 +194,7 @@ def experiments(
         },
     }
     return {
-        experiment: _text(name, experiment, content)
-        for experiment, content in contents.items()
+        experiment: _text(name, experiment, content) for experiment, content in contents.items()
     }
 
 
