@@ -36,11 +36,23 @@ class SeenProblems:
     def __init__(self, problems: Iterable[Problem]):
         # by 64 bits each: there may be millions
         self._questions: set[int] = set()
-        self._computations: set[int | None] = set()
+        self._computations: set[int] = set()
         for problem in problems:
             self._questions.add(key_of(words(problem.question)))
-            self._computations.add(_computation_key(problem))
-        self._computations.discard(None)
+            computed = _computation_key(problem)
+            if computed is not None:
+                self._computations.add(computed)
+
+    def keys(self) -> dict[str, set[int]]:
+        """The 64 bits of every question and of every computation, from which `from_keys` makes it again."""
+        return {"questions": self._questions, "computations": self._computations}
+
+    @classmethod
+    def from_keys(cls, questions: set[int], computations: set[int]) -> "SeenProblems":
+        """The problems that had these `keys`."""
+        seen = cls(())
+        seen._questions, seen._computations = questions, computations
+        return seen
 
     def among(self, others: Iterable[Problem]) -> Overlap:
         """Those of `others` that have been seen."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -74,6 +75,7 @@ class ProblemData(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.allow_overlap = allow_overlap
+        self._seen: SeenProblems | None = None
 
     def setup(self, stage: str) -> None:
         """Loads the problems that the stage needs.
@@ -103,9 +105,14 @@ class ProblemData(pl.LightningDataModule):
                 "checkpoint would be chosen on the test set; give other problems for "
                 "data.init_args.val"
             )
-        seen = SeenProblems(train)
-        seen.refuse_among(val, "validation", self.allow_overlap)
-        seen.refuse_among(test, "test", self.allow_overlap)
+        self._seen = SeenProblems(train)
+        self._seen.refuse_among(val, "validation", self.allow_overlap)
+        self._seen.refuse_among(test, "test", self.allow_overlap)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a reasoner's checkpoint keeps of its training problems, to be known again in mining."""
+        keys = {} if self._seen is None else self._seen.keys()
+        return {name: _as_tensor(some) for name, some in keys.items()}
 
     def transfer_batch_to_device(
         self, batch: ProblemBatch, device: torch.device, dataloader_idx: int
@@ -150,3 +157,18 @@ class ProblemData(pl.LightningDataModule):
         trainer = self.trainer
         place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         return evaluation_loader(self.problems[name], self.eval_batch_size, ProblemBatch, *place)
+
+
+def training_problems(checkpoint: dict[str, Any]) -> SeenProblems | None:
+    """The training problems that a reasoner's checkpoint keeps; None where it keeps none."""
+    kept = checkpoint.get(ProblemData.__qualname__)
+    return SeenProblems.from_keys(**{k: _as_keys(v) for k, v in kept.items()}) if kept else None
+
+
+def _as_tensor(keys: set[int]) -> torch.Tensor:
+    # sorted, so that the same problems make the same file; of signed numbers, as weights are read
+    return torch.from_numpy(np.sort(np.fromiter(keys, np.uint64, len(keys))).view(np.int64))
+
+
+def _as_keys(kept: torch.Tensor) -> set[int]:
+    return set(kept.numpy().view(np.uint64).tolist())

@@ -25,6 +25,7 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.boards import log_store, log_thoughts
 from lightning_ltts.mining.filling import Filling
+from lightning_ltts.mining.known import say_trained_on
 from lightning_ltts.mining.shards import ShardMiner
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
 from lightning_ltts.models.checkpoints import load_reasoner
@@ -215,6 +216,8 @@ class MiningData(pl.LightningDataModule):
         if problems.keys() == {"train", "val"}:
             seen = SeenProblems(problems["train"])
             seen.refuse_among(problems["val"], "validation", self.allow_overlap)
+        if "train" in problems:
+            say_trained_on(self.reasoner_path, problems["train"])
         return lengths
 
     def _open(self, split: str, problems: Sequence[Problem], lengths: Any) -> TrajectoryStore:

@@ -4,7 +4,7 @@ import pytest
 
 from lightning_ltts.data import overlap as module
 from lightning_ltts.data.overlap import Overlap, SeenProblems, computation, overlap, words
-from lightning_ltts.data.problem_data import ProblemData
+from lightning_ltts.data.problem_data import ProblemData, training_problems
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError, DataError
@@ -60,6 +60,16 @@ def test_training_problems_are_refused_or_counted(caplog: pytest.LogCaptureFixtu
 
 
 class TestProblemData:
+    def test_training_problems_are_known_from_a_checkpoint(self) -> None:
+        """After the file's way from keys to signed numbers and back."""
+        data = ProblemData(Given(PENS, BARE), Given(OTHER))
+        assert data.state_dict() == {}  # nothing is loaded yet
+        data.setup("fit")
+        seen = training_problems({"ProblemData": data.state_dict()})
+        assert seen is not None
+        assert seen.among([SAME, COINS, OTHER]) == Overlap([SAME], [COINS])
+        assert training_problems({}) is None
+
     def test_test_problems_among_the_training_problems(self) -> None:
         data = ProblemData(Given(PENS, OTHER), Given(BARE), Given(SAME))
         with pytest.raises(DataError, match="this test question is among the training problems"):
