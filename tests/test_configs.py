@@ -186,13 +186,13 @@ def published(tmp_path: Path, tokenizer, monkeypatch) -> list[str]:
 
 
 CHOICES = [
-    (method, benchmark, sampler)
-    for benchmark in ("gsm8k_test", "gsm_hard", "multiarith")
+    (method, "gsm8k_test", sampler)
     for method in PAPER
     for sampler in ("paper_dropout", "paper_noise")
 ]
 # what these have of their own is the data
-CHOICES += [("coconut", name, "paper_dropout") for name in ("svamp", "asdiv_a", "gsm_plus")]
+NUMBERS = ("gsm_hard", "multiarith", "svamp", "asdiv_a", "gsm_plus")
+CHOICES += [("coconut", name, "paper_dropout") for name in NUMBERS]
 CHOICES += [(method, "math500", "paper_noise") for method in ("coconut", "codi")]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.pages import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 
 # each command is the `next:` of the one before; the smallest models, as few epochs and samples
 SMALL = {

@@ -96,7 +96,7 @@ def test_unsupported_backbone(gpt2: LatentReasoner) -> None:
         LatentReasoner(replace(gpt2.spec, num_thoughts=-1))
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_options_in_a_checkpoint_are_read_by_a_fresh_process(tmp_path: Path) -> None:
     """Their classes are admitted by whoever reads, not by what else was imported before."""
     curriculum, lora = Curriculum(), Lora(rank=3)

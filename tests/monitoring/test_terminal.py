@@ -60,6 +60,7 @@ def test_quiet_leaves_the_result(search: list[str], monkeypatch, capfd) -> None:
     assert QUIET not in os.environ
 
 
+@pytest.mark.processes
 def test_quiet_in_a_fresh_process(search: list[str]) -> None:
     """Lightning, which sets up its messages when it is imported, is imported late."""
     for options in (["--quiet"], []):

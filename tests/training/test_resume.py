@@ -53,7 +53,7 @@ def losses(folder: Path) -> dict[int, float]:
     return curve
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_same_curve_and_weights_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
