@@ -67,6 +67,7 @@ def test_what_is_seen_and_pressed(browser: Any, report: Path) -> None:
     page.fill("#text", "q-117")
     assert page.inner_text("#count") == "1 of 120 questions, page 1 of 1"
     page.locator("details.question summary").click()
+    page.wait_for_selector(".details table")  # browsers tell of what was opened a moment later
     assert page.locator(".details tbody tr, .details tr").count() == 1 + 4
     assert "majority vote" in page.inner_text(".details table")
     page.fill("#text", "")
