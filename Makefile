@@ -16,7 +16,7 @@ demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 test: env  ## every test but those of test-slow, with coverage, in minutes
 	$(PYTEST) --cov=lightning_ltts --cov-report=term --cov-fail-under=85
 
-test-fast: env  ## the tests to run after every change, in a minute
+test-fast: env  ## the tests to run after every change, in minutes
 	$(PYTEST) -m "not slow and not crash and not processes"
 
 # pytest ends with 5 where it finds no test

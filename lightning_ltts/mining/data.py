@@ -25,9 +25,9 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.boards import log_store, log_thoughts
 from lightning_ltts.mining.filling import Filling
-from lightning_ltts.mining.known import say_trained_on
 from lightning_ltts.mining.shards import ShardMiner
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
+from lightning_ltts.mining.trained_on import say_trained_on
 from lightning_ltts.models.checkpoints import load_reasoner
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint
 from lightning_ltts.monitoring.boards import boards

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lightning_ltts.data.problem_data import training_problems
 from lightning_ltts.data.problems import Problem, say_once
+from lightning_ltts.models.checkpoints import locate
 from lightning_ltts.models.weights import read_pickle
 
 
@@ -13,8 +14,9 @@ def say_trained_on(reasoner: str | Path, problems: Sequence[Problem]) -> None:
 
     An imported model does not tell, nor a checkpoint of an earlier version.
     """
-    path = Path(reasoner)
-    seen = training_problems(read_pickle(path)) if path.suffix == ".ckpt" else None
+    path = locate(reasoner)
+    own = path.is_file() and path.suffix == ".ckpt"
+    seen = training_problems(read_pickle(path)) if own else None
     if seen is None:
         return
     common = seen.among(problems)

@@ -5,7 +5,7 @@ import torch
 
 from lightning_ltts.data.problem_data import ProblemData
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.mining.known import say_trained_on
+from lightning_ltts.mining.trained_on import say_trained_on
 
 PROBLEMS = WordProblems("train", 6).load()
 
@@ -13,7 +13,7 @@ PROBLEMS = WordProblems("train", 6).load()
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr("lightning_ltts.mining.known.say_once", said.append)
+    monkeypatch.setattr("lightning_ltts.mining.trained_on.say_once", said.append)
     return said
 
 
