@@ -8,6 +8,7 @@
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
+    python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py grpo --explorer svp       # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py own_answers               # what a LatentRM would answer itself

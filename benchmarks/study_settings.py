@@ -31,6 +31,7 @@ SELF_TRAINED_ON = 13312  # problems with answers alone, as many as were mined on
 class Row:
     """One line of a table: what differs from the demo."""
 
+    reasoner: str = "reasoner"  # the row whose reasoner is mined and searched
     fit: tuple[str, ...] = ()  # of the LatentRM
     mine: tuple[str, ...] = ()
     sampler: tuple[str, ...] = ()
@@ -41,23 +42,24 @@ _PAPER = (f"{RM}reference=false", *_NO_ANSWER)
 _INFORMATIVE = "data.init_args.informative={}"
 ROWS = {
     "default": Row(),
-    "paper": Row(_PAPER),
-    "answer": Row((f"{RM}reference=false",)),
-    "reference": Row(_NO_ANSWER),
-    "scores_alone": Row((f"{RM}answer_prediction=0",)),
-    "shallow": Row((f"{RM}extra_layers=0",)),
-    "short": Row(("trainer.max_epochs=8",)),
-    "long": Row(("trainer.max_epochs=32",)),
+    "paper": Row(fit=_PAPER),
+    "answer": Row(fit=(f"{RM}reference=false",)),
+    "reference": Row(fit=_NO_ANSWER),
+    "scores_alone": Row(fit=(f"{RM}answer_prediction=0",)),
+    "shallow": Row(fit=(f"{RM}extra_layers=0",)),
+    "short": Row(fit=("trainer.max_epochs=8",)),
+    "long": Row(fit=("trainer.max_epochs=32",)),
     "few": Row(mine=(_INFORMATIVE.format(1500),)),
     "some": Row(mine=(_INFORMATIVE.format(3000),)),
     "many": Row(mine=(_INFORMATIVE.format(12000),)),
-    "bce": Row((f"{RM}loss=bce",)),
-    "pairwise": Row((f"{RM}loss=pairwise",)),
-    "unnormalized": Row((f"{RM}loss=contrastive_unnormalized",)),
-    "hard_negatives": Row((f"{RM}hard_negatives=4",)),
-    "noise_free": Row((f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
+    "bce": Row(fit=(f"{RM}loss=bce",)),
+    "pairwise": Row(fit=(f"{RM}loss=pairwise",)),
+    "unnormalized": Row(fit=(f"{RM}loss=contrastive_unnormalized",)),
+    "hard_negatives": Row(fit=(f"{RM}hard_negatives=4",)),
+    "noise_free": Row(fit=(f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
     "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
+    "after_self_training": Row("self_trained"),
 }
 
 
@@ -75,7 +77,11 @@ class Setting:
 
     @property
     def reasoner(self) -> Path:
-        return self.folder / "reasoner" / "checkpoints" / "best.ckpt"
+        return self.best("reasoner")
+
+    def best(self, row: str) -> Path:
+        """The checkpoint that a row's training keeps."""
+        return self.folder / row / "checkpoints" / "best.ckpt"
 
     def problems(self, *parts: str) -> list[str]:
         steps, largest = TASKS[self.task]

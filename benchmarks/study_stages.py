@@ -121,25 +121,28 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
 def run(name: str, setting: Setting, repeat: int = 0) -> None:
     """All stages of a row; a repeat has another seed of the LatentRM's training, and all else shared."""
     row, folder = ROWS[name], setting.folder / (f"{name}.{repeat}" if repeat else name)
-    train_reasoner(setting)
-    store = "-".join(
-        ["store", *(part.split(".")[-1] for part in (*row.mine, *row.sampler))]
-    ).replace("=", "")
+    (self_trained if row.reasoner == "self_trained" else train_reasoner)(setting)
+    reasoner = setting.best(row.reasoner)
+    # what depends on the reasoner is shared by the rows that have the same one
+    of_its_own = [] if row.reasoner == "reasoner" else [row.reasoner]
+    problems = 100 * setting.seed + 1 + len(of_its_own)  # others than it learned from by itself
+    differing = (part.split(".")[-1] for part in (*row.mine, *row.sampler))
+    store = "-".join(["store", *of_its_own, *differing]).replace("=", "")
     ltts(
         "fit", folder / "done", "experiment=demo/latent_rm",
-        f"name={folder.relative_to('logs')}", f"reasoner={setting.reasoner}",
+        f"name={folder.relative_to('logs')}", f"reasoner={reasoner}",
         f"seed_everything={setting.seed + 1000 * repeat}", f"data.init_args.seed={setting.seed}",
-        f"data.init_args.train.init_args.seed={100 * setting.seed + 1}", f"data.init_args.store={setting.folder / store}",
+        f"data.init_args.train.init_args.seed={problems}", f"data.init_args.store={setting.folder / store}",
         *setting.problems("train", "val"), f"data.init_args.informative={INFORMATIVE}", "data.init_args.batch_size=64",
         f"trainer.max_epochs={EPOCHS}",
         "trainer.check_val_every_n_epoch=2",
         *row.mine, *row.sampler, *row.fit,
     )  # fmt: skip
     (folder / "done").touch()
-    models = (f"reasoner={setting.reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
+    models = (f"reasoner={reasoner}", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
     # majority's strength and the rules without training are chosen on validation problems, once a
     # setting; so is the selection, for each row; and all is reported on test problems
-    tune = setting.folder / "tune"
+    tune = setting.folder / "-".join(["tune", *of_its_own])
     ltts(
         "tune", tune / "tuned.yaml", "experiment=demo/tune", f"name={tune.relative_to('logs')}", models[0],
         "latent_rm=null", f"{RM}seed={setting.seed}", *setting.problems("problems"),
