@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -86,8 +87,10 @@ class GrpoModule(ReinforcementModule):
         seed: seed of the sampling.
         max_grad_norm: gradients are clipped to it here, because the Trainer cannot where a batch
             makes several steps.
-        lr: learning rate of AdamW, constant.
+        lr: peak learning rate of AdamW.
         weight_decay: weight decay of AdamW.
+        warmup: share of all batches in which the learning rate rises, from 0 to 1.
+        schedule: course of the learning rate after that; constant in the published recipe.
 
     Raises:
         ConfigError: the reasoner ends its thinking by itself, the sampler perturbs answers too, a
@@ -111,6 +114,8 @@ class GrpoModule(ReinforcementModule):
         max_grad_norm: float = 1.0,
         lr: float = 6e-5,
         weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        schedule: Literal["cosine", "constant"] = "constant",
     ):
         owner = type(self).__name__
         require_whole(owner, "oversampling", oversampling, 1)
@@ -122,9 +127,8 @@ class GrpoModule(ReinforcementModule):
                 "reinforcement reads answers again in one pass, which a sampler with answer=true "
                 "perturbs otherwise than when they were drawn; set answer=false"
             )
-        super().__init__(
-            start, spec, group_size, clip, seed, max_grad_norm, lr, weight_decay, sampler
-        )
+        rates = (lr, weight_decay, sampler, warmup, schedule)
+        super().__init__(start, spec, group_size, clip, seed, max_grad_norm, *rates)
         reasoner = self.reasoner
         if reasoner.spec.open_ended:
             raise ConfigError(

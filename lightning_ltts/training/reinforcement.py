@@ -1,6 +1,6 @@
 """What reinforcement has in common, whatever the method: groups of trajectories, rewards, steps."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,9 +31,11 @@ class ReinforcementModule(ReasonerModule):
         seed: seed of the sampling.
         max_grad_norm: gradients are clipped to it here, because the Trainer cannot where a batch
             makes several steps.
-        lr: learning rate of AdamW, constant.
+        lr: learning rate of AdamW, its peak.
         weight_decay: weight decay of AdamW.
         sampler: what makes the trajectories of a group differ in their thoughts.
+        warmup: share of all batches in which the learning rate rises, from 0 to 1.
+        schedule: course of the learning rate after that.
 
     Raises:
         ConfigError: a number is out of range, or no checkpoint is given, or one of another method.
@@ -52,6 +54,8 @@ class ReinforcementModule(ReasonerModule):
         lr: float,
         weight_decay: float,
         sampler: Sampler | None = None,
+        warmup: float = 0.0,
+        schedule: Literal["cosine", "constant"] = "constant",
     ):
         owner = type(self).__name__
         require_whole(owner, "group_size", group_size, 2, MAX_SAMPLES)
@@ -63,9 +67,7 @@ class ReinforcementModule(ReasonerModule):
                 "reinforcement goes on from a trained reasoner; give its checkpoint as start.pretrained"
             )
         reasoner = start.build(self.method, {}, spec)
-        super().__init__(
-            reasoner, start, lr, weight_decay, warmup=0.0, schedule="constant", sampler=sampler
-        )
+        super().__init__(reasoner, start, lr, weight_decay, warmup, schedule, sampler)
         self.automatic_optimization = False
         self.group_size = group_size
         self.clip = clip
@@ -82,6 +84,16 @@ class ReinforcementModule(ReasonerModule):
             raise ConfigError(
                 "reinforcement does not train sharded weights; use trainer.strategy=ddp, and LoRA to save memory"
             )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Moves the learning rate on, which Lightning leaves to modules that make their own steps.
+
+        It does so once for each batch, however many steps the batch has made; those before the
+        first step do not count.
+        """
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.global_step:
+            self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of prompt, all thoughts, end token and the longest answer."""

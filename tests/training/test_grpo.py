@@ -245,13 +245,16 @@ def test_what_is_rewarded_becomes_likelier(
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(starts: dict[str, Path], tmp_path: Path) -> None:
-    """The frozen start is the first one then, not what is resumed."""
+    """The frozen start is the first one then, not what is resumed; the rate falls on, batch by batch."""
 
     def module() -> GrpoModule:
-        return make(starts["coconut"], sampler=MCDropout(0.2), kl_factor=0.5)
+        options = {"kl_factor": 0.5, "passes": 2, "warmup": 0.2, "schedule": "cosine"}
+        return make(starts["coconut"], sampler=MCDropout(0.2), **options)
 
     whole, first, second = Weights(), Weights(stop_after=1), Weights()
-    make_trainer(tmp_path / "a", callbacks=[whole]).fit(module(), make_data())
+    trainer = make_trainer(tmp_path / "a", callbacks=[whole])
+    trainer.fit(module(), make_data())
+    assert trainer.optimizers[0].param_groups[0]["lr"] < 0.2 * 1e-3
     make_trainer(tmp_path / "b", callbacks=[first]).fit(module(), make_data())
     last = tmp_path / "b" / "last.ckpt"
     make_trainer(tmp_path / "b", callbacks=[second]).fit(
