@@ -2,6 +2,7 @@
 
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
+    python benchmarks/study.py default --task graph      # the second built-in task
     python benchmarks/study.py default --repeat 1        # its LatentRM trained from another seed, all else shared
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
@@ -75,6 +76,10 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     setting = Setting(options.task, options.size, options.seed)
+    if options.task == "graph" and (
+        written := {*options.rows} & {"explicit", "explicit_latent_rm"}
+    ):
+        parser.error(f"the row {min(written)} is there for word problems alone")
     for name in options.rows:
         if name == "table":
             table(options.num_samples)

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import torch
-from study_settings import RM, ROWS, TASKS, Setting
+from study_settings import RM, ROWS, Setting
 from study_stages import ltts, run, train_reasoner
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lightning_ltts import RolloutEngine, load_latent_rm, load_reasoner
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
@@ -25,7 +26,8 @@ from lightning_ltts.voting.votes import vote_numbers
 def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
     """The setting's reasoner, 1,024 test problems, and their prompts."""
     train_reasoner(setting)
-    problems = WordProblems("test", 1024, 0, *TASKS[setting.task]).load()
+    source = GraphProblems if setting.task == "graph" else WordProblems
+    problems = source("test", 1024, 0, **setting.of_task.problems).load()
     reasoner = load_reasoner(setting.reasoner)
     ids, mask = left_pad(
         [reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id
@@ -157,7 +159,7 @@ def beams(setting: Setting) -> None:
         folder = setting.folder / "beams" / f"{width}x{candidates}-{subtrees}"
         options = {"beams": width, "candidates": candidates, "subtrees": subtrees, "trace": "true"}
         ltts(
-            "predict", folder / "summary.json", "experiment=demo/search", f"name={folder.relative_to('logs')}",
+            "predict", folder / "summary.json", setting.experiment("search"), f"name={folder.relative_to('logs')}",
             f"reasoner={setting.reasoner}", f"latent_rm={setting.folder / 'default' / 'checkpoints' / 'best.ckpt'}",
             f"{RM}seed={setting.seed}", f"{RM}num_samples=1", *setting.problems("problems"),
             *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),

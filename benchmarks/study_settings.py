@@ -5,13 +5,41 @@ from pathlib import Path
 
 FOLDER = Path("logs/study")
 RM = "model.init_args."
-TASKS = {"easy": (3, 20), "hard": (4, 30)}  # reasoning steps, largest number
-# step-annotated problems: so few that the plateau of greedy decoding is at 50 to 85 %, chosen on
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the study, and how a reasoner is trained on it."""
+
+    experiments: str  # the folder of its experiment files
+    problems: dict[str, int]  # options of its problems
+    trained_on: int  # problems with steps
+    epochs: tuple[int, ...]  # of the chain of thought, and of every stage after it
+    reasoner: tuple[str, ...] = ()  # overrides of its training
+    elsewhere: tuple[str, ...] = ()  # overrides of experiments that are not in its folder
+
+
+def _words(
+    steps: int, largest: int, positions: int, trained_on: int, epochs: tuple[int, ...]
+) -> Task:
+    """Word problems of so many steps, with numbers up to the largest."""
+    reasoner = (
+        f"{RM}start.tokenizer.init_args.max_number={largest}",
+        f"{RM}start.backbone.n_positions={positions}",
+    )
+    problems = {"num_steps": steps, "max_number": largest}
+    return Task("demo", problems, trained_on, epochs, reasoner)
+
+
+# so few problems with steps that the plateau of greedy decoding is at 50 to 85 %, chosen on
 # validation problems of seed 1
-TRAINED_ON = {"easy": 1750, "hard": 4000}
-CURRICULUM = {"easy": (60, 10, 30), "hard": (40, 6, 16)}  # epochs: all, of each stage, of the last
-POSITIONS = {"easy": 64, "hard": 128}
-SIZES = {"small": (3, 64), "large": (4, 128)}  # layers, width
+TASKS = {
+    "easy": _words(3, 20, 64, 1750, (10, 10, 10, 30)),
+    "hard": _words(4, 30, 128, 4000, (6, 6, 6, 6, 16)),
+    "graph": Task("graph", {"hops": 2}, 10000, (30, 8, 20), elsewhere=("data=graph_problems",)),
+}
+# layers and width of a reasoner for word problems; that of the graph task has one size
+SIZES = {"small": (3, 64), "large": (4, 128)}
 PROBLEMS = 2048  # that are reported on
 INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
 LONGER = 3.5  # how many times as long as the reasoner all stages of a row take
@@ -76,18 +104,25 @@ class Setting:
         return FOLDER / f"{self.task}-{self.size}-{self.seed}"
 
     @property
+    def of_task(self) -> Task:
+        return TASKS[self.task]
+
+    @property
     def reasoner(self) -> Path:
         return self.best("reasoner")
+
+    def experiment(self, name: str) -> str:
+        """The override that chooses the task's own experiment of this name."""
+        return f"experiment={self.of_task.experiments}/{name}"
 
     def best(self, row: str) -> Path:
         """The checkpoint that a row's training keeps."""
         return self.folder / row / "checkpoints" / "best.ckpt"
 
     def problems(self, *parts: str) -> list[str]:
-        steps, largest = TASKS[self.task]
-        options = [f"data.init_args.{part}.init_args.{{}}" for part in parts]
+        """The options of the task's problems, for parts of the data."""
         return [
-            option.format(x)
-            for option in options
-            for x in (f"num_steps={steps}", f"max_number={largest}")
+            f"data.init_args.{part}.init_args.{option}={number}"
+            for part in parts
+            for option, number in self.of_task.problems.items()
         ]

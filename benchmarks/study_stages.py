@@ -5,20 +5,16 @@ import sys
 from pathlib import Path
 
 from study_settings import (
-    CURRICULUM,
     EPOCHS,
     EXPLORERS,
     INFORMATIVE,
     LONGER,
-    POSITIONS,
     PROBLEMS,
     REINFORCED_ON,
     RM,
     ROWS,
     SELF_TRAINED_ON,
     SIZES,
-    TASKS,
-    TRAINED_ON,
     Setting,
 )
 
@@ -34,44 +30,46 @@ def ltts(command: str, done: Path, *overrides: str) -> None:
 
 def train_reasoner(setting: Setting) -> None:
     """The reasoner that all rows of a setting share, at its plateau."""
-    fit_reasoner(setting, "reasoner", CURRICULUM[setting.task])
+    fit_reasoner(setting, "reasoner", setting.of_task.epochs)
     (setting.folder / "reasoner.done").touch()
 
 
-def fit_reasoner(
-    setting: Setting, name: str, curriculum: tuple[int, int, int], *overrides: str
-) -> None:
-    """A reasoner on the problems with steps: epochs in all, of each stage, and of the last one."""
-    steps, largest = TASKS[setting.task]
-    layers, width = SIZES[setting.size]
-    whole, each, last = curriculum
+def fit_reasoner(setting: Setting, name: str, epochs: tuple[int, ...], *overrides: str) -> None:
+    """A reasoner on the problems with steps: epochs of the chain of thought, and of every stage."""
+    task = setting.of_task
     ltts(
-        "fit", setting.folder / f"{name}.done", "experiment=demo/reasoner",
+        "fit", setting.folder / f"{name}.done", setting.experiment("reasoner"),
         f"name={setting.folder.relative_to('logs')}/{name}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed}",
-        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
-        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}",
-        f"{RM}start.backbone.n_positions={POSITIONS[setting.task]}",
-        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
-        f"{RM}curriculum.cot_epochs={each}",
-        f"{RM}curriculum.stage_epochs=[{','.join([str(each)] * (steps - 1))},{last}]", f"trainer.max_epochs={whole}",
+        *setting.problems("train", "val", "test"), *task.reasoner, *size(setting),
+        f"data.init_args.train.init_args.size={task.trained_on}",
+        f"{RM}curriculum.cot_epochs={epochs[0]}",
+        f"{RM}curriculum.stage_epochs=[{','.join(map(str, epochs[1:]))}]", f"trainer.max_epochs={sum(epochs)}",
         "trainer.check_val_every_n_epoch=5", *overrides,
     )  # fmt: skip
 
 
+def size(setting: Setting) -> list[str]:
+    """Layers and width of a reasoner for word problems."""
+    if "num_steps" not in setting.of_task.problems:
+        return []
+    layers, width = SIZES[setting.size]
+    return [f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}"]
+
+
 def longer(setting: Setting) -> None:
     """What the reasoner itself makes of the time that mining and the LatentRM take."""
-    whole, each, last = CURRICULUM[setting.task]
-    more = round((LONGER - 1) * whole)
-    fit_reasoner(setting, "longer", (whole + more, each, last + more))
+    *first, last = setting.of_task.epochs
+    more = round((LONGER - 1) * sum(setting.of_task.epochs))
+    fit_reasoner(setting, "longer", (*first, last + more))
     (setting.folder / "longer.done").touch()
     search_alone(setting, "longer", setting.folder / "longer")
 
 
 def unsupervised(setting: Setting) -> None:
     """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
-    fit_reasoner(setting, "unsupervised", CURRICULUM[setting.task], f"{RM}step_factor=0")
+    fit_reasoner(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
     (setting.folder / "unsupervised.done").touch()
     search_alone(setting, "unsupervised", setting.folder / "unsupervised")
 
@@ -79,13 +77,14 @@ def unsupervised(setting: Setting) -> None:
 def self_trained(setting: Setting) -> None:
     """What the reasoner itself makes of as many problems with answers as were mined."""
     train_reasoner(setting)
-    folder, (steps, _) = setting.folder / "self_trained", TASKS[setting.task]
+    folder, stages = setting.folder / "self_trained", len(setting.of_task.epochs) - 1
     ltts(
         "fit", folder / "done", "experiment=methods/self_training", f"name={folder.relative_to('logs')}",
         f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
         f"data.init_args.train.init_args.size={SELF_TRAINED_ON}",
-        f"{RM}curriculum.thoughts_per_step={steps}", *setting.problems("train", "val", "test"),
+        f"{RM}curriculum.thoughts_per_step={stages}", *setting.of_task.elsewhere,
+        *setting.problems("train", "val", "test"),
     )  # fmt: skip
     (folder / "done").touch()
     search_alone(setting, "self_trained", folder)
@@ -101,7 +100,7 @@ def reinforced(setting: Setting, explorer: str = "noise") -> None:
         f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
         f"data.init_args.train.init_args.size={REINFORCED_ON}", f"{RM}seed={setting.seed}",
-        *setting.problems("train", "val", "test"), *EXPLORERS[explorer],
+        *setting.of_task.elsewhere, *setting.problems("train", "val", "test"), *EXPLORERS[explorer],
     )  # fmt: skip
     (folder / "done").touch()
     search_alone(setting, name, folder)
@@ -111,7 +110,7 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
     """Greedy decoding, votes without training and coverage of a reasoner, on the test problems."""
     search = setting.folder / name / "search"
     ltts(
-        "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
+        "predict", search / "summary.json", setting.experiment("search"), f"name={search.relative_to('logs')}",
         f"reasoner={folder / 'checkpoints' / 'best.ckpt'}", "latent_rm=null", f"{RM}beam=null",
         f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
         *setting.problems("problems"),
@@ -129,7 +128,7 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
     differing = (part.split(".")[-1] for part in (*row.mine, *row.sampler))
     store = "-".join(["store", *of_its_own, *differing]).replace("=", "")
     ltts(
-        "fit", folder / "done", "experiment=demo/latent_rm",
+        "fit", folder / "done", setting.experiment("latent_rm"),
         f"name={folder.relative_to('logs')}", f"reasoner={reasoner}",
         f"seed_everything={setting.seed + 1000 * repeat}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={problems}", f"data.init_args.store={setting.folder / store}",
@@ -144,13 +143,13 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
     # setting; so is the selection, for each row; and all is reported on test problems
     tune = setting.folder / "-".join(["tune", *of_its_own])
     ltts(
-        "tune", tune / "tuned.yaml", "experiment=demo/tune", f"name={tune.relative_to('logs')}", models[0],
+        "tune", tune / "tuned.yaml", setting.experiment("tune"), f"name={tune.relative_to('logs')}", models[0],
         "latent_rm=null", f"{RM}seed={setting.seed}", *setting.problems("problems"),
     )  # fmt: skip
     for split, size, samples, seed in (("valid", 1024, 32, 2), ("test", PROBLEMS, 64, 0)):
         search = folder / ("search" if split == "test" else "chosen")
         ltts(
-            "predict", search / "summary.json", "experiment=demo/search", f"name={search.relative_to('logs')}",
+            "predict", search / "summary.json", setting.experiment("search"), f"name={search.relative_to('logs')}",
             *models, f"{RM}seed={setting.seed}", f"{RM}tuned={tune / 'tuned.yaml'}",
             f"{RM}num_samples={samples}", f"data.init_args.problems.init_args.split={split}",
             f"data.init_args.problems.init_args.size={size}", f"data.init_args.problems.init_args.seed={seed}",
@@ -160,9 +159,8 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
 
 def explicit(setting: Setting) -> None:
     """What thoughts compete with: the same model, trained to write its steps, and its samples' votes."""
-    steps, largest = TASKS[setting.task]
-    layers, width = SIZES[setting.size]
-    whole, _, _ = CURRICULUM[setting.task]
+    task, whole = setting.of_task, sum(setting.of_task.epochs)
+    steps = task.problems["num_steps"]
     folder = setting.folder / "explicit"
     # a step is written in at most nine tokens
     room = (f"{RM}start.backbone.n_positions=128", f"{RM}max_answer_tokens={9 * steps + 8}")
@@ -170,9 +168,8 @@ def explicit(setting: Setting) -> None:
         "fit", folder / "done", "experiment=demo/explicit", f"name={folder.relative_to('logs')}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed}",
-        f"data.init_args.train.init_args.size={TRAINED_ON[setting.task]}",
-        *setting.problems("train", "val", "test"), f"{RM}start.tokenizer.init_args.max_number={largest}",
-        f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}", *room,
+        f"data.init_args.train.init_args.size={task.trained_on}",
+        *setting.problems("train", "val", "test"), *task.reasoner, *size(setting), *room,
         f"{RM}curriculum.cot_epochs={whole}", f"trainer.max_epochs={whole}", "trainer.check_val_every_n_epoch=5",
     )  # fmt: skip
     (folder / "done").touch()

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 from study_settings import (
-    CURRICULUM,
     FOLDER,
     REINFORCED_ON,
     ROWS,
     SELF_TRAINED_ON,
-    TRAINED_ON,
+    TASKS,
     Setting,
 )
 from study_stages import (
@@ -28,6 +27,7 @@ from study_stages import (
 from study_table import table
 
 from lightning_ltts import cli
+from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.prediction.tuned import TUNED, Tuned
 from lightning_ltts.sampling import SingularValueNoise, TokenSampling
 from lightning_ltts.trainer import Trainer
@@ -94,10 +94,26 @@ def test_stages_of_a_row(made: dict[str, tuple[Any, Any]]) -> None:
     assert made["LatentSearch"][0].tuned.fitted == {"greedy_votes": 8.0}
     reasoner, problems = made["CoconutModule"]
     assert (problems.sources["train"].num_steps, problems.sources["train"].max_number) == (4, 30)
-    _, each, last = CURRICULUM["hard"]
-    assert reasoner.curriculum.total_epochs == 4 * each + last  # one of text, then four stages
+    assert reasoner.curriculum.total_epochs == sum(TASKS["hard"].epochs)
+    assert reasoner.curriculum.last.num_thoughts == 4  # after text, four stages
     assert reasoner.sampler.settings() == made["LatentRMModule"][1].sampler.settings()
     expect_one_sampler(made)
+
+
+def test_the_graph_task(made: dict[str, tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stages, and reinforcement, are of its own problems and experiments."""
+    graph = Setting("graph", "small", 3)
+    monkeypatch.setattr(sys.modules[__name__], "SETTING", graph)
+    run("default", graph)
+    reasoner, problems = made["CoconutModule"]
+    assert isinstance(problems.sources["train"], GraphProblems)
+    assert problems.sources["train"].hops == 2
+    assert reasoner.curriculum.total_epochs == sum(TASKS["graph"].epochs)
+    assert isinstance(made["LatentRMModule"][1].sources["train"], GraphProblems)
+    assert isinstance(made["LatentSearch"][1].source, GraphProblems)
+    mark("grpo_svp/search/summary.json")
+    reinforced(graph, "svp")
+    assert isinstance(made["GrpoModule"][1].sources["train"], GraphProblems)
 
 
 def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:
@@ -198,7 +214,7 @@ def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
     explicit_latent_rm(SETTING)
     reasoner, data = made["CoconutModule"]
     assert reasoner.curriculum.last.num_thoughts == 0
-    assert data.sources["train"].size == TRAINED_ON["hard"]
+    assert data.sources["train"].size == TASKS["hard"].trained_on
     assert data.sources["train"].seed == 300
     rm, mining = made["LatentRMModule"]
     assert (rm.latent_rm.answer_head is not None, mining.sources["train"].seed) == (True, 301)
@@ -210,8 +226,8 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     """On the same problems for longer, or on problems with answers; searched without a LatentRM."""
     longer(SETTING)
     reasoner, data = made["CoconutModule"]
-    assert reasoner.curriculum.total_epochs > 3 * CURRICULUM["hard"][0]
-    assert data.sources["train"].size == TRAINED_ON["hard"]
+    assert reasoner.curriculum.total_epochs > 3 * sum(TASKS["hard"].epochs)
+    assert data.sources["train"].size == TASKS["hard"].trained_on
     assert made["LatentSearch"][0].latent_rm is None
     self_trained(SETTING)
     reasoner, data = made["CoconutModule"]
