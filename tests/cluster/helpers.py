@@ -1,11 +1,13 @@
 """Mining and prediction of tiny models by an engine, and what must be the same afterwards."""
 
+import json
 import pickle
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -109,3 +111,18 @@ def predictions(folder: Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
             found[path.name] = (tensors, file.metadata())
     return found
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The predictions without what they cost, which is a share of the pass that they were made in."""
+    found = [json.loads(line) for line in (folder / PREDICTIONS).read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "cost"} for row in found]
+
+
+def close(one: Any, two: Any) -> bool:
+    """Whether values are the same but for the rounding of other passes."""
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(close(one[name], two[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(two) and all(map(close, one, two))
+    return one == (pytest.approx(two, abs=1e-3) if isinstance(one, float) else two)

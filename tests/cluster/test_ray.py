@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,9 @@ class Killer:
         while self.killed < self.most and not self._end.is_set():
             if busy := workers():
                 time.sleep(self._chance.uniform(0, 0.2))
-                os.kill(self._chance.choice(busy).pid, signal.SIGKILL)
-                self.killed += 1
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(self._chance.choice(busy).pid, signal.SIGKILL)
+                    self.killed += 1
                 time.sleep(self._chance.uniform(0.2, 1))  # until another one works
             time.sleep(0.01)
 

@@ -1,0 +1,37 @@
+"""What one process makes of the commands, for the tests to compare with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.commands import LTTS, MINE, PREDICT, RUN, finish, start
+from tests.cluster.helpers import shards_of
+
+
+@pytest.fixture(scope="session")
+def mine_command(reasoner_file: Path) -> list[str]:
+    """Mines a few questions."""
+    return [*MINE, f"reasoner={reasoner_file}"]
+
+
+@pytest.fixture(scope="session")
+def predict_command(reasoner_file: Path, latent_rm_file: Path) -> list[str]:
+    """Predicts a few questions."""
+    return [*PREDICT, f"reasoner={reasoner_file}", f"latent_rm={latent_rm_file}"]
+
+
+@pytest.fixture(scope="session")
+def mined(mine_command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The store that one process mines."""
+    folder = tmp_path_factory.mktemp("mined")
+    finish(start(folder, [*LTTS, *mine_command]))
+    return shards_of(folder / RUN / "trajectories")
+
+
+@pytest.fixture(scope="session")
+def predicted(predict_command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the predictions of one process."""
+    folder = tmp_path_factory.mktemp("predicted")
+    finish(start(folder, [*LTTS, *predict_command]))
+    return folder / RUN

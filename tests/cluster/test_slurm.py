@@ -1,0 +1,105 @@
+"""Slurm: jobs of one node end with the results of one process, as do two processes told what it tells."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_ltts.models.weights import read_pickle
+from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
+from tests.cluster.helpers import close, rows, shards_of
+from tests.cluster.slurm import missing, slurm
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("cluster")]
+STEP = "srun --kill-on-bad-exit=1"  # as docs/scale.md has it
+JOB = """#!/bin/bash
+#SBATCH --nodes=1 --ntasks-per-node=2 --signal=SIGTERM@120 --time=10 --output=said
+{step} {command}
+"""
+LAUNCHER = ["-m", "hydra/launcher=slurm"]
+SMALL = [f"hydra.launcher.{x}" for x in ("gpus_per_node=null", "mem_gb=null", "cpus_per_task=1")]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """What to add to the environment to reach a Slurm that ends with these tests."""
+    if lacking := missing():
+        pytest.skip(f"Slurm is not installed (no {lacking[0]}; apt-get install slurm-wlm munge)")
+    with slurm() as environment:
+        yield {"SLURM_CONF": environment["SLURM_CONF"]}
+
+
+def script(folder: Path, arguments: list[str]) -> str:
+    """The name of a job's script, which does a command in two processes."""
+    command = [*LTTS, arguments[0], "--config", printed(folder, [*arguments, *TWO])]
+    (folder / "job.sh").write_text(JOB.format(step=STEP, command=" ".join(command)))
+    return "job.sh"
+
+
+def test_srun(
+    cluster: dict[str, str], mine_command: list[str], mined: dict[str, Any], tmp_path: Path
+) -> None:
+    file = printed(tmp_path, [*mine_command, *TWO])
+    step = [*STEP.split(), "--ntasks-per-node=2"]
+    finish(start(tmp_path, [*step, *LTTS, "mine", "--config", file], **cluster))
+    assert shards_of(tmp_path / RUN / "trajectories") == mined
+
+
+def test_sbatch(
+    cluster: dict[str, str], predict_command: list[str], predicted: Path, tmp_path: Path
+) -> None:
+    finish(start(tmp_path, ["sbatch", "--wait", script(tmp_path, predict_command)], **cluster))
+    assert close(rows(tmp_path / RUN), rows(predicted))
+
+
+def test_a_job_that_is_told_to_end_goes_on(
+    cluster: dict[str, str], mine_command: list[str], mined: dict[str, Any], tmp_path: Path
+) -> None:
+    """By the same script; its processes stop at once, and say how to go on."""
+    job, store = script(tmp_path, mine_command), tmp_path / RUN / "trajectories"
+    name = finish(start(tmp_path, ["sbatch", "--parsable", job], **cluster)).strip()
+    while not list(store.glob("train/*.safetensors")):
+        time.sleep(0.05)
+    finish(start(tmp_path, ["scancel", "--signal=TERM", name], **cluster))
+    while finish(start(tmp_path, ["squeue", "--noheader", "--jobs", name], **cluster)).strip():
+        time.sleep(0.2)
+    assert (tmp_path / "said").read_text().count("stopped by SIGTERM; ") == 1
+    assert len(shards_of(store)) < len(mined)
+    finish(start(tmp_path, ["sbatch", "--wait", job], **cluster))
+    assert shards_of(store) == mined
+
+
+def test_a_sweep(cluster: dict[str, str], tmp_path: Path) -> None:
+    """Its jobs train as one process does, one after another."""
+    reason = "the launcher is not installed (pip install 'lightning-ltts[slurm]')"
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=reason)
+    ends = {}
+    for name, options in (("one", ["-m"]), ("jobs", [*LAUNCHER, *SMALL])):
+        command = [*LTTS, *FIT, *options, "seed_everything=0,1"]
+        finish(start(tmp_path / name, command, **cluster))
+        checkpoints = sorted((tmp_path / name / "logs").rglob("last.ckpt"))
+        ends[name] = [read_pickle(path)["state_dict"] for path in checkpoints]
+    assert len(ends["one"]) == len(ends["jobs"]) == 2
+    for one, other in zip(ends["one"], ends["jobs"], strict=True):
+        assert all(one[key].equal(other[key]) for key in one)
+
+
+def test_two_processes_told_what_srun_tells(
+    mine_command: list[str], mined: dict[str, Any], tmp_path: Path
+) -> None:
+    """Without a Slurm."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    names = {
+        "JOB_ID": "1", "JOB_NAME": "mine", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1",
+        "NODEID": "0", "NODELIST": "localhost", "JOB_NODELIST": "localhost",
+    }  # fmt: skip
+    told = {f"SLURM_{name}": value for name, value in names.items()} | {"MASTER_PORT": str(port)}
+    command = [*LTTS, *mine_command, *TWO]
+    ranks = ({"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2))
+    finish(*[start(tmp_path, command, **told, **rank) for rank in ranks])
+    assert shards_of(tmp_path / RUN / "trajectories") == mined

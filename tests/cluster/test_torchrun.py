@@ -1,0 +1,46 @@
+"""Two processes of one machine that torchrun starts end with the results of one."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_ltts.models.weights import read_pickle
+from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
+from tests.cluster.helpers import close, rows, shards_of
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("cluster")]
+TORCHRUN = [
+    sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+    "--local-addr=localhost", "-m", "lightning_ltts",
+]  # fmt: skip
+
+
+def by_torchrun(folder: Path, arguments: list[str]) -> Path:
+    """Runs what a command prints of its configuration; the folder of the results."""
+    file = printed(folder, [*arguments, *TWO])
+    finish(start(folder, [*TORCHRUN, arguments[0], "--config", file]))
+    return folder / RUN
+
+
+def test_mining(mine_command: list[str], mined: dict[str, Any], tmp_path: Path) -> None:
+    assert shards_of(by_torchrun(tmp_path, mine_command) / "trajectories") == mined
+
+
+def test_predictions(predict_command: list[str], predicted: Path, tmp_path: Path) -> None:
+    assert close(rows(by_torchrun(tmp_path, predict_command)), rows(predicted))
+
+
+def test_training(tmp_path: Path) -> None:
+    """Ends with the weights of two processes that Lightning starts."""
+    finish(start(tmp_path / "lightning", [*LTTS, *FIT, *TWO]))
+    expected = weights(tmp_path / "lightning" / RUN)
+    found = weights(by_torchrun(tmp_path / "torchrun", FIT))
+    assert found == expected
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The bytes of each tensor of the last epoch."""
+    tensors = read_pickle(folder / "checkpoints/last.ckpt")["state_dict"]
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
