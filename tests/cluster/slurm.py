@@ -95,6 +95,17 @@ def _await_node(folder: Path, environment: dict[str, str]) -> None:
     raise RuntimeError(f"Slurm did not start in a minute:\n{said}")
 
 
+def _end_jobs(user: str, environment: dict[str, str]) -> None:
+    """Waits until all jobs have ended; they would outlive the daemons that they report to."""
+    subprocess.run(["scancel", "--full", "--user", user], env=environment, check=False)
+    end = time.monotonic() + 60
+    listed = ["squeue", "--noheader"]
+    while time.monotonic() < end:
+        if not subprocess.run(listed, env=environment, capture_output=True).stdout.strip():
+            return
+        time.sleep(0.2)
+
+
 @contextmanager
 def slurm(cpus: int = 2) -> Iterator[dict[str, str]]:
     """The environment in which Slurm's commands reach a cluster that ends with the context.
@@ -126,8 +137,7 @@ def slurm(cpus: int = 2) -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            everything = ["scancel", "--full", "--user", user]
-            subprocess.run(everything, env=environment, check=False)
+            _end_jobs(user, environment)
 
 
 if __name__ == "__main__":

@@ -72,10 +72,14 @@ def test_a_job_that_is_told_to_end_goes_on(
     assert shards_of(store) == mined
 
 
-def test_a_sweep(cluster: dict[str, str], tmp_path: Path) -> None:
-    """Its jobs train as one process does, one after another."""
+def need_launcher() -> None:
     reason = "the launcher is not installed (pip install 'lightning-ltts[slurm]')"
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=reason)
+
+
+def test_a_sweep(cluster: dict[str, str], tmp_path: Path) -> None:
+    """Its jobs train as one process does, one after another."""
+    need_launcher()
     ends = {}
     for name, options in (("one", ["-m"]), ("jobs", [*LAUNCHER, *SMALL])):
         command = [*LTTS, *FIT, *options, "seed_everything=0,1"]
@@ -85,6 +89,18 @@ def test_a_sweep(cluster: dict[str, str], tmp_path: Path) -> None:
     assert len(ends["one"]) == len(ends["jobs"]) == 2
     for one, other in zip(ends["one"], ends["jobs"], strict=True):
         assert all(one[key].equal(other[key]) for key in one)
+
+
+def test_a_sweep_on_two_devices(cluster: dict[str, str], tmp_path: Path) -> None:
+    """Every job has a task for each, and trains as two processes that Lightning starts."""
+    need_launcher()
+    tasks = [*LAUNCHER, *SMALL, "hydra.launcher.tasks_per_node=2"]
+    ends = []
+    for name, options in (("lightning", []), ("job", tasks)):
+        finish(start(tmp_path / name, [*LTTS, *FIT, *TWO, *options], **cluster))
+        (last,) = (tmp_path / name / "logs").rglob("last.ckpt")
+        ends.append(read_pickle(last)["state_dict"])
+    assert all(ends[0][key].equal(ends[1][key]) for key in ends[0])
 
 
 def test_two_processes_told_what_srun_tells(
