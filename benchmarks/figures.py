@@ -1,23 +1,28 @@
 """The figures of README.md and docs/results.md, as SVG files in docs/.
 
     python benchmarks/figures.py accuracy logs/demo/search   # of a finished run: accuracy against N
-    python benchmarks/figures.py results                     # of the tables in docs/results.md
+    python benchmarks/figures.py results                     # of docs/results.md and results.json
 
-The figures of the results are drawn from the tables in the page, so that no number stands twice.
+The figures of the results are drawn from the tables in the page, or from the numbers that the study
+has written for it, so that no number stands twice.
 """
 
 import argparse
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from study_settings import INFORMATIVE, ROWS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "results.md"
+NUMBERS = DOCS / "results.json"
 # the palette of Okabe and Ito, which colour-blind readers can tell apart
 COLORS = {
     "coverage": "#999999",
@@ -25,12 +30,14 @@ COLORS = {
     "majority": "#E69F00",
     "weighted_vote": "#0072B2",
     "best_of_n": "#D55E00",
+    "beam": "#009E73",
 }
 TITLES = {
     "coverage": "coverage (the oracle)",
     "majority": "majority",
     "weighted_vote": "weighted vote",
     "best_of_n": "best-of-N",
+    "beam": "beam search",
 }
 
 Table = list[dict[str, str]]
@@ -111,6 +118,8 @@ def falling(tables: dict[str, Table]) -> Figure:
     return figure
 
 
+SIZES = ("few", "some", "default", "many")  # rows that differ by their informative questions alone
+
 # title, colour, marker, and where the labels stand, in points
 FAMILIES = {
     "noise": ("Gaussian noise", "#0072B2", "o", (-4, 7)),
@@ -143,6 +152,48 @@ def _family(sampler: str) -> str:
     return "prompt" if "prompt" in sampler else sampler.split()[0]
 
 
+# -- of the study's numbers
+
+
+def informative(row: str) -> int:
+    """How many questions with right and wrong trajectories a row's LatentRM learns from."""
+    given = [option.split("=")[1] for option in ROWS[row].mine if "informative=" in option]
+    return int(given[0]) if given else INFORMATIVE
+
+
+def scaling(entries: list[dict[str, Any]], task: str = "easy", seed: int = 1) -> Figure:
+    """What is gained over greedy decoding, against the questions that the LatentRM learned from."""
+    wanted = (task, seed, 0)
+    sizes = {
+        informative(one["latent_rm"]): one
+        for one in entries
+        if one["latent_rm"] in SIZES and (one["task"], one["seed"], one["repeat"]) == wanted
+    }
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(("weighted_vote", "best_of_n", "beam")):
+        gains = [
+            next(x for x in sizes[size]["selections"] if x["name"] == name)["against_greedy"]
+            for size in sorted(sizes)
+        ]
+        middle, low, high = ([100 * gain[x] for gain in gains] for x in ("gain", "low", "high"))
+        reach = [
+            [m - x for m, x in zip(middle, low, strict=True)],
+            [x - m for m, x in zip(middle, high, strict=True)],
+        ]
+        # side by side, where intervals would lie on each other
+        across = [size * 1.04 ** (place - 1) for size in sorted(sizes)]
+        axes.errorbar(across, middle, reach, marker="o", color=COLORS[name], label=TITLES[name])
+    axes.axhline(0, color=COLORS["greedy"], linestyle=":")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(sizes), [f"{size:,}" for size in sorted(sizes)])
+    axes.minorticks_off()
+    axes.set(xlabel="informative questions", ylabel="gain over greedy decoding, points")
+    _plain(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
@@ -162,9 +213,9 @@ def draw_run(run: Path, path: Path) -> None:
     print(path)
 
 
-def sign(tables: dict[str, Table]) -> str:
-    """What a figure holds of the tables that it was drawn from, so that a test sees an old one."""
-    text = json.dumps(tables, sort_keys=True)
+def sign(source: Any) -> str:
+    """What a figure holds of what it was drawn from, so that a test sees an old one."""
+    text = json.dumps(source, sort_keys=True)
     return f"tables {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -180,6 +231,13 @@ FIGURES = {
     "results_best_of_n.svg": falling,
     "results_samplers.svg": samplers,
 }
+SCALING = "results_scaling.svg"
+
+
+def sources() -> dict[str, tuple[Callable[[Any], Figure], Any]]:
+    """The figures of the results by file: what draws each, and from what."""
+    tables, entries = read_tables(PAGE), json.loads(NUMBERS.read_text())["settings"]
+    return {**{name: (draw, tables) for name, draw in FIGURES.items()}, SCALING: (scaling, entries)}
 
 
 def main() -> None:
@@ -196,9 +254,8 @@ def main() -> None:
     if given.kind == "accuracy":
         draw_run(given.run, given.output)
         return
-    tables = read_tables(PAGE)
-    for name, draw in FIGURES.items():
-        save(draw(tables), given.output / name, sign(tables))
+    for name, (draw, source) in sources().items():
+        save(draw(source), given.output / name, sign(source))
 
 
 if __name__ == "__main__":

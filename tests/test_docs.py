@@ -304,9 +304,8 @@ def test_figures_are_those_of_the_tables(tmp_path: Path) -> None:
     assert specification.loader is not None
     figures = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(figures)
-    tables = figures.read_tables(figures.PAGE)
-    for name, draw in figures.FIGURES.items():
+    for name, (draw, source) in figures.sources().items():
         assert f"({name})" in figures.PAGE.read_text()
-        assert figures.sign(tables) in (DOCS / name).read_text(), name
-        figures.save(draw(tables), tmp_path / name, figures.sign(tables))
-        assert figures.sign(tables) in (tmp_path / name).read_text()
+        assert figures.sign(source) in (DOCS / name).read_text(), name
+        figures.save(draw(source), tmp_path / name, figures.sign(source))
+        assert figures.sign(source) in (tmp_path / name).read_text()

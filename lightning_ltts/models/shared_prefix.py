@@ -247,6 +247,9 @@ def shared_prefix_attention(
     layout, groups = key.layout, heads // kv_heads
     query = query * (width**-0.5 if scaling is None else scaling)
     query = query.reshape(rows, kv_heads, groups * length, width)
+    if layout.width == 1 and layout.slot is None:  # one row of each question: nothing is shared
+        out = _unshared_attention(query, key, value, length)
+        return out.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
     precise = torch.promote_types(
         query.dtype, torch.float32
     )  # half precision is too coarse for a softmax
@@ -265,21 +268,42 @@ def shared_prefix_attention(
 
     # suffix: each row against its own keys
     suffix_scores = (query @ key.suffix.mT).to(precise)  # (R, K, G*Q, S)
-    if length > 1:
-        size = key.suffix.shape[2]
-        causal = torch.ones(length, size, dtype=torch.bool, device=query.device).tril(size - length)
-        suffix_scores = suffix_scores.masked_fill(~causal.repeat(groups, 1), float("-inf"))
-    if key.suffix_start is not None:
-        before = (
-            torch.arange(key.suffix.shape[2], device=query.device) < key.suffix_start[:, None]
-        )  # (R, S)
-        suffix_scores = suffix_scores.masked_fill(before[:, None, None], float("-inf"))
+    hidden = _hidden_suffix(key, length, groups)
+    if hidden is not None:
+        suffix_scores = suffix_scores.masked_fill(hidden, float("-inf"))
     suffix_lse = suffix_scores.logsumexp(-1, keepdim=True)
     suffix_out = (suffix_scores - suffix_lse).exp().to(value.suffix.dtype) @ value.suffix
 
     weight = torch.sigmoid(to_rows(prefix_lse) - suffix_lse).to(suffix_out.dtype)
     out = torch.lerp(suffix_out, to_rows(prefix_out), weight)
     return out.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def _hidden_suffix(key: SplitKV, length: int, groups: int) -> Tensor | None:
+    """What of the suffix `length` queries do not see: a mask for (R, K, G*Q, S), or None for nothing."""
+    hidden, size, device = None, key.suffix.shape[2], key.suffix.device
+    if length > 1:
+        causal = torch.ones(length, size, dtype=torch.bool, device=device).tril(size - length)
+        hidden = ~causal.repeat(groups, 1)
+    if key.suffix_start is not None:
+        before = torch.arange(size, device=device) < key.suffix_start[:, None]  # (R, S)
+        hidden = before[:, None, None] if hidden is None else hidden | before[:, None, None]
+    return hidden
+
+
+def _unshared_attention(query: Tensor, key: SplitKV, value: SplitKV, length: int) -> Tensor:
+    """The same for one row of each question, in one softmax: (R, K, G*Q, d), of scaled queries."""
+    keys, values = (torch.cat((x.prefix, x.suffix), dim=2) for x in (key, value))
+    hidden = _hidden_suffix(key, length, query.shape[2] // length)
+    if hidden is None and key.prefix_bias is None:
+        return F.scaled_dot_product_attention(query, keys, values, scale=1.0)
+    rows, _, queries, _ = query.shape
+    mask = query.new_zeros(rows, 1, queries, keys.shape[2])
+    if key.prefix_bias is not None:
+        mask[..., : key.prefix.shape[2]] = key.prefix_bias.clamp(min=torch.finfo(mask.dtype).min)
+    if hidden is not None:
+        mask[..., key.prefix.shape[2] :].masked_fill_(hidden, float("-inf"))
+    return F.scaled_dot_product_attention(query, keys, values, mask, scale=1.0)
 
 
 AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
