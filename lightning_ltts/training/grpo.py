@@ -57,7 +57,9 @@ class GrpoModule(ReinforcementModule):
 
     Of each question of a batch, `group_size` trajectories are sampled: thoughts under the sampler,
     answers by drawing their tokens. The first groups with right and wrong trajectories are kept. An
-    advantage is the reward minus its group's mean. The actions are the answer's tokens: they are
+    advantage is the reward minus its group's mean. Where it is `relative`, it is divided by that
+    mean: the gradient is then that of the logarithm of the chance to be right (MaxRL, arXiv
+    2602.02710), and no longer smallest where right trajectories are rare. The actions are the answer's tokens: they are
     read again behind thoughts that are made anew under the same perturbation, with gradients, so
     that a ratio of probabilities tells the change of the weights alone. The loss of a trajectory is
     the sum over its tokens of
@@ -82,6 +84,7 @@ class GrpoModule(ReinforcementModule):
         clip: how far from 1 a ratio of probabilities is rewarded.
         kl_factor: weight of the divergence from the start; 0 leaves it out, and its copy of the
             start.
+        relative: divide an advantage by its group's mean reward.
         trained: matrices of every block that are trained, for instance [v]; by default all weights.
         spec: fields of the reasoner's specification to be changed.
         seed: seed of the sampling.
@@ -108,6 +111,7 @@ class GrpoModule(ReinforcementModule):
         groups_at_once: int = 8,
         clip: float = 0.2,
         kl_factor: float = 0.02,
+        relative: bool = False,
         trained: Sequence[MatrixName] | None = None,
         spec: SpecChanges | None = None,
         seed: int = 0,
@@ -146,6 +150,7 @@ class GrpoModule(ReinforcementModule):
         self.passes = passes
         self.groups_at_once = groups_at_once
         self.kl_factor = kl_factor
+        self.relative = relative
 
     def _train_only(self, names: Sequence[MatrixName]) -> None:
         if self.start.lora is not None:
@@ -198,7 +203,7 @@ class GrpoModule(ReinforcementModule):
         kept = self._kept(reward)
         names = question_keys(self.sampling_seed, [problem.id for problem in problems])
         keys = sample_keys(names, self.group_size)[kept.cpu()].flatten()
-        advantages = (reward - reward.mean(1, keepdim=True))[kept].flatten()
+        advantages = self.advantages(reward)[kept].flatten()
         spec = self.reasoner.spec
         answers = written_answers(
             rollouts.answer_ids[kept.to(rollouts.answer_ids.device)].flatten(0, 1),
@@ -208,6 +213,15 @@ class GrpoModule(ReinforcementModule):
         answers = [ids if len(ids) == spec.max_answer_tokens else ids + ended for ids in answers]
         prompts = [self.encode(problems[index]).prompt for index in kept.tolist()]
         return Groups(prompts, keys.to(self.device), answers, advantages)
+
+    def advantages(self, reward: Tensor) -> Tensor:
+        """What each trajectory was better than its group by, for rewards (Q, G); 0 where none is right."""
+        mean = reward.mean(1, keepdim=True)
+        return (
+            (reward - mean) / mean.clamp(min=1 / self.group_size)
+            if self.relative
+            else reward - mean
+        )
 
     def _kept(self, reward: Tensor) -> Tensor:
         """Numbers of the groups to learn from, for rewards (Q, G).

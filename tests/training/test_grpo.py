@@ -208,6 +208,16 @@ def test_advantages_and_groups(starts: dict[str, Path], monkeypatch: pytest.Monk
     assert not module.explore(problems).prompts
 
 
+def test_relative_advantages_by_hand(starts: dict[str, Path]) -> None:
+    """Rewards 1, 0, 0, 0: (1 - 1/4) / (1/4) = 3 and (0 - 1/4) / (1/4) = -1; 1, 1, 1, 0: 1/3 and -1."""
+    rewards = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    relative = make(starts["coconut"], relative=True).advantages(rewards)
+    expected = torch.tensor([[3.0, -1, -1, -1], [1 / 3, 1 / 3, 1 / 3, -1], [0, 0, 0, 0]])
+    assert torch.allclose(relative, expected)
+    plain = make(starts["coconut"]).advantages(rewards)
+    assert plain[0].tolist() == [0.75, -0.25, -0.25, -0.25]
+
+
 def test_devices_keep_as_many_groups_each(starts: dict[str, Path]) -> None:
     """Where another device has two groups that can teach and this one has one, it adds another."""
     module = make(starts["coconut"])
