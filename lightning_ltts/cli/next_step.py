@@ -6,6 +6,7 @@ another writes comes after it.
 
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,10 +126,16 @@ def _experiments(run: Run) -> Iterator[_Link]:
     for folder in (*own_folders(run.arguments), config_folder()):
         for path in sorted((folder / "experiment").rglob("*.yaml")):
             text = path.read_text(encoding="utf-8")
-            content = yaml.safe_load(text)
+            content = _parsed(text)
             if isinstance(content, dict):
                 name = path.relative_to(folder / "experiment").with_suffix("").as_posix()
                 yield _Link(name, about_experiment(text)[1][0], content)
+
+
+@cache
+def _parsed(text: str) -> Any:
+    """The content of a file, to be read only: parsing all experiments takes a quarter of a second."""
+    return yaml.safe_load(text)
 
 
 def _content(run: Run) -> dict[str, Any]:
