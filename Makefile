@@ -3,6 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # one worker per core; tests of one group share what one of them has made
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+# how much of the code the tests run: COVERAGE=1 asks for it, and takes half as long again
+COVERAGE ?=
+MEASURED := $(if $(COVERAGE),--cov=lightning_ltts --cov-report=term --cov-fail-under=85)
 
 .PHONY: help demo test test-fast test-slow test-extras lint format docs env clean
 .DEFAULT_GOAL := help
@@ -13,8 +16,8 @@ help:  ## what each target does
 demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 	$(BIN)/python -m lightning_ltts.demo
 
-test: env  ## every test but those of test-slow, with coverage, in minutes
-	$(PYTEST) --cov=lightning_ltts --cov-report=term --cov-fail-under=85
+test: env  ## every test but those of test-slow, in minutes; COVERAGE=1 says what they run
+	$(PYTEST) $(MEASURED)
 
 test-fast: env  ## the tests to run after every change, in minutes
 	$(PYTEST) -m "not slow and not crash and not processes"
