@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from study_settings import (
     ROWS,
     SELF_TRAINED_ON,
     TASKS,
+    Row,
     Setting,
 )
 from study_stages import (
@@ -122,18 +124,46 @@ def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:
     assert search.num_samples == 64
 
 
-@pytest.mark.parametrize("row", list(ROWS))
-def test_rows(row: str, made: dict[str, tuple[Any, Any]]) -> None:
+def together(one: Row, other: Row) -> bool:
+    """Whether two rows set different options, and share the reasoner and the sampler."""
+    keys = ({option.partition("=")[0] for option in (*x.fit, *x.mine)} for x in (one, other))
+    return (
+        one.reasoner == other.reasoner
+        and one.sampler == other.sampler
+        and not set.intersection(*keys)
+    )
+
+
+def packed() -> list[list[str]]:
+    """The rows in groups that can be one, as a command for each would take half a minute."""
+    groups: list[list[str]] = []
+    for name, row in ROWS.items():
+        fits = (group for group in groups if all(together(row, ROWS[other]) for other in group))
+        group = next(fits, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(name)
+    return groups
+
+
+@pytest.mark.parametrize("rows", packed(), ids="+".join)
+def test_rows(
+    rows: list[str], made: dict[str, tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All rows share the reasoner; a search differs from that of other rows by its sampler alone."""
-    own_sampler = bool(ROWS[row].sampler)
-    keep(ROWS[row].reasoner)
+    first, *_ = members = [ROWS[row] for row in rows]
+    fit, mine = (sum((getattr(row, part) for row in members), ()) for part in ("fit", "mine"))
+    monkeypatch.setitem(ROWS, "packed", replace(first, fit=fit, mine=mine))
+    own_sampler = bool(first.sampler)
+    keep(first.reasoner)
     mark("reasoner.done", "self_trained/done", "self_trained/search/summary.json")
     if not own_sampler:
-        mark(f"{row}/chosen/summary.json", f"{row}/search/summary.json")
-    run(row, SETTING)
+        mark("tune/tuned.yaml")  # that of another reasoner is its own
+        mark("packed/chosen/summary.json", "packed/search/summary.json")
+    run("packed", SETTING)
     rm, mining = made["LatentRMModule"]
     assert mining.sources["train"].num_steps == 4
-    assert (rm.latent_rm.reference_mark is None) == (row.startswith(("paper", "answer")))
+    assert (rm.latent_rm.reference_mark is None) == bool({"paper", "answer"} & {*rows})
     assert ("LatentSearch" in made) == own_sampler
     if own_sampler:
         expect_one_sampler(made)
