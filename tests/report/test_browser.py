@@ -12,7 +12,8 @@ from lightning_ltts.voting.adaptive import BetaStopping
 from tests.conftest import browser_path
 from tests.report.helpers import write
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+# all tests look at one page in one browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(scope="module")
