@@ -39,6 +39,11 @@ SMALLER = {
         "data.init_args.keep_uninformative=true",
         "trainer.max_epochs=1",
     ],
+    "ltts mine": [
+        "data.init_args.num_samples=4",
+        "data.init_args.val_num_samples=4",
+        "data.init_args.num_rollouts=1",
+    ],
     "ltts fit model=gated": [
         "data.init_args.train.init_args.size=16",
         "data.init_args.val.init_args.size=4",
@@ -46,7 +51,12 @@ SMALLER = {
         "trainer.max_epochs=1",
         "model.init_args.start.backbone.n_embd=16",
     ],
-    "ltts fit experiment=demo/reasoner": ["trainer.max_epochs=1"],
+    "ltts fit experiment=demo/reasoner": [
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=2",
+        "trainer.limit_val_batches=1",
+        "model.init_args.start.backbone.n_embd=16",
+    ],
     "ltts predict": ["model.init_args.num_samples=4"],
 }
 

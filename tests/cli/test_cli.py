@@ -20,6 +20,7 @@ SMALL = [
     "trainer.check_val_every_n_epoch=1",
     "trainer.enable_progress_bar=false",
     "model.init_args.start.backbone.n_embd=16",
+    "model.init_args.start.backbone.n_layer=1",
     "data.init_args.train.init_args.size=128",
     "data.init_args.val.init_args.size=8",
 ]
@@ -60,19 +61,8 @@ def test_fit_by_hydra_then_by_the_composed_file(
     )
 
 
-def test_resume_of_a_finished_run_trains_on(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    options = ["experiment=demo/reasoner", *SMALL]
-    last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
-    assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
-    assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=2", f"ckpt_path={last}") == 0
-    assert (
-        torch.load(last, weights_only=True)["global_step"] == 4
-    )  # two epochs of two steps, none repeated
-
-
-def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_a_finished_run_trains_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the learning rate and the weight decay that are given then win."""
     options = ["experiment=demo/reasoner", *SMALL]
     last = here / "logs/demo/reasoner/checkpoints/last.ckpt"
     assert ltts(monkeypatch, "fit", *options, "trainer.max_epochs=1") == 0
@@ -84,6 +74,7 @@ def test_learning_rate_given_at_resume_wins(here: Path, monkeypatch: pytest.Monk
     ]
     assert ltts(monkeypatch, "fit", *options, *resume) == 0
     checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["global_step"] == 4  # two epochs of two steps, none repeated
     assert checkpoint["lr_schedulers"][0]["base_lrs"] == [0.5]
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.3
 

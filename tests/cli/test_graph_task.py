@@ -35,6 +35,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
     assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *options) == 0
     made = ["data.init_args.keep_uninformative=true", "data.init_args.num_samples=2"]
     made += ["data.init_args.val_num_samples=2", "data.init_args.informative=null"]
+    made += ["data.init_args.num_rollouts=1"]
     for verb in ("mine", "fit"):
         assert ltts(monkeypatch, verb, "experiment=graph/latent_rm", *BRIEF, *FEW, *made) == 0
     few = [*CPU, ANY_TEXT, "data.init_args.problems.init_args.size=6"]

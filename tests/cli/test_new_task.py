@@ -119,6 +119,7 @@ def test_to_a_page_by_the_commands_that_are_named(text: bool, monkeypatch, capsy
         ],
         "experiment=latent_rm": [
             "trainer.max_epochs=1", "data.init_args.keep_uninformative=true", "data.init_args.batch_size=4",
+            "data.init_args.num_samples=4", "data.init_args.val_num_samples=4", "data.init_args.num_rollouts=1",
         ],
         "experiment=search": ["model.init_args.num_samples=2", "model.init_args.beam=null"],
     }  # fmt: skip

@@ -25,6 +25,7 @@ MINING = [
     "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.max_epochs=1",
     "data.init_args.train.init_args.size=16", "data.init_args.val.init_args.size=8",
     "data.init_args.batch_size=4", "data.init_args.keep_uninformative=true",
+    "data.init_args.num_samples=4", "data.init_args.val_num_samples=4", "data.init_args.num_rollouts=1",
 ]  # fmt: skip
 RUN = Path("logs/demo/reasoner")
 
