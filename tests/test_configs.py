@@ -10,6 +10,7 @@ import hydra
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from lightning_ltts import cli, load_reasoner
 from lightning_ltts.cli.hydra_front import config_folder
@@ -138,14 +139,25 @@ def test_every_experiment_can_be_made(
     }.get(Path(experiment).name, "ProblemData")
 
 
+def composed(experiment: str, *overrides: str) -> Any:
+    """An experiment's composed tree."""
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        options = [f"experiment={experiment}", *overrides, "hydra.runtime.output_dir=x"]
+        return hydra.compose("config", options, return_hydra_config=True)
+
+
+def instance(tree: Any) -> Any:
+    """What a class path and its arguments make."""
+    return hydra.utils.get_class(tree.class_path)(**tree.get("init_args", {}))
+
+
 @pytest.mark.parametrize("sampler", ["gaussian_noise", "mc_dropout", "deterministic"])
-@pytest.mark.parametrize("experiment", ["demo/latent_rm", "demo/search"])
-def test_one_sampler_for_mining_and_search(
-    experiment: str, sampler: str, overrides: list[str], tokenizer, monkeypatch
-) -> None:
-    model, data = run(experiment, [f"sampler={sampler}", *overrides], tokenizer, monkeypatch)
-    used = data.sampler if experiment == "demo/latent_rm" else model.sampler
-    assert type(used).__name__.lower() == sampler.replace("_", "")
+def test_one_sampler_for_mining_and_search(sampler: str) -> None:
+    """As it is composed; the presets of published models choose theirs on whole command lines."""
+    mining = composed("demo/latent_rm", f"sampler={sampler}").data.init_args.sampler
+    search = composed("demo/search", f"sampler={sampler}").model.init_args.sampler
+    assert mining == search
+    assert type(instance(search)).__name__.lower() == sampler.replace("_", "")
 
 
 PAPER = {  # arXiv 2510.07745's released scripts: p, sigma, T, template, marker, rule
@@ -190,9 +202,6 @@ CHOICES = [
     for method in PAPER
     for sampler in ("paper_dropout", "paper_noise")
 ]
-# what these have of their own is the data
-NUMBERS = ("gsm_hard", "multiarith", "svamp", "asdiv_a", "gsm_plus")
-CHOICES += [("coconut", name, "paper_dropout") for name in NUMBERS]
 CHOICES += [(method, "math500", "paper_noise") for method in ("coconut", "codi")]
 
 
@@ -225,6 +234,20 @@ def test_presets_of_published_models(
     assert published == names[: 2 if method == "coconut" else 1]
     assert (model.latent_rm is not None) == (method == "coconut")
     assert (model.beam is not None) == (method == "coconut")
+
+
+@pytest.mark.parametrize("name", ["gsm_hard", "multiarith", "svamp", "asdiv_a", "gsm_plus"])
+def test_presets_that_differ_by_their_data(name: str) -> None:
+    """All else is that of GSM8K's preset, which is made above."""
+    one, other = composed(f"benchmark/{name}"), composed("benchmark/gsm8k_test")
+    assert one.data.class_path == other.data.class_path
+    assert one.data.init_args.keys() == other.data.init_args.keys()
+    assert isinstance(instance(one.data.init_args.problems), HubProblems)
+    assert one.data.init_args.problems != other.data.init_args.problems
+    tree, plain = (OmegaConf.to_container(cfg) for cfg in (one, other))
+    assert tree["name"].startswith(f"benchmark/{name}/")
+    own = {key: tree[key] for key in ("data", "name", "hydra")}
+    assert tree == plain | own
 
 
 @pytest.mark.parametrize("method", list(PAPER))
@@ -260,13 +283,6 @@ RECIPES = {
     "codi_llama": (8e-4, 0.1, 0.03, "cosine", 128, 10),
     "colar": (1e-4, 0.01, 0.0, "constant", 256, 50),
 }
-
-
-def composed(experiment: str) -> Any:
-    """An experiment's composed tree."""
-    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
-        options = [f"experiment={experiment}", "hydra.runtime.output_dir=x"]
-        return hydra.compose("config", options, return_hydra_config=True)
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -319,15 +335,18 @@ def test_data_files_say_what_they_are_for() -> None:
 def test_small_recipes_run(tmp_path: Path, monkeypatch) -> None:
     """A few steps of each, one after the other: the others start from the chain of thought."""
     monkeypatch.chdir(tmp_path)
-    few = ["data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8"]
+    few = ["data.init_args.train.init_args.size=32", "data.init_args.val.init_args.size=4"]
     few += ["data.init_args.batch_size=32", "trainer.accelerator=cpu"]
     few += ["trainer.enable_progress_bar=false", "callbacks.flat_accuracy=null"]
     recipes = (
         ("cot", "coconut"), ("coconut", "coconut"), ("codi", "codi"), ("colar", "colar"),
         ("colar_grpo", "colar"),
     )  # fmt: skip
+    narrow = [f"model.init_args.start.backbone.{x}" for x in ("n_embd=16", "n_layer=2", "n_head=2")]
+    own = {name: ["trainer.max_epochs=1"] for name in ("codi", "colar", "colar_grpo")}
+    own["cot"] = narrow
     for recipe, kind in recipes:
-        words = ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few]
+        words = ["ltts", "fit", f"experiment=recipes/{recipe}_small", *few, *own.get(recipe, [])]
         monkeypatch.setattr(sys, "argv", words)
         cli.main()
         best = tmp_path / f"logs/recipes/{recipe}_small/checkpoints/best.ckpt"
