@@ -59,10 +59,11 @@ class GrpoModule(ReinforcementModule):
     answers by drawing their tokens. The first groups with right and wrong trajectories are kept. An
     advantage is the reward minus its group's mean. Where it is `relative`, it is divided by that
     mean: the gradient is then that of the logarithm of the chance to be right (MaxRL, arXiv
-    2602.02710), and no longer smallest where right trajectories are rare. The actions are the answer's tokens: they are
-    read again behind thoughts that are made anew under the same perturbation, with gradients, so
-    that a ratio of probabilities tells the change of the weights alone. The loss of a trajectory is
-    the sum over its tokens of
+    2602.02710), and no longer smallest where right trajectories are rare.
+
+    The actions are the answer's tokens. They are read again behind thoughts that are made anew under
+    the same perturbation, with gradients, so that a ratio of probabilities tells the change of the
+    weights alone. The loss of a trajectory is the sum over its tokens of
 
         -min(ratio x advantage, clip(ratio, 1 - clip, 1 + clip) x advantage) + kl_factor x k3,
 
