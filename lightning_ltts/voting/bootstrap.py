@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 MANY = 50_000  # questions beyond which they are resampled by their kinds
-_AT_ONCE = 2**22  # indices drawn together, 32 MB
+_AT_ONCE = 2**20  # indices drawn together, 8 MB
 
 
 def bootstrap_interval(
