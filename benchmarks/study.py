@@ -10,7 +10,8 @@
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
-    python benchmarks/study.py grpo --explorer svp       # the reasoner, reinforced on problems with answers alone
+    python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone
+    python benchmarks/study.py grpo                      # the same by advantages that are not relative
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py own_answers               # what a LatentRM would answer itself
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
@@ -26,7 +27,7 @@ import os
 
 import torch
 from study_probes import beams, outliers, own_answers, rules, samplers
-from study_settings import EXPLORERS, ROWS, SIZES, TASKS, Setting
+from study_settings import EXPLORERS, REINFORCED, ROWS, SIZES, TASKS, Setting
 from study_stages import (
     explicit,
     explicit_latent_rm,
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument(
         "rows",
         nargs="+",
-        choices=[*ROWS, *WHOLE, "grpo", "table"],
+        choices=[*ROWS, *WHOLE, *REINFORCED, "table"],
         metavar="ROW",
         help=", ".join(ROWS),
     )
@@ -70,7 +71,7 @@ def main() -> None:
         "--repeat", type=int, default=0, help="another seed of the LatentRM's training, for a row"
     )
     parser.add_argument(
-        "--explorer", choices=list(EXPLORERS), default="noise", help="the sampler of grpo"
+        "--explorer", choices=list(EXPLORERS), default="noise", help="the sampler of reinforcement"
     )
     parser.add_argument("--num-samples", type=int, default=32, help="N of the table")
     options = parser.parse_args()
@@ -83,8 +84,8 @@ def main() -> None:
     for name in options.rows:
         if name == "table":
             table(options.num_samples)
-        elif name == "grpo":
-            reinforced(setting, options.explorer)
+        elif name in REINFORCED:
+            reinforced(setting, options.explorer, name)
         elif name in WHOLE:
             WHOLE[name](setting)
         else:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from study_settings import EXPLORERS, FOLDER
+from study_settings import EXPLORERS, FOLDER, REINFORCED
 from torch import Tensor
 
 from lightning_ltts.analysis.methods import GREEDY
@@ -17,7 +17,7 @@ ALONE = (
     "explicit",
     "longer",
     "self_trained",
-    *(f"grpo_{name}" for name in EXPLORERS),
+    *(f"{method}_{name}" for method in REINFORCED for name in EXPLORERS),
 )
 
 

@@ -44,7 +44,12 @@ PROBLEMS = 2048  # that are reported on
 INFORMATIVE, EPOCHS = 6000, 16  # questions with right and wrong trajectories; of LatentRM training
 LONGER = 3.5  # how many times as long as the reasoner all stages of a row take
 REINFORCED_ON = 16384  # problems with answers alone
-# what reinforcement explores with; the answers' tokens are drawn in all of them
+# how reinforcement weighs groups, and the course of its learning rate
+REINFORCED = {
+    "grpo": (f"{RM}relative=false", f"{RM}warmup=0", f"{RM}schedule=constant"),
+    "maxrl": (f"{RM}relative=true", f"{RM}warmup=0.05", f"{RM}schedule=cosine"),
+}
+# what it explores with; the answers' tokens are drawn in all of them
 EXPLORERS = {
     "tokens": ("sampler=deterministic",),
     "noise": ("sampler=gaussian_noise",),

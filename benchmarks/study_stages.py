@@ -10,6 +10,7 @@ from study_settings import (
     INFORMATIVE,
     LONGER,
     PROBLEMS,
+    REINFORCED,
     REINFORCED_ON,
     RM,
     ROWS,
@@ -90,17 +91,17 @@ def self_trained(setting: Setting) -> None:
     search_alone(setting, "self_trained", folder)
 
 
-def reinforced(setting: Setting, explorer: str = "noise") -> None:
+def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl") -> None:
     """What the reasoner itself makes of the rewards of trajectories that it explores with a sampler."""
     train_reasoner(setting)
-    name = f"grpo_{explorer}"
+    name = f"{method}_{explorer}"
     folder = setting.folder / name
     ltts(
         "fit", folder / "done", "experiment=methods/grpo", f"name={folder.relative_to('logs')}",
         f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
         f"data.init_args.train.init_args.size={REINFORCED_ON}", f"{RM}seed={setting.seed}",
-        *setting.of_task.elsewhere, *setting.problems("train", "val", "test"), *EXPLORERS[explorer],
+        *setting.of_task.elsewhere, *setting.problems("train", "val", "test"), *EXPLORERS[explorer], *REINFORCED[method],
     )  # fmt: skip
     (folder / "done").touch()
     search_alone(setting, name, folder)

@@ -72,7 +72,7 @@ def made(
 
 
 SETTING = Setting("hard", "large", 3)
-REASONERS = ("reasoner", "explicit", "longer", "self_trained", "unsupervised", "grpo_svp")
+REASONERS = ("reasoner", "explicit", "longer", "self_trained", "unsupervised", "maxrl_svp")
 
 
 def keep(stage: str | Path) -> None:
@@ -113,7 +113,7 @@ def test_the_graph_task(made: dict[str, tuple[Any, Any]], monkeypatch: pytest.Mo
     assert reasoner.curriculum.total_epochs == sum(TASKS["graph"].epochs)
     assert isinstance(made["LatentRMModule"][1].sources["train"], GraphProblems)
     assert isinstance(made["LatentSearch"][1].source, GraphProblems)
-    mark("grpo_svp/search/summary.json")
+    mark("maxrl_svp/search/summary.json")
     reinforced(graph, "svp")
     assert isinstance(made["GrpoModule"][1].sources["train"], GraphProblems)
 
@@ -277,10 +277,10 @@ def test_without_supervised_steps(made: dict[str, tuple[Any, Any]]) -> None:
 def test_reinforcement_learns_from_answers_alone(made: dict[str, tuple[Any, Any]]) -> None:
     """From problems that the reasoner was not trained on, exploring as it was told."""
     keep("reasoner")
-    mark("reasoner.done", "grpo_svp/search/summary.json")
+    mark("reasoner.done", "maxrl_svp/search/summary.json")
     reinforced(SETTING, "svp")
     module, data = made["GrpoModule"]
     assert (data.sources["train"].split, data.sources["train"].size) == ("mine", REINFORCED_ON)
     assert data.sources["train"].seed == 301
     assert isinstance(module.sampler, SingularValueNoise)
-    assert module.seed == 3
+    assert (module.seed, module.relative, module.schedule) == (3, True, "cosine")
