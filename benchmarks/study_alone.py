@@ -1,5 +1,7 @@
 """Reasoners of the study that learned otherwise than by a LatentRM, on the same test problems."""
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,12 @@ ALONE = (
 )
 
 
+@cache
+def summary_of(search: Path, num_samples: int | None) -> Summary:
+    """The summary of a folder of predictions, which is worked out once."""
+    return summarize(read_rows(search), num_samples=num_samples)
+
+
 def alone(num_samples: int) -> dict[str, list[dict[str, Any]]]:
     """What each reached by itself, and its greedy decoding against that of the setting's reasoner.
 
@@ -35,8 +43,7 @@ def alone(num_samples: int) -> dict[str, list[dict[str, Any]]]:
             if not (before / "summary.json").exists():
                 continue
             task, _, seed = setting.name.split("-")
-            old = summarize(read_rows(before), num_samples=num_samples)
-            new = summarize(read_rows(path.parent), num_samples=num_samples)
+            old, new = summary_of(before, num_samples), summary_of(path.parent, num_samples)
             assert old.num_problems == new.num_problems, "both are of the same test problems"
             difference = values_of(new)[GREEDY] - values_of(old)[GREEDY]
             gains.setdefault((task, name), []).append(difference)

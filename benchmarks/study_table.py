@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from study_alone import alone, print_alone
+from study_alone import alone, print_alone, summary_of
 from study_settings import FOLDER, ROWS
 from torch import Tensor
 
 from lightning_ltts.analysis.lines import Line
 from lightning_ltts.analysis.method_names import GREEDY
-from lightning_ltts.analysis.predictions import read_rows
-from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.voting.bootstrap import crossed_interval
 from lightning_ltts.voting.selection import Majority
 
@@ -32,8 +30,8 @@ def results(num_samples: int) -> list[dict[str, Any]]:
         if name not in ROWS:  # a chain of thought in words has no LatentRM
             continue
         row, setting = path.parent.parent, path.parent.parent.parent
-        chosen = summarize(read_rows(row / "chosen"), num_samples=num_samples)
-        test = summarize(read_rows(path.parent), num_samples=num_samples)
+        chosen = summary_of(row / "chosen", num_samples)
+        test = summary_of(path.parent, num_samples)
         scored = [method.name for method in chosen.methods if method.scored]
         answering = [method.name for method in chosen.methods if method.chooses]
         untrained = [name for name in answering if name not in (*scored, GREEDY)]
@@ -41,7 +39,7 @@ def results(num_samples: int) -> list[dict[str, Any]]:
         best = max(scored, key=lambda name: on_validation[name])
         best_untrained = max(untrained, key=lambda name: on_validation[name])
         lines = {line.method: line for line in test.lines}
-        curve = summarize(read_rows(path.parent)).curves["best_of_n"]
+        curve = summary_of(path.parent, None).curves["best_of_n"]
         task, _, seed = setting.name.split("-")
         found.append(
             {
@@ -93,7 +91,7 @@ def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, An
     for one in found:
         row = one["latent_rm"] + (f".{one['repeat']}" if one["repeat"] else "")
         search = FOLDER / f"{one['task']}-small-{one['seed']}" / row / "search"
-        test = summarize(read_rows(search), num_samples=num_samples)
+        test = summary_of(search, num_samples)
         values = {method.name: method.values for method in test.methods}
         best = values[one["best_selection"]["name"]]
         differences = (best - values[GREEDY], best - values[Majority.name])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from study_alone import summary_of
 from study_settings import (
     FOLDER,
     REINFORCED_ON,
@@ -198,6 +199,7 @@ def test_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    summary_of.cache_clear()
     folder = tmp_path / FOLDER / "easy-small-0" / "default"
 
     def write(name: str, right_at: int, greedy: str) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from study_alone import alone, print_alone
+from study_alone import alone, print_alone, summary_of
 from study_settings import FOLDER
 
 
@@ -30,6 +30,7 @@ def test_against_the_reasoner_before(
 ) -> None:
     """Easy: wrong before, right after, with 3 of 4 samples right; hard: nothing to compare with."""
     monkeypatch.chdir(tmp_path)
+    summary_of.cache_clear()
     easy, hard = (FOLDER / f"{task}-small-1" for task in ("easy", "hard"))
     write(easy / "default" / "search", "2", ["1", "2", "2", "2"])
     write(easy / "grpo_svp" / "search", "1", ["1", "2", "1", "1"])
