@@ -93,7 +93,7 @@ class ReinforcementModule(ReasonerModule):
         """
         super().on_train_batch_end(outputs, batch, batch_idx)
         if self.global_step:
-            self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
+            self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def longest_sequence(self, encoded: Encoded) -> int:
         """Positions of prompt, all thoughts, end token and the longest answer."""
