@@ -300,7 +300,7 @@ def _unshared_attention(query: Tensor, key: SplitKV, value: SplitKV, length: int
     rows, _, queries, _ = query.shape
     mask = query.new_zeros(rows, 1, queries, keys.shape[2])
     if key.prefix_bias is not None:
-        mask[..., : key.prefix.shape[2]] = key.prefix_bias.clamp(min=torch.finfo(mask.dtype).min)
+        mask[..., : key.prefix.shape[2]] = key.prefix_bias
     if hidden is not None:
         mask[..., key.prefix.shape[2] :].masked_fill_(hidden, float("-inf"))
     return F.scaled_dot_product_attention(query, keys, values, mask, scale=1.0)

@@ -8,6 +8,7 @@ from lightning_ltts.models.shared_prefix import (
     RowLayout,
     SharedPrefixCache,
     SharedPrefixLayer,
+    SplitKV,
     shared_prefix_attention,
 )
 
@@ -142,3 +143,25 @@ def test_softmax_of_half_precision_is_in_single_precision() -> None:
     values = torch.ones(1, 1, 4200, 8, dtype=torch.bfloat16)
     out = attend(query, keys, values, scaling=1.0)
     assert torch.allclose(out.float(), torch.full((2, 8), 4200 / 4201), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "precision", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
+def test_one_row_each_in_every_precision(precision: torch.dtype) -> None:
+    """Of a prompt of padding alone nothing is read: what comes out is attention over the suffix."""
+    drawing = torch.Generator().manual_seed(0)
+
+    def parts() -> tuple[Tensor, Tensor]:
+        prefix, suffix = (torch.randn(2, 2, n, 8, generator=drawing).to(precision) for n in (3, 2))
+        return prefix, suffix
+
+    padding = torch.tensor([-1e30, 0.0])[:, None, None, None].expand(2, 1, 1, 3)
+    layout = RowLayout.of(torch.arange(2), 2, torch.device("cpu"))
+    key, value = (SplitKV(*parts(), padding, layout, None) for _ in range(2))
+    query = torch.randn(2, 2, 1, 8, generator=drawing).to(precision)
+    out, _ = shared_prefix_attention(torch.nn.Identity(), query, key, value, None, scaling=1.0)
+    weights = (query[0].double() @ key.suffix[0].double().mT).softmax(-1)
+    expected = (weights @ value.suffix[0].double()).transpose(0, 1)
+    assert out.dtype == precision
+    assert torch.allclose(out[0].double(), expected, atol=4 * torch.finfo(precision).eps)
