@@ -129,7 +129,8 @@ class RayEngine(Engine):
         try:
             with _own_signals():
                 ray.init(**options)
-        except Exception as error:  # of no class of its own, where starting takes too long
+        # of no class of its own, where starting takes too long; and Ray exits where nobody answers
+        except (Exception, SystemExit) as error:
             raise WorkerError(self._unreachable(" ".join(str(error).split())[:200])) from None
         try:
             yield

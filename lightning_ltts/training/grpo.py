@@ -132,8 +132,10 @@ class GrpoModule(ReinforcementModule):
                 "reinforcement reads answers again in one pass, which a sampler with answer=true "
                 "perturbs otherwise than when they were drawn; set answer=false"
             )
-        rates = (lr, weight_decay, sampler, warmup, schedule)
-        super().__init__(start, spec, group_size, clip, seed, max_grad_norm, *rates)
+        super().__init__(
+            start, spec, group_size, clip, seed, max_grad_norm, lr, weight_decay, sampler,
+            warmup=warmup, schedule=schedule,
+        )  # fmt: skip
         reasoner = self.reasoner
         if reasoner.spec.open_ended:
             raise ConfigError(
@@ -218,11 +220,8 @@ class GrpoModule(ReinforcementModule):
     def advantages(self, reward: Tensor) -> Tensor:
         """What each trajectory was better than its group by, for rewards (Q, G); 0 where none is right."""
         mean = reward.mean(1, keepdim=True)
-        return (
-            (reward - mean) / mean.clamp(min=1 / self.group_size)
-            if self.relative
-            else reward - mean
-        )
+        better = reward - mean
+        return better / mean.clamp(min=1 / self.group_size) if self.relative else better
 
     def _kept(self, reward: Tensor) -> Tensor:
         """Numbers of the groups to learn from, for rewards (Q, G).

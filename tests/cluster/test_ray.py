@@ -71,6 +71,14 @@ class Killer:
             time.sleep(0.01)
 
 
+# before the tests that start one
+def test_a_cluster_that_is_not_there() -> None:
+    if ray.is_initialized():
+        pytest.skip("this process has a cluster")
+    with pytest.raises(WorkerError, match="cannot be joined"):
+        list(RayEngine("127.0.0.1:1").run(Refuses(), [(0, None)], "32-true"))
+
+
 def test_a_store_is_that_of_one_process(
     engine: RayEngine, reasoner_file: Path, tmp_path: Path
 ) -> None:
@@ -141,10 +149,3 @@ def test_a_shard_that_ends_every_worker_is_given_up(engine: RayEngine) -> None:
 def test_more_than_the_machine_has_is_refused(engine: RayEngine) -> None:
     with pytest.raises(WorkerError, match="a worker with 64 CPUs and 0 GPUs does not fit"):
         list(RayEngine(cpus=64).run(Refuses(), [(0, None)], "32-true"))
-
-
-def test_a_cluster_that_is_not_there() -> None:
-    if ray.is_initialized():
-        pytest.skip("this process has a cluster")
-    with pytest.raises(WorkerError, match="cannot be joined"):
-        list(RayEngine("127.0.0.1:1").run(Refuses(), [(0, None)], "32-true"))
