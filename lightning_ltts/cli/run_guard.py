@@ -183,8 +183,9 @@ class _Beginning(Callback):
         self._trainer: pl.Trainer | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The metrics so far."""
-        return {"metrics": {} if self._trainer is None else numbers(self._trainer.callback_metrics)}
+        """The metrics so far; one that is not logged anew after a kill outlives a second kill."""
+        own = {} if self._trainer is None else numbers(self._trainer.callback_metrics)
+        return {"metrics": self.guard.metrics | own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the metrics of a run that goes on."""

@@ -132,6 +132,30 @@ def test_an_interrupted_training_goes_on_by_the_same_command(here: Path, monkeyp
     assert (finished["epochs"], finished["steps"], finished["best"]) == (3, 6, "best.ckpt")
 
 
+def test_a_metric_that_was_logged_once_outlives_two_kills(here: Path, monkeypatch) -> None:
+    """The learning rate is logged in the fourth of six steps alone; the kills come after it."""
+    rate = "+callbacks.rate.class_path=lightning.pytorch.callbacks.LearningRateMonitor"
+    fit = ["fit", "experiment=demo/reasoner", *SMALL, "trainer.max_epochs=3", rate]
+    fit.append("trainer.log_every_n_steps=4")
+    assert ltts(monkeypatch, *fit, "name=whole") == 0
+    fit_killed_in_epoch(monkeypatch, 2, *fit)
+    with monkeypatch.context() as patched:
+
+        def dies(self, trainer):
+            raise KilledError
+
+        patched.setattr(RunGuard, "finish", dies)
+        with pytest.raises(KilledError):
+            ltts(monkeypatch, *fit)
+    assert ltts(monkeypatch, *fit) == 0
+    one, two = (
+        json.loads((x / FIT_MANIFEST).read_text())["finished"]["metrics"]
+        for x in (RUN, Path("logs/whole"))
+    )
+    assert "lr-AdamW" in two
+    assert one.keys() == two.keys()
+
+
 def test_overwriting_is_explicit(here: Path, monkeypatch, capfd) -> None:
     """Where the new training dies before its first checkpoint, no old one passes for its own."""
     fit = ["fit", "experiment=demo/reasoner", *SMALL]
