@@ -10,6 +10,7 @@
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
+    python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
     python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py grpo                      # the same by advantages that are not relative
     python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from study_settings import (
@@ -107,6 +108,14 @@ def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl")
     search_alone(setting, name, folder)
 
 
+# what makes the reasoners that rows are searched with
+REASONERS: dict[str, Callable[[Setting], None]] = {
+    "reasoner": train_reasoner,
+    "self_trained": self_trained,
+    "maxrl_noise": reinforced,
+}
+
+
 def search_alone(setting: Setting, name: str, folder: Path) -> None:
     """Greedy decoding, votes without training and coverage of a reasoner, on the test problems."""
     search = setting.folder / name / "search"
@@ -121,7 +130,7 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
 def run(name: str, setting: Setting, repeat: int = 0) -> None:
     """All stages of a row; a repeat has another seed of the LatentRM's training, and all else shared."""
     row, folder = ROWS[name], setting.folder / (f"{name}.{repeat}" if repeat else name)
-    (self_trained if row.reasoner == "self_trained" else train_reasoner)(setting)
+    REASONERS[row.reasoner](setting)
     reasoner = setting.best(row.reasoner)
     # what depends on the reasoner is shared by the rows that have the same one
     of_its_own = [] if row.reasoner == "reasoner" else [row.reasoner]

@@ -73,7 +73,15 @@ def made(
 
 
 SETTING = Setting("hard", "large", 3)
-REASONERS = ("reasoner", "explicit", "longer", "self_trained", "unsupervised", "maxrl_svp")
+REASONERS = (
+    "reasoner",
+    "explicit",
+    "longer",
+    "self_trained",
+    "unsupervised",
+    "maxrl_svp",
+    "maxrl_noise",
+)
 
 
 def keep(stage: str | Path) -> None:
@@ -157,7 +165,7 @@ def test_rows(
     monkeypatch.setitem(ROWS, "packed", replace(first, fit=fit, mine=mine))
     own_sampler = bool(first.sampler)
     keep(first.reasoner)
-    mark("reasoner.done", "self_trained/done", "self_trained/search/summary.json")
+    mark("reasoner.done", f"{first.reasoner}/done", f"{first.reasoner}/search/summary.json")
     if not own_sampler:
         mark("tune/tuned.yaml")  # that of another reasoner is its own
         mark("packed/chosen/summary.json", "packed/search/summary.json")
@@ -182,17 +190,23 @@ def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, A
     assert (SETTING.folder / "default.2/done").exists()
 
 
-def test_on_a_reasoner_that_trained_itself(made: dict[str, tuple[Any, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("row", "reasoner"),
+    [("after_self_training", "self_trained"), ("after_reinforcement", "maxrl_noise")],
+)
+def test_on_a_reasoner_that_learned_on(
+    made: dict[str, tuple[Any, Any]], row: str, reasoner: str
+) -> None:
     """It is mined on other problems than it learned from, and shares no store with the first one."""
     keep("reasoner")
-    keep("self_trained")
-    mark("reasoner.done", "self_trained/done", "self_trained/search/summary.json")
-    run("after_self_training", SETTING)
+    keep(reasoner)
+    mark("reasoner.done", f"{reasoner}/done", f"{reasoner}/search/summary.json")
+    run(row, SETTING)
     _, mining = made["LatentRMModule"]
-    assert mining.folder.name == "store-self_trained"
+    assert mining.folder.name == f"store-{reasoner}"
     assert mining.sources["train"].seed == 302
-    assert mining.reasoner_path == str(SETTING.best("self_trained"))
-    assert (SETTING.folder / "tune-self_trained/tuned.yaml").exists()
+    assert mining.reasoner_path == str(SETTING.best(reasoner))
+    assert (SETTING.folder / f"tune-{reasoner}/tuned.yaml").exists()
 
 
 def test_table(
