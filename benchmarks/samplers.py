@@ -5,6 +5,10 @@
 Every sampler is tuned by `ltts tune` over a range of strengths, on the same problems. What it
 reaches between two strengths is interpolated: coverage and majority voting of 32 samples, where a
 single sample is right as often, or where two samples differ as often.
+
+The learned noise is trained first, on the built-in task; for another, give its file:
+
+    python benchmarks/samplers.py --reasoner PATH --learned-noise FILE OVERRIDES
 """
 
 import argparse
@@ -26,20 +30,39 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "SVP, thoughts alone": ("sampler=singular_values", "sampler.init_args.prompt=false"),
     "SVP, prompt too": ("sampler=singular_values",),
 }
+CPU = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.enable_progress_bar=false")
 LOST = (0.01, 0.03, 0.06)  # accuracy that a sample has lost against greedy decoding
 DIVERSE = (0.1, 0.2, 0.3)  # the chance that two samples differ
 
 
-def tune(name: str, reasoner: str, overrides: Sequence[str]) -> list[dict[str, float]]:
+def all_samplers(learned: str) -> dict[str, tuple[str, ...]]:
+    """Those above, and the learned noise of a file."""
+    return SAMPLERS | {
+        "learned noise (GTS)": ("sampler=learned_noise", f"sampler.init_args.path={learned}")
+    }
+
+
+def train_noise(reasoner: str) -> str:
+    """Trains a noise for this reasoner, once, and gives its file."""
+    folder = FOLDER / "learned_noise"
+    path = folder / "learned_noise.safetensors"
+    if not path.exists():
+        command = [
+            sys.executable, "-m", "lightning_ltts", "fit", "experiment=methods/learned_noise",
+            f"name={folder.relative_to('logs')}", f"reasoner={reasoner}", *CPU,
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+    return str(path)
+
+
+def tune(name: str, reasoner: str, *overrides: str) -> list[dict[str, float]]:
     """The table of one sampler, a line for each strength; made once."""
     folder = FOLDER / name.replace(",", "").replace(" ", "_")
     if not (folder / "tuned.yaml").exists():
         command = [
             sys.executable, "-m", "lightning_ltts", "tune", "experiment=demo/tune",
             f"name={folder.relative_to('logs')}", f"reasoner={reasoner}", "latent_rm=null",
-            f"factors=[{','.join(map(str, FACTORS))}]", "trainer.accelerator=cpu",
-            "trainer.devices=1", "trainer.enable_progress_bar=false",
-            *SAMPLERS[name], *overrides,
+            f"factors=[{','.join(map(str, FACTORS))}]", *CPU, *overrides,
         ]  # fmt: skip
         subprocess.run(command, check=True)
     table: list[dict[str, float]] = yaml.safe_load((folder / "tuned.yaml").read_text())["table"]
@@ -75,9 +98,16 @@ def main() -> None:
     """Prints the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--reasoner", default="logs/demo/reasoner/checkpoints/best.ckpt")
+    parser.add_argument(
+        "--learned-noise", help="a file of methods/learned_noise; trained if absent"
+    )
     parser.add_argument("overrides", nargs="*", help="as `ltts tune` takes them")
     options = parser.parse_args()
-    tables = {name: tune(name, options.reasoner, options.overrides) for name in SAMPLERS}
+    learned = options.learned_noise or train_noise(options.reasoner)
+    tables = {
+        name: tune(name, options.reasoner, *sampler, *options.overrides)
+        for name, sampler in all_samplers(learned).items()
+    }
     heads = [f"a sample {100 * lost:.0f} below greedy" for lost in LOST]
     heads += [f"two differ in {100 * value:.0f} %" for value in DIVERSE]
     lines = [["coverage@32 / majority@32, %", *heads], ["---"] * (1 + len(heads))]

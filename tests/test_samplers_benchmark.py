@@ -1,5 +1,6 @@
 """The comparison of samplers: what lies between two strengths, and that every sampler is one."""
 
+from pathlib import Path
 from pkgutil import resolve_name
 
 import hydra
@@ -7,6 +8,7 @@ import pytest
 import samplers
 
 from lightning_ltts.cli.choices import config_folder
+from lightning_ltts.sampling.learned_noise import NoiseHead
 
 LINES = [
     {"greedy": 0.8, "pass": 0.8, "majority": 0.8, "coverage": 0.82, "diversity": 0.0},
@@ -31,10 +33,12 @@ def test_a_row() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_every_sampler_composes(name: str) -> None:
+@pytest.mark.parametrize("name", samplers.all_samplers("x"))
+def test_every_sampler_composes(name: str, tmp_path: Path) -> None:
+    NoiseHead(8).save(learned := tmp_path / "noise.safetensors")
+    overrides = samplers.all_samplers(str(learned))[name]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        options = ["experiment=demo/tune", "task=tune", *samplers.SAMPLERS[name]]
+        options = ["experiment=demo/tune", "task=tune", *overrides]
         chosen = hydra.compose("config", options).sampler
     sampler = resolve_name(chosen.class_path)(**chosen.init_args)
     assert sampler.scaled(0.5).settings() != sampler.settings()
