@@ -2,15 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra._internal.hydra import Hydra
 from transformers import PreTrainedTokenizerFast
 
+from lightning_ltts.data.graph_problems import GraphProblems
+from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
@@ -71,6 +74,26 @@ def composed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", mode)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Built-in problems are drawn once in a process; many commands here have the same defaults."""
+    kept: dict[str, list[Problem]] = {}
+
+    def keeping(load: Callable[[Any], list[Problem]]) -> Callable[[Any], list[Problem]]:
+        def kept_or_drawn(source: Any) -> list[Problem]:
+            key = f"{type(source).__qualname__} {sorted(vars(source).items())}"
+            if key not in kept:
+                kept[key] = load(source)
+            return [*kept[key]]
+
+        return kept_or_drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        for source in (WordProblems, GraphProblems):
+            patch.setattr(source, "load", keeping(source.load))
         yield
 
 
