@@ -93,7 +93,7 @@ ROWS = {
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
     "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
     "after_self_training": Row("self_trained"),
-    "after_reinforcement": Row("maxrl_noise"),
+    "after_reinforcement": Row("maxrl_tokens"),
 }
 
 

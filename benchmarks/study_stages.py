@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from study_settings import (
@@ -112,7 +113,7 @@ def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl")
 REASONERS: dict[str, Callable[[Setting], None]] = {
     "reasoner": train_reasoner,
     "self_trained": self_trained,
-    "maxrl_noise": reinforced,
+    "maxrl_tokens": partial(reinforced, explorer="tokens"),
 }
 
 

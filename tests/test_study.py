@@ -80,7 +80,7 @@ REASONERS = (
     "self_trained",
     "unsupervised",
     "maxrl_svp",
-    "maxrl_noise",
+    "maxrl_tokens",
 )
 
 
@@ -192,7 +192,7 @@ def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, A
 
 @pytest.mark.parametrize(
     ("row", "reasoner"),
-    [("after_self_training", "self_trained"), ("after_reinforcement", "maxrl_noise")],
+    [("after_self_training", "self_trained"), ("after_reinforcement", "maxrl_tokens")],
 )
 def test_on_a_reasoner_that_learned_on(
     made: dict[str, tuple[Any, Any]], row: str, reasoner: str

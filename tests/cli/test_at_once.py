@@ -132,7 +132,7 @@ def test_report_needs_neither_lightning_nor_transformers(tmp_path: Path) -> None
     assert {"lightning", "transformers", "torchmetrics"} & set(modules) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_public_names_are_imported_when_asked_for() -> None:
     code = (
         "import sys, lightning_ltts as l; assert 'torch' not in sys.modules;"

@@ -24,6 +24,7 @@ FEW = [
     "data.init_args.val.init_args.size=4",
     "data.init_args.batch_size=8",
 ]
+FIT = [*BRIEF, *FEW, "data.init_args.test.init_args.size=4"]
 ANY_TEXT = "+model.init_args.spec.answer_marker=''"  # an untrained model writes no mark
 
 
@@ -31,7 +32,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
     monkeypatch.chdir(tmp_path)
     narrow = "model.init_args.start.backbone.hidden_size=16"
     brief = "model.init_args.curriculum={cot_epochs:0,stage_epochs:[1,1]}"
-    options = [*BRIEF, *FEW, narrow, brief, "trainer.max_epochs=2"]
+    options = [*FIT, narrow, brief, "trainer.max_epochs=2"]
     assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *options) == 0
     made = ["data.init_args.keep_uninformative=true", "data.init_args.num_samples=2"]
     made += ["data.init_args.val_num_samples=2", "data.init_args.informative=null"]
@@ -57,7 +58,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
 def test_prosqa_is_predicted_in_our_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the same reasoner, from its file."""
     monkeypatch.chdir(tmp_path)
-    options = [*BRIEF, *FEW, "model.init_args.start.backbone.hidden_size=16"]
+    options = [*FIT, "model.init_args.start.backbone.hidden_size=16"]
     curriculum = "model.init_args.curriculum={cot_epochs:0,stage_epochs:[1]}"
     assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *options, curriculum) == 0
     (tmp_path / "eval").mkdir()

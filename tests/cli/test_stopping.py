@@ -30,11 +30,11 @@ FIT = [
 ]  # fmt: skip
 STORE = [
     "experiment=demo/latent_rm", "reasoner=r.ckpt", *ENDLESS, "data.init_args.shard_size=8",
-    "data.init_args.token_budget=2000", "data.init_args.train.init_args.size=9999",
+    "data.init_args.token_budget=2000", "data.init_args.train.init_args.size=999",
 ]  # fmt: skip
 PREDICT = [
     "predict", "experiment=demo/search", "reasoner=r.ckpt", "latent_rm=rm.ckpt", *ENDLESS[:2],
-    "data.init_args.problems.init_args.size=9999", "model.init_args.token_budget=2000",
+    "data.init_args.problems.init_args.size=999", "model.init_args.token_budget=2000",
 ]  # fmt: skip
 
 

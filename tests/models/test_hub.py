@@ -32,7 +32,7 @@ main()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_to_the_hub_and_back(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> None:
     gpt2.save_pretrained(tmp_path / "reasoner")
     latent_rm.save_pretrained(tmp_path / "rm")
