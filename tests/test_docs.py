@@ -273,6 +273,7 @@ def fetched(
     return here
 
 
+@pytest.mark.slow
 def test_guide(
     fetched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
         check_same_settings(tmp_path, {"a": 1, "b": 2}, {"a": 1, "b": 3}, advice="try that")
 
 
+@pytest.mark.slow
 def test_no_changed_byte_of_a_checkpoint_changes_what_is_read(tmp_path: Path) -> None:
     """Every third byte of a small checkpoint: a change is found, or it is without any meaning."""
     path, state = tmp_path / "a.ckpt", {"w": torch.randn(9, 5), "epoch": 3}

@@ -33,6 +33,7 @@ def test_a_row() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", samplers.all_samplers("x"))
 def test_every_sampler_composes(name: str, tmp_path: Path) -> None:
     NoiseHead(8).save(learned := tmp_path / "noise.safetensors")

@@ -39,6 +39,7 @@ def test_table() -> None:
     assert ablation_table([]) == []
 
 
+@pytest.mark.slow
 def test_rows_whose_answers_are_latex() -> None:
     """What is right is the library's word, here as in the tables."""
     pytest.importorskip("math_verify", reason="the extra 'math' is not installed")

@@ -28,6 +28,7 @@ def test_headroom() -> None:
     assert math.isnan(headroom_closed(oracle, oracle, oracle))  # there is no room
 
 
+@pytest.mark.slow
 def test_interval_of_the_headroom_covers_95_of_100_studies() -> None:
     """Of studies with a known share of 1/2: the selection is right on half of what is between."""
     generator, covered = torch.Generator().manual_seed(0), 0

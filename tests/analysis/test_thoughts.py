@@ -70,6 +70,7 @@ def test_what_does_not_vary(thoughts: torch.Tensor) -> None:
         assert bool(flat.isfinite().all())
 
 
+@pytest.mark.slow
 @given(st.integers(2, 6), st.integers(1, 5), st.floats(0.1, 10))
 def test_measures_under_scaling(n: int, d: int, scale: float) -> None:
     """Cosine and isotropy do not depend on the scale; distances grow with it."""

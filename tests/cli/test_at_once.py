@@ -85,6 +85,7 @@ def run(here: Path, commands: list[str]) -> dict[str, list]:
     return dict(zip(commands, found, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "code", "expected"), COMMANDS, ids=[c for c, *_ in COMMANDS])
 def test_answer_without_heavy_imports(
     command: str, code: int, expected: str, answers: dict[str, list]

@@ -96,6 +96,7 @@ def test_source_model_and_logger(tmp_path: Path, monkeypatch, capsys) -> None:
     assert config["trainer"]["logger"]["init_args"]["save_dir"].endswith("tensorboard")
 
 
+@pytest.mark.slow
 def test_a_refused_option_is_told_with_its_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

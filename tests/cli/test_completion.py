@@ -57,6 +57,7 @@ def test_own_answers_are_told_as_the_shell_reads_them(
     assert f"export{between}fit" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 def test_bash(tmp_path: Path) -> None:
     """The script that is installed, asked as the Tab key asks it."""

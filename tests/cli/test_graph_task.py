@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
@@ -42,7 +43,9 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
     few = [*CPU, ANY_TEXT, "data.init_args.problems.init_args.size=6"]
     few += ["model.init_args.num_samples=4"]
     beam = ["model.init_args.beam.init_args.beams=2"]
-    assert ltts(monkeypatch, "tune", "experiment=graph/tune", *few) == 0
+    assert ltts(monkeypatch, "tune", "experiment=graph/tune", *few, "factors=[0.5]") == 0
+    strengths = yaml.safe_load(Path("logs/graph/tune/tuned.yaml").read_text())["table"]
+    assert len(strengths) == 2  # and the sampler's own
     tuned = "model.init_args.tuned=logs/graph/tune/tuned.yaml"
     assert ltts(monkeypatch, "predict", "experiment=graph/search", *few, *beam, tuned) == 0
     rows = read_rows("logs/graph/search")

@@ -138,6 +138,7 @@ def test_configuration_that_cannot_be_read(
     assert expected in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

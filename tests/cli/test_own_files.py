@@ -37,6 +37,7 @@ def paths_of(source: Any) -> Any:
     return source["init_args"]["paths"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["files/reasoner", "demo/reasoner", "recipes/coconut_cot"])
 def test_fit_of_a_reasoner(experiment: str) -> None:
     """Whatever the experiment's data: files of problems, the built-in task, or the Hub's."""
@@ -78,6 +79,7 @@ def test_tokenizer_is_made_from_the_files_to_train_on() -> None:
     assert tokenizer["init_args"]["paths"] == ["a.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["files/latent_rm", "demo/latent_rm"])
 def test_mining(experiment: str) -> None:
     """Files to test on may be given, too, so that all commands can have the same keys."""
@@ -89,6 +91,7 @@ def test_mining(experiment: str) -> None:
         assert "test" not in data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["files/search", "demo/search", "benchmark/gsm8k_test"])
 def test_search(experiment: str) -> None:
     given = [f"experiment={experiment}", "train=a.json", "valid=c.json", "test=d.json"]
@@ -98,6 +101,7 @@ def test_search(experiment: str) -> None:
     assert paths_of(compose("tune", *given)["data"]["init_args"]["problems"]) == ["c.json"]
 
 
+@pytest.mark.slow
 def test_options_of_files_stay() -> None:
     """Text answers of ProsQA, the limit of mining; not the size of the built-in task."""
     prosqa = compose("fit", "experiment=recipes/coconut_prosqa", "train=a.json", "valid=b.json")
@@ -119,6 +123,7 @@ def test_copies_with_other_numbers_stay() -> None:
     assert [paths_of(source) for source in train["init_args"]["exclude"]] == [["b.json"]]
 
 
+@pytest.mark.slow
 def test_older_keys_go_on_working() -> None:
     tree = compose("fit", "experiment=files/reasoner", "problems_dir=P", "train_files=[a.json]")
     data = tree["data"]["init_args"]
@@ -131,6 +136,7 @@ def test_older_keys_go_on_working() -> None:
     assert paths_of(found["data"]["init_args"]["problems"]) == ["P/eval/multiarith.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -150,6 +156,7 @@ def test_refused(line: str, expected: str) -> None:
     assert expected in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "experiment", "file", "example"),
     [
@@ -171,6 +178,7 @@ def test_files_that_are_not_there(
     assert f"give your own problems: {example}" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_files_of_other_commands_may_be_missing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.json").touch()
@@ -179,6 +187,7 @@ def test_files_of_other_commands_may_be_missing(tmp_path: Path, monkeypatch) -> 
     check_files("fit", compose("fit", "experiment=demo/reasoner"))
 
 
+@pytest.mark.slow
 def test_pretrained_takes_the_place_of_the_start() -> None:
     tree = compose("fit", "experiment=files/reasoner", "pretrained=models/mine")
     assert tree["model"]["init_args"]["start"] == {"pretrained": "models/mine"}

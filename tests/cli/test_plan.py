@@ -20,6 +20,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_of_mining(reasoner_file: Path, here: Path, monkeypatch, capsys) -> None:
     assert ltts(monkeypatch, "plan", *SMALL, f"reasoner={reasoner_file}", "--devices", "4") == 0
     said = capsys.readouterr().out
@@ -32,6 +33,7 @@ def test_of_mining(reasoner_file: Path, here: Path, monkeypatch, capsys) -> None
     assert list(here.iterdir()) == [], "nothing is made"
 
 
+@pytest.mark.slow
 def test_of_a_search(reasoner_file: Path, latent_rm_file: Path, monkeypatch, capsys) -> None:
     options = [
         "experiment=demo/search", f"reasoner={reasoner_file}", f"latent_rm={latent_rm_file}",

@@ -94,6 +94,7 @@ def test_missing_arguments(monkeypatch, capsys) -> None:
     assert line.startswith("error: the following arguments are required: target")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", ["-o afile/page.html", "--csv afile", "--png afile"], ids=lambda x: x.split()[0]
 )

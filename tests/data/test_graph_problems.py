@@ -69,6 +69,7 @@ def test_same_arguments_same_problems() -> None:
     assert len({problem.question for problem in one}) == 20
 
 
+@pytest.mark.slow
 def test_splits_share_no_graph() -> None:
     """Under any seed, with whatever names and order of sentences."""
     forms: dict[str, set[str]] = {}
@@ -108,6 +109,7 @@ def test_options_that_make_no_sense(options: dict, words: str) -> None:
         GraphProblems(**{"split": "train", "size": 4} | options)
 
 
+@pytest.mark.slow
 def test_too_many_are_asked_for() -> None:
     """One hop and no distractors make a single graph, which is of one split alone."""
     found = []

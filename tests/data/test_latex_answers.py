@@ -27,6 +27,7 @@ ALIKE = [  # written in several ways, and what is another answer
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alike", "other"), ALIKE, ids=[alike[0] for alike, _ in ALIKE])
 def test_equal_answers_vote_together_and_are_right(alike: list[str], other: str) -> None:
     answers = [extract_answer(rf"so ### \boxed{{{text}}}", "###", "latex") for text in alike]

@@ -69,6 +69,7 @@ def test_ids_come_from_the_question() -> None:
     assert all(ids[problem.question] == problem.id for problem in both)
 
 
+@pytest.mark.slow
 def test_number_of_problems_bounds_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"only [0-9]+ different test problems"):
         WordProblems("test", 500, num_steps=1, max_number=4).load()

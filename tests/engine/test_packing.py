@@ -61,6 +61,7 @@ def test_the_budget_by_hand(family: str, heads: int, tokenizer, monkeypatch) -> 
     assert automatic_budget(reasoner.bfloat16()) == 800
 
 
+@pytest.mark.slow
 def test_halving() -> None:
     """Five items where at most two fit: 5 -> 2 + 3, 3 -> 1 + 2."""
     asked = []

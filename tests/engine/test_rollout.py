@@ -85,6 +85,7 @@ def test_equals_a_plain_loop(
     assert len(lengths) > 1, "the test should see answers that end at different positions"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("suppressed", [(), (7,)], ids=["all", "one-suppressed"])
 def test_log_probs_and_self_certainty(
@@ -145,6 +146,7 @@ def test_invariance(sampler: Sampler, order: list[int], budget: int, padding: in
     assert same(whole, some, order[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS[1:], ids=repr)
 def test_samples(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
@@ -308,6 +310,7 @@ def _build() -> tuple[dict[str, LatentReasoner], tuple[Tensor, Tensor]]:
 CACHE, PROMPTS = _build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("sampler", [SAMPLERS[0], SAMPLERS[3]], ids=repr)
 def test_padding_on_either_side(

@@ -79,6 +79,7 @@ class TestRuns:
             assert (one.thoughts[0] - together.thoughts[i]).abs().max() < 1e-12
             assert torch.equal(one.answer_ids[0], together.answer_ids[i])
 
+    @pytest.mark.slow
     def test_dropout_does_not_leak(self, golden: Reference, method: str) -> None:
         """In the published code dropout modules stay on after a run with dropout in the text phase (findings C3)."""
         from lightning_ltts.sampling import MCDropout

@@ -39,6 +39,7 @@ def content(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_one_sentence_and_nothing_written(name: str, place: Place, capsys) -> None:
     case = CASES[name]

@@ -294,6 +294,7 @@ def test_reuse_and_refusal(
         run(make_data(tmp_path / "s", other))
 
 
+@pytest.mark.slow
 def test_questions_without_contrast_are_counted_and_left_out(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -334,6 +335,7 @@ def test_what_teaches_nothing_is_said(right: int, mixed: int, expected: str) -> 
     assert end.startswith(f"; {expected}: ") if expected else end == ""
 
 
+@pytest.mark.slow
 def test_collate_pads_prompts_on_the_left(checkpoint: Path, tmp_path: Path) -> None:
     data = run(make_data(tmp_path / "s", checkpoint))
     items = [data.stores["train"][i] for i in range(3)]
@@ -366,6 +368,7 @@ def test_mine_needs_a_mining_datamodule(checkpoint: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_informative_questions_alone_are_completed(
     answering: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], sampler: Sampler
@@ -416,6 +419,7 @@ class TestInformative:
         some, every = (trajectories(tmp_path / name / "train") for name in ("some", "all"))
         assert same(some, {prompt: every[prompt] for prompt in some})
 
+    @pytest.mark.slow
     def test_says_where_there_are_too_few(self, checkpoint: Path, tmp_path: Path) -> None:
         data = run(make_data(tmp_path, checkpoint, informative=500, keep_uninformative=False))
         assert self.counts(tmp_path)["questions"] == 20
@@ -449,6 +453,7 @@ def test_all_problems_are_looked_at_before_any_is_mined(checkpoint: Path, tmp_pa
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_validation_questions_that_are_mined_for_training(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ def linear_flops(counter: FlopCounterMode) -> int:
     return sum(n for op, n in counts.items() if str(op) in ("aten.mm", "aten.addmm"))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("sampler", [GaussianNoise(0.5), SingularValueNoise(target="q")], ids=repr)
 def test_flops_of_a_rollout(
@@ -32,6 +33,7 @@ def test_flops_of_a_rollout(
     assert cost.flops > 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_flops_and_positions_of_a_latent_rm(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]

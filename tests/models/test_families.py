@@ -148,6 +148,7 @@ def names_in(text: str) -> list[str]:
     return re.findall(rf"(?<![A-Za-z0-9_])(?:{'|'.join(sorted(names))})(?![A-Za-z0-9_])", text)
 
 
+@pytest.mark.slow
 def test_no_other_file_names_a_family() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{line}: {text}"

@@ -25,6 +25,7 @@ HEADS: dict[str, dict] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(HEADS))
 @pytest.mark.parametrize("family", list(BACKBONES))
 def test_round_trip(
@@ -69,6 +70,7 @@ def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> N
     assert model.config.latent_start_id == reasoner.start_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"extra_layers": 1}, {"reference": True, "reads_answer": True}], ids=str
 )
@@ -96,6 +98,7 @@ def test_latent_rm_with_head_and_projection(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_provenance(gpt2: LatentReasoner, latent_rm: LatentRM, tmp_path: Path) -> None:
     source = save_reasoner(gpt2, tmp_path / "r.ckpt")
     import_model(source, tmp_path / "folder", num_thoughts=5)

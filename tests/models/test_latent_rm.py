@@ -113,6 +113,7 @@ def test_backbone_of_another_family_and_size(
         LatentRM.from_reasoner(reasoner, extra_layers=1, backbone=BACKBONES[other])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_on_either_side(
     reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor], side: str
@@ -144,6 +145,7 @@ def comparing(reasoner: LatentReasoner) -> LatentRM:
     return rm
 
 
+@pytest.mark.slow
 def test_reference_and_answer_equal_a_plain_pass(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:

@@ -88,6 +88,7 @@ def test_export_says_how_it_was_trained_and_what_it_came_to(runs: Path, monkeypa
     assert "Not recorded" in card_of("rm").text
 
 
+@pytest.mark.slow
 def test_a_folder_tells_nothing_of_the_machine(runs: Path, monkeypatch) -> None:
     """What is pushed names no folder above the models, whatever it was made from."""
     make_base(runs / "bases/gpt2", "gpt2")

@@ -15,6 +15,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner
 from tests.models.helpers import QUESTIONS, make_base, save_adapters
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}], ids=str)
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -31,6 +32,7 @@ def test_plain_base(family: str, options: dict, tmp_path: Path) -> None:
     assert not torch.allclose(logits, before, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_base_of_this_package(gpt2: LatentReasoner, tmp_path: Path) -> None:
     """It stays the reasoner that it is; what is imported describes itself."""
     base = gpt2.save_pretrained(tmp_path / "reasoner")
@@ -50,6 +52,7 @@ def test_base_of_this_package(gpt2: LatentReasoner, tmp_path: Path) -> None:
         load_latent_rm(tmp_path / "adapter")
 
 
+@pytest.mark.slow
 def test_what_is_refused(tmp_path: Path) -> None:
     make_base(tmp_path / "base", "gpt2")
     make_base(tmp_path / "llama", "llama")

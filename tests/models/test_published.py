@@ -103,6 +103,7 @@ def test_codi(family: str, tmp_path: Path) -> None:
     assert torch.equal(reasoner.thought_head[4].bias, state["prj.ln.bias"])
 
 
+@pytest.mark.slow
 def test_sim_cot(tmp_path: Path) -> None:
     """The decoder that trained beside the reasoner is left out, and the provenance says so."""
     trained = make_base(tmp_path / "base", "gpt2", extra_rows=3)
@@ -231,6 +232,7 @@ def test_shards_and_half_precision(tmp_path: Path) -> None:
         load_reasoner(tmp_path / "base")
 
 
+@pytest.mark.slow
 def test_gguf(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
     make_base(tmp_path / "base", "llama")
@@ -401,6 +403,7 @@ def test_adapter_without_weights(tmp_path: Path) -> None:
         load_reasoner(tmp_path / "pytorch_model.bin", base=tmp_path / "base")
 
 
+@pytest.mark.slow
 def test_alpha_of_adapters(tmp_path: Path) -> None:
     """It is read, or asked for where the rank is not that of published ones."""
     trained = make_base(tmp_path / "base", "gpt2", extra_rows=3)
@@ -603,6 +606,7 @@ def test_no_second_copy_of_the_weights(tmp_path: Path, monkeypatch: pytest.Monke
         assert parameter.data_ptr() == read[name].data_ptr(), name
 
 
+@pytest.mark.slow
 def test_noise_on_an_imported_model_is_reproducible(tmp_path: Path) -> None:
     make_base(tmp_path / "base", "qwen3")
     reasoner = load_reasoner(tmp_path / "base", num_thoughts=2)

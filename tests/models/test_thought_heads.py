@@ -97,6 +97,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> type[ThoughtHead]:
     return MixedHead
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_new_head_is_one_class(

@@ -93,6 +93,7 @@ def test_answers_by_a_plain_loop(reasoner_file: Path, tmp_path: Path) -> None:
     assert changed > 20
 
 
+@pytest.mark.slow
 def test_nothing_else_changes(reasoner_file: Path, tmp_path: Path) -> None:
     rows = predict(reasoner_file, tmp_path / "a", ThoughtAblation(["zero"], each_step=False))
     plain_rows = predict(reasoner_file, tmp_path / "b", None)

@@ -50,6 +50,7 @@ def questions(problems: list) -> list[str]:
     return [problem.question for problem in problems[:5]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", ["greedy", "majority", "weighted_vote", "beam"])
 def test_answers_are_those_of_the_search(
     selection: str, questions: list[str], reasoner_file: Path, latent_rm_file: Path

@@ -70,6 +70,7 @@ def predict(
     return read_rows(folder)
 
 
+@pytest.mark.slow
 def test_answers_in_latex(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     """Rows say that their truth is LaTeX, so that a report compares it as the search did."""
     pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
@@ -190,6 +191,7 @@ def test_packing_and_stock_loop_do_not_matter(checkpoints: tuple[str, str], tmp_
     assert same(whole, read_rows(tmp_path / "d"))
 
 
+@pytest.mark.slow
 def test_rows_are_returned_in_the_order_of_the_problems(
     checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -211,6 +213,7 @@ def test_rows_are_returned_in_the_order_of_the_problems(
     assert silent.predict(module, datamodule=data, return_predictions=False) is None
 
 
+@pytest.mark.slow
 def test_written_steps_are_sampled_and_voted_on(tokenizer, tmp_path: Path) -> None:
     """A reasoner without thoughts: its samples differ in what they write."""
     reasoner = make_reasoner("gpt2", tokenizer, num_thoughts=0)
@@ -235,6 +238,7 @@ def test_written_steps_are_sampled_and_voted_on(tokenizer, tmp_path: Path) -> No
             LatentSearch(path, **options)
 
 
+@pytest.mark.slow
 def test_written_steps_are_mined_learned_from_and_scored(tokenizer, tmp_path: Path) -> None:
     """The LatentRM of a reasoner without thoughts has one score of a sample: that of its answer."""
     reasoner = make_reasoner("gpt2", tokenizer, num_thoughts=0)
@@ -318,6 +322,7 @@ def test_resume_after_a_kill(
     assert len(passes) == 3
 
 
+@pytest.mark.slow
 def test_other_settings_need_another_folder(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     predict(checkpoints, tmp_path / "p", size=3)
     with pytest.raises(StoreError, match="num_samples=4, but this run has 8"):
@@ -482,6 +487,7 @@ def test_a_step_decoder_reads_the_stored_thoughts(
         predict(checkpoints, tmp_path / "read", size=4, keep_thoughts=2)
 
 
+@pytest.mark.slow
 def test_problems_that_are_too_long(
     checkpoints: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -517,6 +523,7 @@ def test_problems_that_are_too_long(
     assert [line.accuracy for line in one] == pytest.approx([x.accuracy * 4 / 5 for x in other])
 
 
+@pytest.mark.slow
 def test_answers_that_are_too_long_are_told_before(
     checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def test_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"configs", "versions", "n-shot", "group_subtasks", "date"} <= content.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.extra
 def test_it_is_read_by_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     utils = pytest.importorskip("lm_eval.utils", reason="the extra lm-eval is not installed")

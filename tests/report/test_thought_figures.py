@@ -85,6 +85,7 @@ def test_far_points_do_not_flatten_the_others() -> None:
     assert torch.equal(_frame(even), torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"samples": 1}, {"still": True}, {"kind": "right"}, {"kind": "wrong"}]
 )
@@ -112,6 +113,7 @@ def test_lens(tmp_path: Path) -> None:
     assert tables["q-0"][1]["which"] == "sample 0"
 
 
+@pytest.mark.slow
 def test_what_a_step_decoder_read(tmp_path: Path) -> None:
     """A step of two thoughts is told beside the second; the page shows it as text."""
     (run,) = make_runs(tmp_path, ("a",))

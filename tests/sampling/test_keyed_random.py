@@ -72,6 +72,7 @@ def test_fold_is_a_chain(key: int, a: int, b: int) -> None:
     assert torch.equal(fold(fold(key, a), b), fold(key, a, b))
 
 
+@pytest.mark.slow
 @given(st.lists(INT64, min_size=1, max_size=8), st.integers(1, 33), st.randoms())
 def test_rows_do_not_depend_on_the_batch(keys: list[int], n: int, rng) -> None:
     order = list(range(len(keys)))

@@ -84,6 +84,7 @@ def plain_rollout(
 PROMPTS = [[7, 8, 9, 10, 3], [11, 12, 3], [14, 15, 16, 17, 18, 3]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [True, False])
 @pytest.mark.parametrize("target", TARGETS)
 def test_equals_perturbed_weights(reasoner: LatentReasoner, target, prompt: bool) -> None:

@@ -157,6 +157,7 @@ def test_one_beam_one_candidate_of_a_deterministic_reasoner_is_greedy(
     assert torch.equal(found.answer_ids, engine.rollout(*prompts).answer_ids)
 
 
+@pytest.mark.slow
 def test_subtrees_do_not_displace_each_other(
     gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor]
 ) -> None:

@@ -85,6 +85,7 @@ def test_resume_gives_the_same_weights(tmp_path: Path) -> None:
     )  # epochs are shuffled differently
 
 
+@pytest.mark.slow
 def test_checkpoint_holds_stage_and_loads_by_itself(tmp_path: Path) -> None:
     module = make_module()
     make_trainer(tmp_path, epochs=2).fit(module, make_data())
@@ -97,6 +98,7 @@ def test_checkpoint_holds_stage_and_loads_by_itself(tmp_path: Path) -> None:
     assert again.stage.index == 1
 
 
+@pytest.mark.slow
 def test_metrics_and_test_command(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, epochs=1)
     module = make_module()

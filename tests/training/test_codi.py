@@ -93,6 +93,7 @@ def test_adapters_train_alone_and_are_merged_when_loaded(family: str, tmp_path: 
     assert trainer.current_epoch == 2
 
 
+@pytest.mark.slow
 def test_goes_on_from_a_trained_reasoner(tmp_path: Path) -> None:
     """A warm start has the weights it starts from; another method gets a new thought head."""
     module = make_module()

@@ -44,6 +44,7 @@ def test_clipped_surrogate() -> None:
     assert float(loss) == pytest.approx(-(1.2 - 0.8) / 2)
 
 
+@pytest.mark.slow
 def test_log_probs_are_those_of_the_sampled_actions(supervised: Path) -> None:
     """One unpadded trajectory at a time gives the same, and its tokens are the likeliest, as they were decoded."""
     module = ColarGrpoModule(Start(str(supervised)), group_size=3)
@@ -125,6 +126,7 @@ def test_density_of_thoughts_by_hand(supervised: Path, scale: float) -> None:
             assert found[row][acts[row]][step] == pytest.approx(float(expected[row]), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_samples_differ_by_epoch_and_length_is_punished(supervised: Path) -> None:
     module = ColarGrpoModule(Start(str(supervised)), group_size=4)
     trainer = without_trainer(module)
@@ -136,6 +138,7 @@ def test_samples_differ_by_epoch_and_length_is_punished(supervised: Path) -> Non
     assert not torch.equal(module.explore(problems).thoughts[:, 0], first.thoughts[:, 0])
 
 
+@pytest.mark.slow
 def test_a_shorter_right_trajectory_is_worth_more(
     supervised: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

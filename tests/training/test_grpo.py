@@ -115,6 +115,7 @@ def test_mixed_groups() -> None:
     assert mixed_groups(torch.tensor([[1.0, 0], [1, 1], [0, 0]])).tolist() == [True, False, False]
 
 
+@pytest.mark.slow
 def test_surrogate_by_hand(starts: dict[str, Path]) -> None:
     """Two tokens of ratio 2 at advantage 1/2, one of them padding: -1.2 / 2 + 0.1 x k3(1/2)."""
     module = make(starts["coconut"], kl_factor=0.1)
@@ -127,6 +128,7 @@ def test_surrogate_by_hand(starts: dict[str, Path]) -> None:
 # -- the replay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @pytest.mark.parametrize("start", ["coconut", "codi", "llama"])
 def test_answers_are_as_likely_as_when_they_were_drawn(
@@ -318,6 +320,7 @@ def test_only_some_matrices_are_trained(
             assert float(value.max()) > 0
 
 
+@pytest.mark.slow
 def test_what_is_refused(starts: dict[str, Path], tmp_path: Path) -> None:
     start = starts["coconut"]
     with pytest.raises(ConfigError, match=r"give its checkpoint as start\.pretrained"):

@@ -174,6 +174,7 @@ def test_hard_negatives_by_hand() -> None:
         LatentRMModule("", hard_negatives=0.5)
 
 
+@pytest.mark.slow
 def test_store_of_another_reasoner(checkpoint: str, gpt2: LatentReasoner, tmp_path: Path) -> None:
     with torch.no_grad():
         gpt2.backbone.base_model.ln_f.weight.mul_(2)

@@ -33,6 +33,7 @@ def make(start: Path, **options: object) -> NoiseModule:
     return NoiseModule(Start(str(start)), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_density_by_hand(start: Path) -> None:
     """log N(h; clean + mean, spread^2), a mean over the elements, with clean thoughts read anew."""

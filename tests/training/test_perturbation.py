@@ -47,6 +47,7 @@ SAMPLERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_thoughts_are_those_that_are_sampled(reasoner: LatentReasoner, sampler: Sampler) -> None:
     """One trajectory of each prompt, by the engine and by training, under the same names."""

@@ -43,6 +43,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
         make_trainer(tmp_path).fit(make_module(), datamodule=make_data())
 
 
+@pytest.mark.slow
 def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         CoconutModule, "greedy_correct", lambda self, batch: torch.zeros(len(batch))
@@ -53,6 +54,7 @@ def test_flat_accuracy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert trainer.current_epoch == 1
 
 
+@pytest.mark.slow
 def test_any_right_answer_keeps_it_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         CoconutModule, "greedy_correct", lambda self, batch: torch.eye(len(batch))[0]
@@ -287,6 +289,7 @@ def test_validation_has_the_limit_of_a_search(
     assert given == [limit or max(texts)]
 
 
+@pytest.mark.slow
 def test_validation_of_rows_that_fit_by_themselves_alone() -> None:
     """One has the longest prompt, another the longest text, and together they are too long."""
     module = make_module()

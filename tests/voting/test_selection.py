@@ -73,6 +73,7 @@ pools = st.integers(1, 12).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(pools)
 def test_limits_of_the_weighted_vote(pool: tuple[list[int], list[float]]) -> None:
     votes, scores = torch.tensor([pool[0]]), torch.tensor([pool[1]])
@@ -83,6 +84,7 @@ def test_limits_of_the_weighted_vote(pool: tuple[list[int], list[float]]) -> Non
     assert chosen == -1 or pool[0][chosen] >= 0
 
 
+@pytest.mark.slow
 @given(pools, st.floats(-50, 50))
 def test_only_differences_of_scores_matter(
     pool: tuple[list[int], list[float]], shift: float

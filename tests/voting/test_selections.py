@@ -52,6 +52,7 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection_module, "SELECTIONS", (*SELECTIONS, WorstOfN))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_known")
 def test_a_new_selection_is_in_table_page_and_curves(tmp_path: Path) -> None:
     runs = load_runs([str(write(tmp_path / "run"))], None, "sum", "majority", BetaStopping(), None)
