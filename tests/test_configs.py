@@ -23,8 +23,8 @@ from lightning_ltts.prediction import LatentSearch
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training import start as training
 from lightning_ltts.training.curriculum import Curriculum
-from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
+from tests.tiny import BACKBONES
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,11 @@ from lightning_ltts.models.families import FAMILIES
 from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
-from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 from tests.models.helpers import codi_state, colar_checkpoint, make_base, save_adapters
 from tests.pages import DOCS, PAGES, ROOT, anchors_of, blocks_of, commands_of, text_commands
 from tests.test_layers import LAYERS
+from tests.tiny import BACKBONES
 
 GUIDE = DOCS / "checkpoints.md"
 EXTENDING = DOCS / "extending.md"  # whose commands are run by test_extending.py

@@ -13,8 +13,8 @@ from lightning_ltts.data.tokenization import GraphTokenizer
 from lightning_ltts.models.latent_lm import new_reasoner
 from lightning_ltts.training.sequences import Encoded
 from tests.cli.helpers import ltts
-from tests.conftest import BACKBONES
 from tests.data.test_renaming import ROW
+from tests.tiny import BACKBONES
 
 pytestmark = pytest.mark.slow
 

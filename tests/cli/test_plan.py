@@ -59,6 +59,7 @@ def test_of_a_published_backbone(monkeypatch, capsys) -> None:
     assert "42.5 device-hours at 40% of 312 TFLOPs/s" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

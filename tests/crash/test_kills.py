@@ -19,9 +19,9 @@ from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.thought_store import read_thoughts
 from lightning_ltts.mining.store import TrajectoryStore
 from lightning_ltts.models.checkpoints import ENTRY
-from tests.conftest import make_reasoner
 from tests.crash.victims import Zygote, run, start
 from tests.helpers import save_latent_rm, save_reasoner
+from tests.tiny import make_reasoner
 
 pytestmark = pytest.mark.crash
 # which problems shared a pass changes them, and so the checksum of the predictions

@@ -20,7 +20,7 @@ from lightning_ltts.data.tokenization import (
 )
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import new_reasoner
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 
 @pytest.fixture

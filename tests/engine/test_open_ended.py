@@ -19,7 +19,7 @@ from lightning_ltts.sampling import Deterministic, GaussianNoise, MCDropout, Sam
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.losses import bce_loss, contrastive_loss
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 LIMIT = 6
 NAMES = [f"q{i}" for i in range(6)]

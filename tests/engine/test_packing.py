@@ -12,7 +12,7 @@ from lightning_ltts.engine.packing import automatic_budget, halve_if_needed, pac
 from lightning_ltts.engine.rollout import Branches, RolloutEngine
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.sampling import GaussianNoise
-from tests.conftest import make_reasoner
+from tests.tiny import make_reasoner
 
 
 @given(

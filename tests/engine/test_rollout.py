@@ -20,7 +20,7 @@ from lightning_ltts.sampling import (
 )
 from lightning_ltts.sampling.keyed_random import fold, normal
 from lightning_ltts.sampling.streams import Stream
-from tests.conftest import BACKBONES, make_reasoner
+from tests.tiny import BACKBONES, make_reasoner
 
 SAMPLERS = [
     Deterministic(),

@@ -30,8 +30,8 @@ from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
-from tests.conftest import make_reasoner
 from tests.helpers import save_reasoner
+from tests.tiny import make_reasoner
 
 SAMPLERS = [
     GaussianNoise(1.5),
@@ -165,6 +165,7 @@ def test_no_prefix_is_read_twice(
     assert (sum(reads), cost.token_forwards, cost.tree_nodes) == (expected,) * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_reference_is_the_greedy_trajectory(
     answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler

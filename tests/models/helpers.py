@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lightning_ltts.models.latent_lm import make_config
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 QUESTIONS = ["Tom has 3 cats and 5 dogs. How many pets?", "9 boys, 8 girls. Total?"]
 

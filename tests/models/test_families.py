@@ -22,13 +22,13 @@ from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, left_pa
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import MCDropout
 from lightning_ltts.training.start import Lora, Start
-from tests.conftest import BACKBONES, make_reasoner
+from tests.tiny import BACKBONES, make_reasoner
 
 PACKAGE = Path(lightning_ltts.__file__).parent
 
 
 def test_every_family_is_in_the_tests_that_are_run_for_all() -> None:
-    """They run for the backbones of `tests/conftest.py`, one for each family."""
+    """They run for the backbones of `tests/tiny.py`, one for each family."""
     assert list(BACKBONES) == list(FAMILIES)
     assert all(backbone["model_type"] == name for name, backbone in BACKBONES.items())
 

@@ -14,9 +14,9 @@ from lightning_ltts.models.folders import import_model, save_folder
 from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
-from tests.conftest import BACKBONES
 from tests.helpers import save_latent_rm, save_reasoner
 from tests.models.helpers import QUESTIONS, make_base
+from tests.tiny import BACKBONES
 
 HEADS: dict[str, dict] = {
     "coconut": {},

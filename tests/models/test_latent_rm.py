@@ -12,7 +12,7 @@ from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def test_thoughts_of_another_size(gpt2: LatentReasoner, prompts: tuple[Tensor, T
     assert rm.score(*prompts, torch.randn(6, 2, 3, 20)).shape == (6, 2, 3)
 
 
+@pytest.mark.slow
 def test_backbone_of_another_family_and_size(
     reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
@@ -189,6 +190,7 @@ def test_tokens_are_read_by_the_embedding(gpt2: LatentReasoner) -> None:
     assert torch.allclose(rm.token_logits(weight[:5]), weight[:5] @ weight.T, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_answers_after_a_beam_equal_answers_at_once(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:
@@ -205,6 +207,7 @@ def test_answers_after_a_beam_equal_answers_at_once(
     assert torch.equal(found.trajectory, found.steps.sum(-1) + found.answer)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_answers_likelihood_is_part_of_its_score(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
@@ -260,6 +263,7 @@ def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor])
         assert torch.allclose(rm.score(*prompts, thoughts, greedy), judged.steps, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_prompts_that_have_been_read(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:
@@ -311,6 +315,7 @@ def test_different_lengths_with_answers(
             assert torch.allclose(together.steps[q, n, :count], single.steps[0, 0], atol=5e-5)
 
 
+@pytest.mark.slow
 def test_reads_what_the_sampler_added(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:

@@ -19,7 +19,6 @@ from lightning_ltts.models import weights
 from lightning_ltts.models.folders import import_model
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import GaussianNoise, LearnedSpread
-from tests.conftest import BACKBONES
 from tests.models.helpers import (
     QUESTIONS,
     codi_state,
@@ -28,6 +27,7 @@ from tests.models.helpers import (
     make_tokenizer,
     untied,
 )
+from tests.tiny import BACKBONES
 
 
 def thoughts_of(reasoner: LatentReasoner) -> Tensor:
@@ -307,6 +307,7 @@ def coconut(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
 KEY = "base_causallm.transformer.h.1.mlp.c_fc.weight"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

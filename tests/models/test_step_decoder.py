@@ -13,7 +13,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.models.step_decoder import PREFIX, StepDecoder, load_step_decoder
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.step_supervision import step_loss
-from tests.conftest import make_reasoner
+from tests.tiny import make_reasoner
 
 
 def save(decoder: StepDecoder, reasoner: LatentReasoner, path: Path) -> Path:

@@ -23,9 +23,9 @@ from lightning_ltts.models.thought_heads import (
     thought_head_of,
 )
 from lightning_ltts.sampling import LearnedSpread
-from tests.conftest import BACKBONES
 from tests.helpers import save_reasoner
 from tests.models.test_published import make_base
+from tests.tiny import BACKBONES
 
 
 def test_coconut_feeds_the_hidden_state_back() -> None:

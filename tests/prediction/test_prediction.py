@@ -33,8 +33,8 @@ from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.selection import SELECTIONS
 from lightning_ltts.voting.signals import Signal
-from tests.conftest import make_reasoner
 from tests.helpers import save_latent_rm, save_reasoner
+from tests.tiny import make_reasoner
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_masks_that_are_held(gpt2: LatentReasoner) -> None:
 
 
 def test_unknown_site_of_a_family(tokenizer) -> None:
-    from tests.conftest import make_reasoner
+    from tests.tiny import make_reasoner
 
     with pytest.raises(ConfigError, match="llama family has no site 'embedding'"):
         run(make_reasoner("llama", tokenizer), MCDropout(0.5, sites=["embedding"]), torch.arange(2))

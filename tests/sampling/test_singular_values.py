@@ -17,7 +17,7 @@ from lightning_ltts.sampling.keyed_random import fold, normal, question_keys, sa
 from lightning_ltts.sampling.singular_values import factors_of
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.training.start import Lora, Start
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 TARGETS = ["q", "k", "v", "o", "mlp_up", "mlp_down"]
 NAMES, SEED = ["a", "b", "c"], 4

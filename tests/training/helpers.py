@@ -16,7 +16,7 @@ from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.start import Start
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 CURRICULUM = Curriculum(1, (1, 1))

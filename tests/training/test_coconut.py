@@ -11,7 +11,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.coconut import CoconutModule, text_of
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 from tests.training.helpers import CURRICULUM, make_data, make_trainer
 from tests.training.helpers import make_coconut as make_module
 

@@ -12,7 +12,7 @@ from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import fingerprint
 from lightning_ltts.training.codi import CodiModule, distillation
 from lightning_ltts.training.start import Lora, Start
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 from tests.training.helpers import make_codi as make_module
 from tests.training.helpers import make_data, make_trainer
 

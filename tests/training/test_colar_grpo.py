@@ -84,6 +84,7 @@ def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert load_reasoner(tmp_path / "last.ckpt").spec.open_ended
 
 
+@pytest.mark.slow
 def test_what_is_refused(supervised: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="group_size=1 of ColarGrpoModule must be a whole number from 2"

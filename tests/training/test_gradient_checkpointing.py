@@ -11,7 +11,7 @@ from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 from tests.training.helpers import (
     CURRICULUM,
     make_coconut,

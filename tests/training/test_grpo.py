@@ -144,6 +144,7 @@ def test_answers_are_as_likely_as_when_they_were_drawn(
     assert len(set(map(tuple, groups.answers))) > 3, "the samples should differ"
 
 
+@pytest.mark.slow
 def test_a_temperature_divides_the_logits(
     starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,7 +203,7 @@ def test_checkpoint_for_another_reasoner(
 
 
 def test_reasoner_without_thoughts(tokenizer, tmp_path: Path) -> None:
-    from tests.conftest import make_reasoner
+    from tests.tiny import make_reasoner
 
     path = save_reasoner(make_reasoner("gpt2", tokenizer, num_thoughts=0), tmp_path / "cot.ckpt")
     with pytest.raises(ConfigError, match="without thoughts"):

@@ -89,7 +89,7 @@ def test_given_thoughts_are_perturbed_and_their_targets_are_not(gpt2: LatentReas
 
 
 def make_coconut(**options) -> CoconutModule:
-    from tests.conftest import BACKBONES
+    from tests.tiny import BACKBONES
     from tests.training.helpers import NO_DROPOUT, WordTokenizer
 
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.flat_accuracy import FlatAccuracy
 from lightning_ltts.training.start import Start
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 from tests.training.helpers import CURRICULUM, make_data, make_trainer, without_trainer
 from tests.training.helpers import make_coconut as make_module
 

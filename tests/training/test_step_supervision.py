@@ -20,7 +20,7 @@ from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.training.start import Start
 from lightning_ltts.training.step_supervision import StepDecoder, step_loss
-from tests.conftest import BACKBONES
+from tests.tiny import BACKBONES
 from tests.training.helpers import make_codi, make_data, make_trainer, without_trainer
 
 
