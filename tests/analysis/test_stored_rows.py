@@ -53,6 +53,7 @@ def test_they_are_the_same(path: Path) -> None:
     assert len(stored) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [None, 3])
 def test_a_summary_is_the_same(samples: int | None, path: Path) -> None:
     one, other = (

@@ -154,6 +154,7 @@ def test_against_another_method_and_with_fewer_samples() -> None:
         summarize(ROWS, against="beam")
 
 
+@pytest.mark.slow
 def test_rules_for_scores() -> None:
     """Step scores of a sample are s - 1 and 1: the rule `min` takes s - 1, `last` gives all samples the same score."""
     assert summarize(ROWS, rule="min")["best_of_n@4"] == summarize(ROWS)["best_of_n@4"]
@@ -171,11 +172,13 @@ def test_rules_for_scores() -> None:
     )  # the last that has an answer
 
 
+@pytest.mark.slow
 def test_temperature_moves_the_vote() -> None:
     assert summarize(ROWS, temperature=100.0)["weighted_vote@4"] == summarize(ROWS)["majority@4"]
     assert summarize(ROWS, temperature=0.01)["weighted_vote@4"] == summarize(ROWS)["best_of_n@4"]
 
 
+@pytest.mark.slow
 def test_without_scores_and_with_beams() -> None:
     names = [line.name for line in summarize([row(0, ["1", "2"], None)]).lines]
     methods = ["greedy", "pass@1", "coverage@2", "majority@2", "adaptive_majority@2"]

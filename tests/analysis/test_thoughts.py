@@ -57,6 +57,7 @@ def test_diversity_by_hand() -> None:
     assert diversity(make(samples, [2, 1])) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thoughts", [torch.ones(1, 3), torch.ones(5, 3), torch.zeros(4, 3)])
 def test_what_does_not_vary(thoughts: torch.Tensor) -> None:
     """One sample, equal samples, zeros: no spread in any direction, and numbers throughout."""

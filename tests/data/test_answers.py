@@ -39,6 +39,7 @@ def test_difference_is_not_a_negative_number() -> None:
     assert parse_number("x 3-5".removeprefix("x ")) == Fraction(3)
 
 
+@pytest.mark.slow
 @given(st.fractions())
 def test_written_answers_are_read_back(value: Fraction) -> None:
     assert parse_number(format_answer(value)) == value

@@ -63,6 +63,7 @@ def test_gsm_plus_leaves_out_what_has_no_answer(
         load("gsm_plus", {"test": [WITHOUT]}, tmp_path)
 
 
+@pytest.mark.slow
 def test_math500(tmp_path: Path) -> None:
     pytest.importorskip("math_verify", reason="the extra 'math' is not installed")
     (problem,) = load("math500", {"test": [MATH]}, tmp_path)

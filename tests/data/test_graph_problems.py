@@ -61,6 +61,7 @@ def test_steps_are_the_path_and_the_answer_its_end(options: dict) -> None:
     assert 5 < right_first < 25
 
 
+@pytest.mark.slow
 def test_same_arguments_same_problems() -> None:
     one, two = (GraphProblems("test", 20, seed=3).load() for _ in range(2))
     assert one == two

@@ -101,6 +101,7 @@ def test_fractions_are_read_back(value: Fraction) -> None:
     assert parse_truth(str(value)) == value
 
 
+@pytest.mark.slow
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12))
 def test_decimals_are_read_back(value) -> None:
     assert parse_truth(str(value)) == parse_truth(f"{value:f}") == Fraction(value)
@@ -112,6 +113,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert isinstance(parse_truth(text), Fraction)
 
 
+@pytest.mark.slow
 @given(
     st.fractions()
     | st.decimals(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9)

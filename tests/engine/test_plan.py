@@ -38,6 +38,7 @@ def test_mining(sampler: Sampler, gpt2: LatentReasoner, problems: list[Problem])
     assert plan(task).read * len(problems) == pytest.approx(counts["tree_nodes"], rel=0.2)
 
 
+@pytest.mark.slow
 def test_prediction(
     reasoner_file: Path, latent_rm_file: Path, gpt2: LatentReasoner, problems: list[Problem]
 ) -> None:

@@ -7,6 +7,7 @@ from lightning_ltts.errors import DataError
 from tests.malformed.problem_files import CASES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_one_sentence_says_where_and_what(tmp_path: Path, name: str) -> None:
     case = CASES[name]

@@ -88,6 +88,7 @@ def test_an_unknown_family_is_refused() -> None:
 MISTRAL = {**BACKBONES["llama"], "model_type": "mistral", "sliding_window": None}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_new_family_is_one_entry(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

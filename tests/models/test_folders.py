@@ -48,6 +48,7 @@ def test_half_precision(gpt2: LatentReasoner, tmp_path: Path) -> None:
         assert torch.equal(parameter, gpt2.get_parameter(name))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("family", list(BACKBONES))
 def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> None:

@@ -308,6 +308,7 @@ KEY = "base_causallm.transformer.h.1.mlp.c_fc.weight"
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

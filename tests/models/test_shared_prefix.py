@@ -46,6 +46,7 @@ def by_repeating(reasoner, ids, mask, owner, blocks) -> Tensor:
     return torch.cat(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "owner",
     [[0, 1], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 1], [1, 1]],

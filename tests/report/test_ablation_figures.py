@@ -14,6 +14,7 @@ def runs_of(*folders: Path) -> list[Run]:
     return load_runs(paths, None, "sum", "majority", BetaStopping(), None)
 
 
+@pytest.mark.slow
 def test_bars_by_hand(tmp_path: Path) -> None:
     """None is right with all thoughts replaced, and each with the first."""
     with_them, without = write(tmp_path / "a", replaced=True), write(tmp_path / "b")

@@ -120,6 +120,7 @@ def test_accuracy_counts_right_answers() -> None:
     assert module.greedy_correct(problems).tolist() == [1, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_kind_or_vocabulary(tmp_path: Path) -> None:
     make_trainer(tmp_path, epochs=1).fit(make_module(), make_data())
     with pytest.raises(CheckpointError, match="another tokenizer"):

@@ -11,6 +11,7 @@ from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN, Majority
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
 def test_pass_at_k_is_the_mean_over_all_subsets(correct: list[bool], data) -> None:
     k = data.draw(st.integers(1, len(correct)))
@@ -91,6 +92,7 @@ def test_shuffles_estimate_the_same() -> None:
     assert float(metric.compute()) == pytest.approx(1 / 3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_interval_over_trainings_and_questions() -> None:
     """Trainings that agree add nothing to the interval over questions; such as differ widen it."""
     values = (torch.arange(200) % 4 == 0).double()
