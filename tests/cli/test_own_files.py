@@ -50,7 +50,6 @@ def test_fit_of_a_reasoner(experiment: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("place", ["a.csv", "saved:test", "hf://openai/gsm8k@v1/main:test"])
 def test_other_places_of_problems(place: str, tmp_path: Path, monkeypatch) -> None:
     """They need no quotes, and are known to be there before anything heavy is imported."""
@@ -66,7 +65,6 @@ def test_other_places_of_problems(place: str, tmp_path: Path, monkeypatch) -> No
     check_files("predict", tree)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_columns_stay_with_files_alone() -> None:
     """Those of a data set of the Hub say nothing of one's own file."""

@@ -60,7 +60,6 @@ def test_of_a_published_backbone(monkeypatch, capsys) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -166,7 +166,6 @@ def test_no_prefix_is_read_twice(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_reference_is_the_greedy_trajectory(
     answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler

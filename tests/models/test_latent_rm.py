@@ -87,7 +87,6 @@ def test_thoughts_of_another_size(gpt2: LatentReasoner, prompts: tuple[Tensor, T
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_backbone_of_another_family_and_size(
     reasoner: LatentReasoner, prompts: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
@@ -192,7 +191,6 @@ def test_tokens_are_read_by_the_embedding(gpt2: LatentReasoner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_answers_after_a_beam_equal_answers_at_once(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:
@@ -209,7 +207,6 @@ def test_answers_after_a_beam_equal_answers_at_once(
     assert torch.equal(found.trajectory, found.steps.sum(-1) + found.answer)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @torch.no_grad()
 def test_an_answers_likelihood_is_part_of_its_score(
@@ -267,7 +264,6 @@ def test_what_is_not_given(gpt2: LatentReasoner, prompts: tuple[Tensor, Tensor])
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_prompts_that_have_been_read(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:
@@ -319,7 +315,6 @@ def test_different_lengths_with_answers(
             assert torch.allclose(together.steps[q, n, :count], single.steps[0, 0], atol=5e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_reads_what_the_sampler_added(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]

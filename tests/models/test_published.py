@@ -308,7 +308,6 @@ KEY = "base_causallm.transformer.h.1.mlp.c_fc.weight"
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

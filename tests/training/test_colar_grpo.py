@@ -85,7 +85,6 @@ def test_rewards_rise(supervised: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_what_is_refused(supervised: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="group_size=1 of ColarGrpoModule must be a whole number from 2"

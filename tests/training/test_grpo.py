@@ -145,7 +145,6 @@ def test_answers_are_as_likely_as_when_they_were_drawn(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_temperature_divides_the_logits(
     starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

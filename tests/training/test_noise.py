@@ -100,7 +100,6 @@ def test_a_resumed_run_ends_with_the_same_weights(start: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_validation_counts_samples(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two problems with 8 samples each, 2 and none right: 1/8 of the samples, half covered."""
     module = make(start)
