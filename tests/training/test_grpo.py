@@ -242,7 +242,14 @@ def test_what_is_rewarded_becomes_likelier(
     method: str, starts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a reward for answers that begin with the token of the digit 7."""
-    module = make(starts[method], sampler=GaussianNoise(0.5), group_size=8, lr=3e-3, kl_factor=0.0)
+    module = make(
+        starts[method],
+        sampler=GaussianNoise(0.5),
+        group_size=8,
+        groups_at_once=16,
+        lr=3e-3,
+        kl_factor=0.0,
+    )
     favoured = module.reasoner.tokenizer.encode("7", add_special_tokens=False)[0]
     seen: list[float] = []
     sample = GrpoModule.sample_groups
@@ -267,6 +274,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
 
     def module() -> GrpoModule:
         options = {"kl_factor": 0.5, "passes": 2, "warmup": 0.2, "schedule": "cosine"}
+        options["groups_at_once"] = 16
         return make(starts["coconut"], sampler=MCDropout(0.2), **options)
 
     graded = GrpoModule.graded
@@ -279,12 +287,12 @@ def test_a_resumed_run_ends_with_the_same_weights(
     monkeypatch.setattr(GrpoModule, "graded", every_other)
     whole, first, second = Weights(), Weights(stop_after=1), Weights()
     trainer = make_trainer(tmp_path / "a", callbacks=[whole])
-    trainer.fit(module(), make_data())
+    trainer.fit(module(), make_data(32))
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
-    make_trainer(tmp_path / "b", callbacks=[first]).fit(module(), make_data())
+    make_trainer(tmp_path / "b", callbacks=[first]).fit(module(), make_data(32))
     last = tmp_path / "b" / "last.ckpt"
     make_trainer(tmp_path / "b", callbacks=[second]).fit(
-        module(), make_data(), ckpt_path=last, weights_only=True
+        module(), make_data(32), ckpt_path=last, weights_only=True
     )
     assert first.prints + second.prints == whole.prints
     assert len(set(whole.prints)) > 1, "it should learn"
