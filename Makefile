@@ -1,8 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# one worker per core; tests of one group share what one of them has made
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+# one worker per core; the tests of a file share what one of them has made
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 # how much of the code the tests run: COVERAGE=1 asks for it, and takes half as long again
 COVERAGE ?=
 MEASURED := $(if $(COVERAGE),--cov=lightning_ltts --cov-report=term --cov-fail-under=85)
@@ -23,8 +23,8 @@ test-fast: env  ## the tests to run after every change, in minutes
 	$(PYTEST) -m "not slow and not crash and not processes"
 
 # pytest ends with 5 where it finds no test
-test-slow: env  ## runs killed at random points and begun again, and runs of several processes
-	$(PYTEST) -m "crash or processes" || test $$? -eq 5
+test-slow: env  ## killed runs, runs of several processes, and the page in a browser
+	$(PYTEST) --dist load -m "crash or processes" || test $$? -eq 5
 
 test-extras: env  ## the tests of trackers, lm-eval, notebooks and the site, with what they need
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[extras]'

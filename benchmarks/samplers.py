@@ -12,6 +12,7 @@ The learned noise is trained first, on the built-in task; for another, give its 
 """
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def train_noise(reasoner: str) -> str:
 
 def tune(name: str, reasoner: str, *overrides: str) -> list[dict[str, float]]:
     """The table of one sampler, a line for each strength; made once."""
-    folder = FOLDER / name.replace(",", "").replace(" ", "_")
+    folder = FOLDER / re.sub(r"\W+", "_", name).strip("_")
     if not (folder / "tuned.yaml").exists():
         command = [
             sys.executable, "-m", "lightning_ltts", "tune", "experiment=demo/tune",

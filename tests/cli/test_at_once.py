@@ -11,8 +11,6 @@ from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import summarize
 
-pytestmark = pytest.mark.xdist_group("at_once")  # all commands run in one process
-
 HEAVY = {"torch", "lightning", "transformers", "torchmetrics", "numpy", "sklearn", "datasets"}
 # runs the commands of stdin one by one; of each, prints exit code, output and modules as JSON
 RUNNER = """

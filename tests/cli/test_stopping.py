@@ -16,7 +16,7 @@ from lightning_ltts.run_folder import FIT_MANIFEST, LOCK
 from tests.crash.victims import ROOT, Zygote, start
 from tests.helpers import save_latent_rm, save_reasoner
 
-pytestmark = pytest.mark.slow  # each runs whole commands
+pytestmark = pytest.mark.processes
 
 ENDLESS = [
     "trainer.accelerator=cpu",
@@ -127,7 +127,6 @@ def test_a_second_run_in_the_folder_is_refused(zygote: Zygote, here: Path) -> No
         assert first.kill(signal.SIGKILL) == -signal.SIGKILL
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_two_processes_end_together(tmp_path: Path, number: int) -> None:
     """The signal goes to the first process alone."""

@@ -19,7 +19,7 @@ from lightning_ltts.errors import StoreError, WorkerError
 from tests.cluster.helpers import mine, predict, predictions, store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'lightning-ltts[ray]')")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # all tests share one cluster
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

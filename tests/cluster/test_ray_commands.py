@@ -17,7 +17,7 @@ from tests.cluster.helpers import predictions, shards_of
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'lightning-ltts[ray]')")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed (pip install psutil)")
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.processes
 BY_RAY = ["engine=ray", "engine.init_args.workers=2"]
 HEAD = [
     sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0",

@@ -13,7 +13,7 @@ from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
 from tests.cluster.helpers import close, rows, shards_of
 from tests.cluster.slurm import missing, slurm
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.processes
 STEP = "srun --kill-on-bad-exit=1"  # as docs/scale.md has it
 JOB = """#!/bin/bash
 #SBATCH --nodes=1 --ntasks-per-node=2 --signal=SIGTERM@120 --time=10 --output=said

@@ -10,7 +10,7 @@ from lightning_ltts.models.weights import read_pickle
 from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
 from tests.cluster.helpers import close, rows, shards_of
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.processes
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
     "--local-addr=localhost", "-m", "lightning_ltts",

@@ -4,10 +4,6 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        command = getattr(item, "callspec", None) and item.callspec.params.get("scene")
-        if command:  # tests of one command share what one process has made
-            item.add_marker(pytest.mark.xdist_group(f"crash-{command}"))
     if "crash" in (config.option.markexpr or "") and "not crash" not in config.option.markexpr:
         return
     skip = pytest.mark.skip(reason="crash tests take minutes; give -m crash")

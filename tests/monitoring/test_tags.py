@@ -16,8 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_ltts import cli
 from lightning_ltts.mining.boards import MAX_THOUGHTS
 
-# all tests read what one worker has run
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tags")]
+pytestmark = pytest.mark.slow
 
 GUIDE = Path(cli.__file__).parents[2] / "docs/monitoring.md"
 TINY = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "--quiet"]

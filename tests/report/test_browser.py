@@ -13,7 +13,7 @@ from tests.conftest import browser_path
 from tests.report.helpers import write
 
 # all tests look at one page in one browser
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.processes, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from lightning_ltts.monitoring.run_logger import RunLogger
 from tests.report.helpers import write
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.processes, pytest.mark.browser]
 
 
 def test_the_page_on_two_screens(tmp_path: Path) -> None:

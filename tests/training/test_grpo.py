@@ -33,8 +33,6 @@ from tests.training.helpers import (
 )
 from tests.training.test_coconut import Weights
 
-pytestmark = pytest.mark.xdist_group("grpo")  # all tests begin with the same reasoners
-
 SAMPLERS = [
     Deterministic(),
     GaussianNoise(0.7),

@@ -9,10 +9,7 @@ import torch
 
 from lightning_ltts import load_reasoner
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.xdist_group("two_processes"),
-]  # all tests share one run
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.training.in_two_processes"
