@@ -19,7 +19,7 @@ demo: env  ## the whole pipeline on the built-in task, on CPU, in minutes
 test: env  ## every test but those of test-slow, in minutes; COVERAGE=1 says what they run
 	$(PYTEST) $(MEASURED)
 
-test-fast: env  ## the tests to run after every change, in minutes
+test-fast: env  ## the tests to run after every change, in a minute
 	$(PYTEST) -m "not slow and not crash and not processes"
 
 # pytest ends with 5 where it finds no test
