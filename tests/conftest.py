@@ -6,9 +6,12 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A process that only shares tests out among others is spared the ten seconds of the libraries."""
+    """A process that only shares tests out among others is spared the ten seconds of the libraries.
+
+    Not where coverage is asked for: what runs while modules are imported is counted there alone.
+    """
     shares_out = config.getoption("numprocesses", 0) and not hasattr(config, "workerinput")
-    if not shares_out:
+    if not shares_out or config.getoption("cov_source", None):
         config.pluginmanager.import_plugin("tests.tiny")
 
 
