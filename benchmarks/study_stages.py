@@ -109,14 +109,6 @@ def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl")
     search_alone(setting, name, folder)
 
 
-# what makes the reasoners that rows are searched with
-REASONERS: dict[str, Callable[[Setting], None]] = {
-    "reasoner": train_reasoner,
-    "self_trained": self_trained,
-    "maxrl_tokens": partial(reinforced, explorer="tokens"),
-}
-
-
 def search_alone(setting: Setting, name: str, folder: Path) -> None:
     """Greedy decoding, votes without training and coverage of a reasoner, on the test problems."""
     search = setting.folder / name / "search"
@@ -126,6 +118,14 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
         f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
         *setting.problems("problems"),
     )  # fmt: skip
+
+
+# what makes the reasoners that rows are searched with
+REASONERS: dict[str, Callable[[Setting], None]] = {
+    "reasoner": train_reasoner,
+    "self_trained": self_trained,
+    "maxrl_tokens": partial(reinforced, explorer="tokens"),
+}
 
 
 def run(name: str, setting: Setting, repeat: int = 0) -> None:
