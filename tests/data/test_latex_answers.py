@@ -43,6 +43,7 @@ def test_equal_answers_vote_together_and_are_right(alike: list[str], other: str)
     assert read_latex(str(answers[0])) == answers[0]
 
 
+@pytest.mark.slow
 def test_right_is_what_the_library_says() -> None:
     """Decimals that are near enough are right, but are answers of their own in a vote."""
     near = read_latex("0.333333")

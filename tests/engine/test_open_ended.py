@@ -77,6 +77,7 @@ def plain(reasoner: LatentReasoner, ids: Tensor, noise: Tensor) -> tuple[Tensor,
     return made, [t for t in tokens if t != reasoner.eos_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(MODELS))
 def test_equals_a_plain_loop(family: str) -> None:
     from lightning_ltts.sampling.keyed_random import normal

@@ -73,6 +73,7 @@ def test_save_and_load_as_transformers_do(
         LatentRM.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_pushed(gpt2: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(CheckpointError, match="is not the folder of a model"):
         push_folder(tmp_path, "me/demo")

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.report.colors import color_of
 from lightning_ltts.report.picture import scaling_figure, write_svg
@@ -18,6 +20,7 @@ def test_lines_by_hand() -> None:
     assert len(axes.collections) == len(shaded)
 
 
+@pytest.mark.slow
 def test_the_same_predictions_give_the_same_file(tmp_path: Path) -> None:
     write_svg(summarize(ROWS), tmp_path / "new/a.svg")
     write_svg(summarize(ROWS), tmp_path / "b.svg")

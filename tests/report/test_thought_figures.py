@@ -70,6 +70,7 @@ def test_one_run_has_no_point_for_itself(tmp_path: Path) -> None:
     assert titles[0] == "Thoughts of question 1, PCA"
 
 
+@pytest.mark.slow
 def test_far_points_do_not_flatten_the_others() -> None:
     """Two of a hundred stand far out: they are drawn hollow, at the edge of the others' frame."""
     near = torch.randn(98, 2, generator=torch.Generator().manual_seed(0))

@@ -107,6 +107,7 @@ def policy_of(
     return torch.cat(means), torch.cat(spreads)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_density_of_thoughts_by_hand(supervised: Path, scale: float) -> None:

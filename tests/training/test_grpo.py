@@ -154,6 +154,7 @@ def test_a_temperature_divides_the_logits(
         assert not torch.allclose(hot.log_probs(groups)[0].sum(1), said, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_thoughts(
     starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_probe_trains_the_head_alone(checkpoint: str) -> None:
     module = LatentRMModule(checkpoint, trained="head")
     trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}

@@ -113,6 +113,7 @@ def test_validation_counts_samples(start: Path, monkeypatch: pytest.MonkeyPatch)
     assert float(module.coverage.compute()) == pytest.approx(1 / 2)
 
 
+@pytest.mark.slow
 def test_untrained_it_samples_as_the_engine_does(start: Path) -> None:
     module = make(start, std=0.4)
     without_trainer(module)
