@@ -197,6 +197,7 @@ def test_targets_of_make() -> None:
 # -- code
 
 
+@pytest.mark.slow
 def test_readme_in_python(
     fetched: Path, gpt2: LatentReasoner, capsys: pytest.CaptureFixture
 ) -> None:

@@ -182,6 +182,7 @@ def distinct_prefixes(
     return nodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "shared"),
     [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0), (SAMPLERS[4], 0), (SAMPLERS[5], 1)],
@@ -276,6 +277,7 @@ def test_prompt_of_one_token(reasoner: LatentReasoner) -> None:
     assert torch.allclose(both.thoughts[:1], alone.thoughts, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_shapes_and_stays_close(
     reasoner: LatentReasoner, prompts: tuple[Tensor, Tensor]
 ) -> None:

@@ -81,6 +81,7 @@ def test_labels_equal_completions_from_scratch(
                 assert float(mined.labels[q, n, t - 1]) == pytest.approx(right / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_trajectories_are_those_of_sampling(
     answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler

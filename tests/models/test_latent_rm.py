@@ -21,6 +21,7 @@ def rm(reasoner: LatentReasoner) -> LatentRM:
     return LatentRM.from_reasoner(reasoner).eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_score_equals_one_unpadded_sequence_each(
     rm: LatentRM, prompts: tuple[Tensor, Tensor]

@@ -31,6 +31,7 @@ def test_distillation_by_hand() -> None:
     assert student.grad is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("drop", [True, False])
 def test_losses_equal_one_unpadded_sequence_each(family: str, drop: bool) -> None:

@@ -12,6 +12,7 @@ from tests.training.helpers import make_colar as make_module
 from tests.training.helpers import make_data, make_trainer, without_trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("compression", [1, 2, 5])
 def test_losses_equal_one_unpadded_sequence_each(family: str, compression: int) -> None:

@@ -118,6 +118,7 @@ def test_validation_metrics_by_hand(checkpoint: str, monkeypatch: pytest.MonkeyP
     assert float(logged["val/majority"]) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_fit_mines_trains_and_loads(checkpoint: str, tmp_path: Path) -> None:
     data = MiningData(
         checkpoint,

@@ -133,6 +133,7 @@ def test_share_of_the_batches(share: float, low: int, high: int) -> None:
     assert low <= perturbed <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", MODULES)
 def test_the_loss_is_another_one(method: str) -> None:
     problems, losses = WordProblems("train", 4).load(), []

@@ -24,6 +24,7 @@ from tests.tiny import BACKBONES
 from tests.training.helpers import make_codi, make_data, make_trainer, without_trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("per_step", "ends"), [(1, False), (2, True)])
 def test_loss_equals_one_unpadded_step_each(
     reasoner: LatentReasoner, per_step: int, ends: bool
