@@ -3,7 +3,8 @@
     python benchmarks/memory.py --sizes 2000 20000 200000
 
 The questions are in a JSON Lines file; the reasoner is a tiny random one with few samples and short
-thoughts, so that what grows is what the questions take. Each command runs in a process of its own,
+thoughts, so that what grows is what the questions take, and passes are small enough for the fewest
+questions to fill one, as every run of a real size does. Each command runs in a process of its own,
 forked after the libraries are imported, whose highest resident memory is told. The goal is that it
 stays within 1.2 times that of the fewest questions.
 """
@@ -26,6 +27,7 @@ from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import new_reasoner
 
 GOAL = 1.2
+TOKEN_BUDGET = 2**13  # positions of a pass
 BACKBONE = {"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 96}
 QUIET = ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
 HEAVY = (
@@ -44,11 +46,12 @@ def commands(size: int) -> dict[str, list[str]]:
         "experiment=demo/latent_rm", *files[::2], "reasoner=reasoner", f"name=mine-{size}", *QUIET,
         "data.init_args.num_samples=2", "data.init_args.num_rollouts=1", "data.init_args.val_num_samples=2",
         "data.init_args.informative=null", "data.init_args.keep_uninformative=true",
+        f"data.init_args.token_budget={TOKEN_BUDGET}",
     ]  # fmt: skip
     predict = [
         "experiment=demo/search", files[1], "reasoner=reasoner", f"name=predict-{size}", *QUIET,
         "latent_rm=null", "model.init_args.beam=null", "model.init_args.num_samples=2",
-        "callbacks.writer.init_args.keep_thoughts=0",
+        "callbacks.writer.init_args.keep_thoughts=0", f"model.init_args.token_budget={TOKEN_BUDGET}",
     ]  # fmt: skip
     return {
         "mine": ["mine", *mine],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 MANY = 50_000  # questions beyond which they are resampled by their kinds
-_AT_ONCE = 2**20  # indices drawn together, 8 MB
+_AT_ONCE = 2**18  # values drawn together, 2 MB
 
 
 def bootstrap_interval(
@@ -39,11 +39,12 @@ def interval_of(
     if len(columns) > MANY:
         return _bounds(statistic(_means_by_counts(columns, resamples, seed)), level)
     generator = torch.Generator().manual_seed(seed)
-    questions, means = len(columns), []
-    for part in torch.arange(resamples).split(max(_AT_ONCE // questions, 1)):
+    questions, means = len(columns), columns.new_empty(resamples, columns.shape[1])
+    # written in place: small tensors kept between large ones would break up the memory
+    for part in means.split(max(_AT_ONCE // columns.numel(), 1)):
         drawn = torch.randint(questions, (len(part), questions), generator=generator)
-        means.append(columns[drawn].mean(1))
-    return _bounds(statistic(torch.cat(means)), level)
+        part.copy_(columns[drawn].mean(1))
+    return _bounds(statistic(means), level)
 
 
 def _means_by_counts(columns: Tensor, resamples: int, seed: int) -> Tensor:

@@ -83,6 +83,15 @@ def test_interval_is_seeded_and_has_the_binomial_width() -> None:
     assert high - low == pytest.approx(2 * 1.96 * (0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
 
 
+def test_interval_does_not_change_with_how_much_is_drawn_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns = torch.rand(90, 2, generator=torch.Generator().manual_seed(0))
+    whole = interval_of(columns, lambda means: means[:, 0] / means[:, 1])
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 700)  # three resamples and some more
+    assert interval_of(columns, lambda means: means[:, 0] / means[:, 1]) == whole
+
+
 @pytest.mark.slow
 def test_shuffles_estimate_the_same() -> None:
     """Best of 2 of 4 samples with scores 1..4, the second best right: it is chosen of 2 of the 6 pairs."""
