@@ -9,6 +9,7 @@
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
+    python benchmarks/study.py after_longer              # a LatentRM and search on the reasoner of `longer`
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
     python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone

@@ -97,6 +97,7 @@ ROWS = {
     "noise_free": Row(fit=(f"{RM}noise_free=true",), mine=("data.init_args.keep_clean=true",)),
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
     "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
+    "after_longer": Row("longer"),
     "after_self_training": Row("self_trained"),
     "after_reinforcement": Row("maxrl_tokens"),
 }

@@ -123,6 +123,7 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
 # what makes the reasoners that rows are searched with
 REASONERS: dict[str, Callable[[Setting], None]] = {
     "reasoner": train_reasoner,
+    "longer": longer,
     "self_trained": self_trained,
     "maxrl_tokens": partial(reinforced, explorer="tokens"),
 }

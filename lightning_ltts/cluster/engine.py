@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -111,6 +111,11 @@ class Engine(ABC):
     Shards do not depend on each other and randomness is keyed, so that it does not matter who does
     a shard, or how often. The process that calls writes all files; workers need none of them.
     """
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keeps for all runs within what the first one has to start."""
+        yield
 
     @abstractmethod
     def run(self, work: Work, shards: Iterable[tuple[int, Any]], precision: str) -> Iterator[Done]:

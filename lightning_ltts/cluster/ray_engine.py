@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,6 +62,18 @@ class RayEngine(Engine):
         self.cpus = cpus
         self.gpus = gpus
         self.retries = retries
+        self._kept: ExitStack | None = None  # which ends the cluster that is kept
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:  # noqa: D102
+        if self._kept is not None:
+            yield
+            return
+        with ExitStack() as self._kept:
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def run(  # noqa: D102
         self, work: Work, shards: Iterable[tuple[int, Any]], precision: str
@@ -69,7 +81,8 @@ class RayEngine(Engine):
         import ray
 
         waiting = iter(shards)
-        with self._cluster():
+        with ExitStack() as own:
+            (self._kept or own).enter_context(self._cluster())
             gpus = self._gpus_each()
             task = ray.remote(
                 num_cpus=self.cpus,

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -295,7 +296,9 @@ class MiningOnly(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Mines what is missing."""
         self.data.trainer = self.trainer
-        self.data.setup("mine")
+        engine = self.data.engine
+        with nullcontext() if engine is None else engine.kept():  # for both stores
+            self.data.setup("mine")
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """None at all."""

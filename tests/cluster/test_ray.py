@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def engine() -> Iterator[RayEngine]:
     """Two workers of a cluster that goes on from test to test."""
     made = RayEngine(workers=2)
-    with made._cluster():
+    with made.kept():
         yield made
 
 

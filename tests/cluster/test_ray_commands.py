@@ -55,12 +55,13 @@ def left_of(processes: list[Any]) -> list[Any]:
 def test_mining_on_a_cluster_of_its_own(
     place: dict[str, str], mine_command: list[str], mined: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Which ends with the command."""
+    """One for both stores, which ends with the command."""
     process = start(tmp_path, [*LTTS, *mine_command, *BY_RAY], **place)
     await_file(process, tmp_path / STORE, "train/*.safetensors")
     others = started_by(process)
     assert "questions/s" in finish(process)
     assert left_of(others) == []
+    assert len(list(Path(place["RAY_TMPDIR"]).glob("**/session_*/logs/raylet.out"))) == 1
     assert shards_of(tmp_path / STORE) == mined
 
 
