@@ -1,12 +1,17 @@
 """Problems that two sets have in common, by their questions and by their computations."""
 
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from lightning_ltts.data.problems import Problem, key_of, say_once
 from lightning_ltts.errors import DataError
 
+Keys = np.ndarray[Any, np.dtype[np.uint64]]
 _PUNCTUATION = ".,;:!?\"'()[]\u2018\u2019\u201c\u201d"
 
 
@@ -35,34 +40,47 @@ class SeenProblems:
 
     def __init__(self, problems: Iterable[Problem]):
         # by 64 bits each: there may be millions
-        self._questions: set[int] = set()
-        self._computations: set[int] = set()
+        questions, computations = array("Q"), array("Q")
         for problem in problems:
-            self._questions.add(key_of(words(problem.question)))
+            questions.append(key_of(words(problem.question)))
             computed = _computation_key(problem)
             if computed is not None:
-                self._computations.add(computed)
+                computations.append(computed)
+        self._keys = {
+            "questions": np.unique(np.array(questions, np.uint64)),
+            "computations": np.unique(np.array(computations, np.uint64)),
+        }
 
-    def keys(self) -> dict[str, set[int]]:
-        """The 64 bits of every question and of every computation, from which `from_keys` makes it again."""
-        return {"questions": self._questions, "computations": self._computations}
+    def keys(self) -> dict[str, Keys]:
+        """The 64 bits of every question and of every computation, from which `from_keys` makes it again.
+
+        They are sorted, so that the same problems have the same.
+        """
+        return self._keys
 
     @classmethod
-    def from_keys(cls, questions: set[int], computations: set[int]) -> "SeenProblems":
+    def from_keys(cls, questions: Keys, computations: Keys) -> "SeenProblems":
         """The problems that had these `keys`."""
         seen = cls(())
-        seen._questions, seen._computations = questions, computations
+        seen._keys = {"questions": questions, "computations": computations}
         return seen
 
     def among(self, others: Iterable[Problem]) -> Overlap:
         """Those of `others` that have been seen."""
         same_question, same_computation = [], []
         for problem in others:
-            if key_of(words(problem.question)) in self._questions:
+            if self._has("questions", key_of(words(problem.question))):
                 same_question.append(problem)
-            elif _computation_key(problem) in self._computations:
+            elif self._has("computations", _computation_key(problem)):
                 same_computation.append(problem)
         return Overlap(same_question, same_computation)
+
+    def _has(self, kind: str, key: int | None) -> bool:
+        if key is None:
+            return False
+        keys, sought = self._keys[kind], np.uint64(key)
+        place = np.searchsorted(keys, sought)
+        return bool(place < len(keys) and keys[place] == sought)
 
     def refuse_among(self, others: Sequence[Problem], kind: str, allow: bool = False) -> None:
         """Refuses training problems, of which these here are, among those that measure the training.

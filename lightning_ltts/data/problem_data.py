@@ -112,7 +112,8 @@ class ProblemData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What a reasoner's checkpoint keeps of its training problems, to be known again in mining."""
         keys = {} if self._seen is None else self._seen.keys()
-        return {name: _as_tensor(some) for name, some in keys.items()}
+        # of signed numbers, as weights are read
+        return {name: torch.from_numpy(some.view(np.int64)) for name, some in keys.items()}
 
     def transfer_batch_to_device(
         self, batch: ProblemBatch, device: torch.device, dataloader_idx: int
@@ -162,13 +163,6 @@ class ProblemData(pl.LightningDataModule):
 def training_problems(checkpoint: dict[str, Any]) -> SeenProblems | None:
     """The training problems that a reasoner's checkpoint keeps; None where it keeps none."""
     kept = checkpoint.get(ProblemData.__qualname__)
-    return SeenProblems.from_keys(**{k: _as_keys(v) for k, v in kept.items()}) if kept else None
-
-
-def _as_tensor(keys: set[int]) -> torch.Tensor:
-    # sorted, so that the same problems make the same file; of signed numbers, as weights are read
-    return torch.from_numpy(np.sort(np.fromiter(keys, np.uint64, len(keys))).view(np.int64))
-
-
-def _as_keys(kept: torch.Tensor) -> set[int]:
-    return set(kept.numpy().view(np.uint64).tolist())
+    if not kept:
+        return None
+    return SeenProblems.from_keys(**{k: v.numpy().view(np.uint64) for k, v in kept.items()})
