@@ -7,9 +7,11 @@
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
+    python benchmarks/study.py settled                   # the reasoner, no stage of which ends before it is learned
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py after_longer              # a LatentRM and search on the reasoner of `longer`
+    python benchmarks/study.py after_settled             # the same on that of `settled`
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
     python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone
@@ -37,6 +39,7 @@ from study_stages import (
     reinforced,
     run,
     self_trained,
+    settled,
     unsupervised,
 )
 from study_table import table
@@ -45,6 +48,7 @@ WHOLE = {
     "explicit": explicit,
     "explicit_latent_rm": explicit_latent_rm,
     "longer": longer,
+    "settled": settled,
     "self_trained": self_trained,
     "unsupervised": unsupervised,
     "samplers": samplers,
@@ -80,7 +84,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     setting = Setting(options.task, options.size, options.seed)
     if options.task == "graph" and (
-        written := {*options.rows} & {"explicit", "explicit_latent_rm"}
+        written := {*options.rows} & {"explicit", "explicit_latent_rm", "settled", "after_settled"}
     ):
         parser.error(f"the row {min(written)} is there for word problems alone")
     for name in options.rows:

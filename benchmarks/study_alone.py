@@ -18,6 +18,7 @@ ALONE = (
     "unsupervised",
     "explicit",
     "longer",
+    "settled",
     "self_trained",
     *(f"{method}_{name}" for method in REINFORCED for name in EXPLORERS),
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 FOLDER = Path("logs/study")
 RM = "model.init_args."
+_Training = tuple[int, tuple[int, ...]]  # problems with steps, and epochs
 
 
 @dataclass(frozen=True)
@@ -17,25 +18,26 @@ class Task:
     epochs: tuple[int, ...]  # of the chain of thought, and of every stage after it
     reasoner: tuple[str, ...] = ()  # overrides of its training
     elsewhere: tuple[str, ...] = ()  # overrides of experiments that are not in its folder
+    # likewise of the row `settled`, none of whose stages ends before it is learned
+    settled_on: int = 0
+    settled: tuple[int, ...] = ()
 
 
-def _words(
-    steps: int, largest: int, positions: int, trained_on: int, epochs: tuple[int, ...]
-) -> Task:
+def _words(steps: int, largest: int, positions: int, first: _Training, settled: _Training) -> Task:
     """Word problems of so many steps, with numbers up to the largest."""
     reasoner = (
         f"{RM}start.tokenizer.init_args.max_number={largest}",
         f"{RM}start.backbone.n_positions={positions}",
     )
     problems = {"num_steps": steps, "max_number": largest}
-    return Task("demo", problems, trained_on, epochs, reasoner)
+    return Task("demo", problems, *first, reasoner, (), *settled)
 
 
 # so few problems with steps that the plateau of greedy decoding is at 50 to 85 %, chosen on
 # validation problems of seed 1
 TASKS = {
-    "easy": _words(3, 20, 64, 1750, (10, 10, 10, 30)),
-    "hard": _words(4, 30, 128, 4000, (6, 6, 6, 6, 16)),
+    "easy": _words(3, 20, 64, (1750, (10, 10, 10, 30)), (1750, (40, 12, 12, 60))),
+    "hard": _words(4, 30, 128, (4000, (6, 6, 6, 6, 16)), (2500, (30, 10, 10, 10, 50))),
     "graph": Task("graph", {"hops": 2}, 10000, (30, 8, 20), elsewhere=("data=graph_problems",)),
 }
 # layers and width of a reasoner for word problems; that of the graph task has one size
@@ -98,6 +100,7 @@ ROWS = {
     "m0": Row(mine=("data.init_args.num_rollouts=0",)),
     "noise_0.3": Row(sampler=("sampler.init_args.std=0.3",)),
     "after_longer": Row("longer"),
+    "after_settled": Row("settled"),
     "after_self_training": Row("self_trained"),
     "after_reinforcement": Row("maxrl_tokens"),
 }

@@ -70,6 +70,16 @@ def longer(setting: Setting) -> None:
     search_alone(setting, "longer", setting.folder / "longer")
 
 
+def settled(setting: Setting) -> None:
+    """The reasoner, its chain of thought and all stages after it trained until each is learned."""
+    fit_reasoner(
+        setting, "settled", setting.of_task.settled,
+        f"data.init_args.train.init_args.size={setting.of_task.settled_on}",
+    )  # fmt: skip
+    (setting.folder / "settled.done").touch()
+    search_alone(setting, "settled", setting.folder / "settled")
+
+
 def unsupervised(setting: Setting) -> None:
     """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
     fit_reasoner(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
@@ -124,6 +134,7 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
 REASONERS: dict[str, Callable[[Setting], None]] = {
     "reasoner": train_reasoner,
     "longer": longer,
+    "settled": settled,
     "self_trained": self_trained,
     "maxrl_tokens": partial(reinforced, explorer="tokens"),
 }

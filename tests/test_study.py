@@ -25,6 +25,7 @@ from study_stages import (
     reinforced,
     run,
     self_trained,
+    settled,
     unsupervised,
 )
 from study_table import table
@@ -78,6 +79,7 @@ REASONERS = (
     "explicit",
     "longer",
     "self_trained",
+    "settled",
     "unsupervised",
     "maxrl_svp",
     "maxrl_tokens",
@@ -165,7 +167,8 @@ def test_rows(
     monkeypatch.setitem(ROWS, "packed", replace(first, fit=fit, mine=mine))
     own_sampler = bool(first.sampler)
     keep(first.reasoner)
-    mark("reasoner.done", f"{first.reasoner}/done", f"{first.reasoner}/search/summary.json")
+    trained = first.reasoner
+    mark("reasoner.done", f"{trained}.done", f"{trained}/done", f"{trained}/search/summary.json")
     if not own_sampler:
         mark("tune/tuned.yaml")  # that of another reasoner is its own
         mark("packed/chosen/summary.json", "packed/search/summary.json")
@@ -192,7 +195,11 @@ def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, A
 
 @pytest.mark.parametrize(
     ("row", "reasoner"),
-    [("after_self_training", "self_trained"), ("after_reinforcement", "maxrl_tokens")],
+    [
+        ("after_settled", "settled"),
+        ("after_self_training", "self_trained"),
+        ("after_reinforcement", "maxrl_tokens"),
+    ],
 )
 def test_on_a_reasoner_that_learned_on(
     made: dict[str, tuple[Any, Any]], row: str, reasoner: str
@@ -200,7 +207,8 @@ def test_on_a_reasoner_that_learned_on(
     """It is mined on other problems than it learned from, and shares no store with the first one."""
     keep("reasoner")
     keep(reasoner)
-    mark("reasoner.done", f"{reasoner}/done", f"{reasoner}/search/summary.json")
+    mark("reasoner.done", f"{reasoner}.done", f"{reasoner}/done")
+    mark(f"{reasoner}/search/summary.json")
     run(row, SETTING)
     _, mining = made["LatentRMModule"]
     assert mining.folder.name == f"store-{reasoner}"
@@ -287,6 +295,15 @@ def test_without_supervised_steps(made: dict[str, tuple[Any, Any]]) -> None:
     reasoner, data = made["CoconutModule"]
     assert (reasoner.step_factor, reasoner.sampler.settings()["std"]) == (0, 0.6)
     assert data.sources["train"].seed == 300
+    assert made["LatentSearch"][0].latent_rm is None
+
+
+def test_settled(made: dict[str, tuple[Any, Any]]) -> None:
+    """With problems and epochs of its own."""
+    settled(SETTING)
+    reasoner, data = made["CoconutModule"]
+    assert reasoner.curriculum.cot_epochs == 30
+    assert data.sources["train"].size == 2500
     assert made["LatentSearch"][0].latent_rm is None
 
 
