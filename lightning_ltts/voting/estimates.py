@@ -70,7 +70,7 @@ def accuracy_of_blocks(
     for _ in range(shuffles if size < pool else 1):
         parts += list(order[: blocks * size].split(size))
         order = torch.randperm(pool, generator=generator)
-    found = torch.zeros(len(votes), dtype=torch.float64)
+    found = torch.zeros(len(votes), dtype=torch.float64, device=votes.device)
     for part in (torch.cat([part, always]) for part in parts):
         own = scores[:, part] if isinstance(scores, Tensor) else scores(part)
         chosen = _choose(selection, votes[:, part], own)
