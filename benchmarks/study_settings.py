@@ -33,8 +33,8 @@ def _words(steps: int, largest: int, positions: int, first: _Training, settled: 
     return Task("demo", problems, *first, reasoner, (), *settled)
 
 
-# so few problems with steps that the plateau of greedy decoding is at 50 to 85 %, chosen on
-# validation problems of seed 1
+# so few problems with steps that greedy decoding ends at 50 to 85 %, chosen on validation problems of
+# seed 1; that of hard is not at its plateau there (docs/results.md)
 TASKS = {
     "easy": _words(3, 20, 64, (1750, (10, 10, 10, 30)), (1750, (40, 12, 12, 60))),
     "hard": _words(4, 30, 128, (4000, (6, 6, 6, 6, 16)), (2500, (30, 10, 10, 10, 50))),

@@ -2,16 +2,14 @@
 
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from itertools import groupby
 
 from lightning_ltts.data.problems import Problem, key_of, say_once
 from lightning_ltts.errors import DataError
 
-Keys = np.ndarray[Any, np.dtype[np.uint64]]
 _PUNCTUATION = ".,;:!?\"'()[]\u2018\u2019\u201c\u201d"
 
 
@@ -47,11 +45,11 @@ class SeenProblems:
             if computed is not None:
                 computations.append(computed)
         self._keys = {
-            "questions": np.unique(np.array(questions, np.uint64)),
-            "computations": np.unique(np.array(computations, np.uint64)),
+            "questions": _in_order(questions),
+            "computations": _in_order(computations),
         }
 
-    def keys(self) -> dict[str, Keys]:
+    def keys(self) -> "dict[str, array[int]]":
         """The 64 bits of every question and of every computation, from which `from_keys` makes it again.
 
         They are sorted, so that the same problems have the same.
@@ -59,7 +57,7 @@ class SeenProblems:
         return self._keys
 
     @classmethod
-    def from_keys(cls, questions: Keys, computations: Keys) -> "SeenProblems":
+    def from_keys(cls, questions: "array[int]", computations: "array[int]") -> "SeenProblems":
         """The problems that had these `keys`."""
         seen = cls(())
         seen._keys = {"questions": questions, "computations": computations}
@@ -78,9 +76,9 @@ class SeenProblems:
     def _has(self, kind: str, key: int | None) -> bool:
         if key is None:
             return False
-        keys, sought = self._keys[kind], np.uint64(key)
-        place = np.searchsorted(keys, sought)
-        return bool(place < len(keys) and keys[place] == sought)
+        keys = self._keys[kind]
+        place = bisect_left(keys, key)
+        return place < len(keys) and keys[place] == key
 
     def refuse_among(self, others: Sequence[Problem], kind: str, allow: bool = False) -> None:
         """Refuses training problems, of which these here are, among those that measure the training.
@@ -108,6 +106,11 @@ class SeenProblems:
                 f"{len(common.same_computation)} of {len(others)} {kind} problems have the numbers "
                 "and operations of a training problem, in other words"
             )
+
+
+def _in_order(keys: "array[int]") -> "array[int]":
+    """Every key once, sorted."""
+    return array("Q", (key for key, _ in groupby(sorted(keys))))
 
 
 def overlap(problems: Iterable[Problem], others: Iterable[Problem]) -> Overlap:

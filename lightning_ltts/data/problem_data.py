@@ -1,5 +1,6 @@
 """DataModule that serves problems to train, validate and test a reasoner."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -113,7 +114,9 @@ class ProblemData(pl.LightningDataModule):
         """What a reasoner's checkpoint keeps of its training problems, to be known again in mining."""
         keys = {} if self._seen is None else self._seen.keys()
         # of signed numbers, as weights are read
-        return {name: torch.from_numpy(some.view(np.int64)) for name, some in keys.items()}
+        return {
+            name: torch.from_numpy(np.array(some).view(np.int64)) for name, some in keys.items()
+        }
 
     def transfer_batch_to_device(
         self, batch: ProblemBatch, device: torch.device, dataloader_idx: int
@@ -165,4 +168,4 @@ def training_problems(checkpoint: dict[str, Any]) -> SeenProblems | None:
     kept = checkpoint.get(ProblemData.__qualname__)
     if not kept:
         return None
-    return SeenProblems.from_keys(**{k: v.numpy().view(np.uint64) for k, v in kept.items()})
+    return SeenProblems.from_keys(**{k: array("Q", v.numpy().tobytes()) for k, v in kept.items()})
