@@ -65,26 +65,25 @@ def longer(setting: Setting) -> None:
     """What the reasoner itself makes of the time that mining and the LatentRM take."""
     *first, last = setting.of_task.epochs
     more = round((LONGER - 1) * sum(setting.of_task.epochs))
-    fit_reasoner(setting, "longer", (*first, last + more))
-    (setting.folder / "longer.done").touch()
-    search_alone(setting, "longer", setting.folder / "longer")
+    _fit_and_search(setting, "longer", (*first, last + more))
 
 
 def settled(setting: Setting) -> None:
     """The reasoner, its chain of thought and all stages after it trained until each is learned."""
-    fit_reasoner(
-        setting, "settled", setting.of_task.settled,
-        f"data.init_args.train.init_args.size={setting.of_task.settled_on}",
-    )  # fmt: skip
-    (setting.folder / "settled.done").touch()
-    search_alone(setting, "settled", setting.folder / "settled")
+    size = f"data.init_args.train.init_args.size={setting.of_task.settled_on}"
+    _fit_and_search(setting, "settled", setting.of_task.settled, size)
 
 
 def unsupervised(setting: Setting) -> None:
     """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
-    fit_reasoner(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
-    (setting.folder / "unsupervised.done").touch()
-    search_alone(setting, "unsupervised", setting.folder / "unsupervised")
+    _fit_and_search(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
+
+
+def _fit_and_search(setting: Setting, name: str, epochs: tuple[int, ...], *overrides: str) -> None:
+    """A reasoner that is trained otherwise, and what it reaches without a LatentRM."""
+    fit_reasoner(setting, name, epochs, *overrides)
+    (setting.folder / f"{name}.done").touch()
+    search_alone(setting, name, setting.folder / name)
 
 
 def self_trained(setting: Setting) -> None:

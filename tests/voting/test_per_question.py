@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.voting import bootstrap
+from lightning_ltts.voting import bootstrap, estimates
 from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval, interval_of
+from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN, Majority
 
@@ -90,6 +91,20 @@ def test_interval_does_not_change_with_how_much_is_drawn_together(
     whole = interval_of(columns, lambda means: means[:, 0] / means[:, 1])
     monkeypatch.setattr(bootstrap, "_AT_ONCE", 700)  # three resamples and some more
     assert interval_of(columns, lambda means: means[:, 0] / means[:, 1]) == whole
+
+
+def test_choices_do_not_change_with_how_many_are_made_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    votes = torch.randint(3, (11, 8), generator=generator)
+    correct, scores = (votes == 0).float(), torch.rand(11, 8, generator=generator)
+    for selection in (Majority(), BestOfN()):
+        whole = accuracy_of_blocks(selection, votes, correct, scores, 4)
+        assert 0 < whole.mean() < 1
+        monkeypatch.setattr(estimates, "_AT_ONCE", 3)
+        assert accuracy_of_blocks(selection, votes, correct, scores, 4).equal(whole)
+        monkeypatch.undo()
 
 
 @pytest.mark.slow
