@@ -1,10 +1,10 @@
-"""The figures of README.md and docs/results.md, as SVG files in docs/.
+"""The figures of README.md and of the studies, as SVG files in docs/.
 
     python benchmarks/figures.py accuracy logs/demo/search   # of a finished run: accuracy against N
-    python benchmarks/figures.py results                     # of docs/results.md and results.json
+    python benchmarks/figures.py results                     # of the studies' pages
 
-The figures of the results are drawn from the tables in the page, or from the numbers that the study
-has written for it, so that no number stands twice.
+Those of the first study are drawn from the tables in its page, the others from the numbers that the
+study has written, so that no number stands twice.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from study_settings import INFORMATIVE, ROWS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE = DOCS / "results.md"
+FIRST = DOCS / "first_study.md"
+SECOND = DOCS / "second_study.json"
 NUMBERS = DOCS / "results.json"
 # the palette of Okabe and Ito, which colour-blind readers can tell apart
 COLORS = {
@@ -32,6 +33,7 @@ COLORS = {
     "best_of_n": "#D55E00",
     "beam": "#009E73",
 }
+MARKERS = {"majority": "s", "best_of_n": "^", "weighted_vote": "o", "beam": "D", "coverage": "|"}
 TITLES = {
     "coverage": "coverage (the oracle)",
     "majority": "majority",
@@ -73,25 +75,31 @@ def settings(tables: dict[str, Table]) -> Figure:
     votes = [row for row in tables["A1"] if row["LatentRM"] == "default"][::-1]
     best = {row["setting, seed"]: row for row in tables["A2"] if row["LatentRM"] == "default"}
     names = [row["setting, seed"] for row in votes]
-    figure = Figure(figsize=(7.2, 5), layout="constrained")
-    axes = figure.subplots()
     series = {
         "majority": [value(row["majority"]) for row in votes],
         "best_of_n": [value(best[name]["best-of-32"]) for name in names],
         "weighted_vote": [value(row["weighted vote"]) for row in votes],
         "coverage": [value(row["coverage"]) for row in votes],
     }
-    for place, row in enumerate(votes):
-        axes.plot([value(row["greedy"])] * 2, [place - 0.36, place + 0.36], color="black", lw=2)
+    return _beside_greedy(names, [value(row["greedy"]) for row in votes], series)
+
+
+def _beside_greedy(names: list[str], greedy: list[float], series: dict[str, list[float]]) -> Figure:
+    """A line of marks for each setting, from the lowest up, and a bar where greedy decoding is."""
+    figure = Figure(figsize=(7.2, 1 + len(names) / 3), layout="constrained")
+    axes = figure.subplots()
+    for place, number in enumerate(greedy):
+        axes.plot([number] * 2, [place - 0.36, place + 0.36], color="black", lw=2)
     axes.plot([], [], color="black", lw=2, label="greedy")
-    for (name, numbers), marker in zip(series.items(), "s^o|", strict=True):
-        style = {"marker": marker, "linestyle": "none", "color": COLORS[name], "alpha": 0.9}
+    for name, numbers in series.items():
+        style = {"linestyle": "none", "color": COLORS[name], "alpha": 0.9}
+        style["marker"] = MARKERS[name]
         axes.plot(numbers, range(len(names)), label=TITLES[name], markersize=7, **style)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="accuracy at N = 32, %")
     _plain(axes)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, handletextpad=0.3)
+    figure.legend(loc="outside upper left", ncols=6, frameon=False, handletextpad=0.3)
     return figure
 
 
@@ -161,6 +169,18 @@ def informative(row: str) -> int:
     return int(given[0]) if given else INFORMATIVE
 
 
+def reached(entries: list[dict[str, Any]]) -> Figure:
+    """What search finds in every setting, beside greedy decoding, majority and coverage."""
+    found = [one for one in entries if (one["latent_rm"], one["repeat"]) == ("default", 0)][::-1]
+    series: dict[str, list[float]] = {"majority": [100 * one["majority"] for one in found]}
+    for name in ("best_of_n", "weighted_vote", "beam"):
+        chosen = (next(x for x in one["selections"] if x["name"] == name) for one in found)
+        series[name] = [100 * one["accuracy"] for one in chosen]
+    series["coverage"] = [100 * one["coverage"] for one in found]
+    names = [f"{one['task']}, {one['seed']}" for one in found]
+    return _beside_greedy(names, [100 * one["greedy"] for one in found], series)
+
+
 def scaling(entries: list[dict[str, Any]], task: str = "easy", seed: int = 1) -> Figure:
     """What is gained over greedy decoding, against the questions that the LatentRM learned from."""
     wanted = (task, seed, 0)
@@ -227,17 +247,21 @@ def save(figure: Figure, path: Path, source: str) -> None:
 
 
 FIGURES = {
-    "results_settings.svg": settings,
-    "results_best_of_n.svg": falling,
-    "results_samplers.svg": samplers,
+    "first_study_settings.svg": settings,
+    "first_study_best_of_n.svg": falling,
+    "first_study_samplers.svg": samplers,
 }
-SCALING = "results_scaling.svg"
 
 
 def sources() -> dict[str, tuple[Callable[[Any], Figure], Any]]:
-    """The figures of the results by file: what draws each, and from what."""
-    tables, entries = read_tables(PAGE), json.loads(NUMBERS.read_text())["settings"]
-    return {**{name: (draw, tables) for name, draw in FIGURES.items()}, SCALING: (scaling, entries)}
+    """The figures of the studies by file: what draws each, and from what."""
+    tables = read_tables(FIRST)
+    before, now = (json.loads(path.read_text())["settings"] for path in (SECOND, NUMBERS))
+    return {
+        **{name: (draw, tables) for name, draw in FIGURES.items()},
+        "second_study_scaling.svg": (scaling, before),
+        "results.svg": (reached, now),
+    }
 
 
 def main() -> None:
@@ -248,7 +272,7 @@ def main() -> None:
     of_run = kinds.add_parser("accuracy", help="accuracy against N, of a finished run")
     of_run.add_argument("run", type=Path, help="folder of the predictions")
     of_run.add_argument("-o", "--output", type=Path, default=DOCS / "accuracy_against_n.svg")
-    of_page = kinds.add_parser("results", help="the figures of docs/results.md")
+    of_page = kinds.add_parser("results", help="the figures of the studies")
     of_page.add_argument("-o", "--output", type=Path, default=DOCS, help="folder")
     given = parser.parse_args()
     if given.kind == "accuracy":

@@ -27,6 +27,12 @@ FACTORS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 SAMPLERS: dict[str, tuple[str, ...]] = {
     "Gaussian noise": ("sampler=gaussian_noise",),
     "dropout, fresh in every pass": ("sampler=mc_dropout",),
+    "dropout, prompt too": ("sampler=mc_dropout", "sampler.init_args.prompt=true"),
+    "Gaussian noise, relative": (
+        "sampler=gaussian_noise",
+        "~sampler.init_args.std",
+        "+sampler.init_args.relative_std=0.4",
+    ),
     "dropout, held": ("sampler=mc_dropout", "+sampler.init_args.lifetime=per_trajectory"),
     "SVP, thoughts alone": ("sampler=singular_values", "sampler.init_args.prompt=false"),
     "SVP, prompt too": ("sampler=singular_values",),

@@ -6,17 +6,16 @@
     python benchmarks/study.py default --repeat 1        # its LatentRM trained from another seed, all else shared
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
     python benchmarks/study.py explicit_latent_rm        # the same, judged by a LatentRM
+    python benchmarks/study.py reasoner                  # the reasoner by itself, for seeds without a LatentRM
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
-    python benchmarks/study.py settled                   # the reasoner, no stage of which ends before it is learned
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
+    python benchmarks/study.py unmixed                   # the reasoner, trained stage by stage and no other batch mixed in
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py after_longer              # a LatentRM and search on the reasoner of `longer`
-    python benchmarks/study.py after_settled             # the same on that of `settled`
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
     python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py grpo                      # the same by advantages that are not relative
-    python benchmarks/study.py samplers                  # coverage, votes and diversity of many samplers, without a LatentRM
     python benchmarks/study.py own_answers               # what a LatentRM would answer itself
     python benchmarks/study.py outliers                  # what the best-scored samples have in common
     python benchmarks/study.py beams                     # one budget spent on beams of many shapes, and what pruning loses
@@ -30,7 +29,7 @@ import argparse
 import os
 
 import torch
-from study_probes import beams, outliers, own_answers, rules, samplers
+from study_probes import beams, outliers, own_answers, rules
 from study_settings import EXPLORERS, REINFORCED, ROWS, SIZES, TASKS, Setting
 from study_stages import (
     explicit,
@@ -38,8 +37,9 @@ from study_stages import (
     longer,
     reinforced,
     run,
+    searched_reasoner,
     self_trained,
-    settled,
+    unmixed,
     unsupervised,
 )
 from study_table import table
@@ -48,10 +48,10 @@ WHOLE = {
     "explicit": explicit,
     "explicit_latent_rm": explicit_latent_rm,
     "longer": longer,
-    "settled": settled,
+    "reasoner": searched_reasoner,
     "self_trained": self_trained,
+    "unmixed": unmixed,
     "unsupervised": unsupervised,
-    "samplers": samplers,
     "own_answers": own_answers,
     "outliers": outliers,
     "beams": beams,
@@ -84,7 +84,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     setting = Setting(options.task, options.size, options.seed)
     if options.task == "graph" and (
-        written := {*options.rows} & {"explicit", "explicit_latent_rm", "settled", "after_settled"}
+        written := {*options.rows} & {"explicit", "explicit_latent_rm"}
     ):
         parser.error(f"the row {min(written)} is there for word problems alone")
     for name in options.rows:

@@ -15,10 +15,11 @@ from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
 from lightning_ltts.voting.selection import Majority
 
 ALONE = (
+    "reasoner",
+    "unmixed",
     "unsupervised",
     "explicit",
     "longer",
-    "settled",
     "self_trained",
     *(f"{method}_{name}" for method in REINFORCED for name in EXPLORERS),
 )
@@ -40,8 +41,9 @@ def alone(num_samples: int) -> dict[str, list[dict[str, Any]]]:
     for name in ALONE:
         for path in sorted(FOLDER.glob(f"*/{name}/search/summary.json")):
             setting = path.parents[2]
-            before = setting / "default" / "search"
-            if not (before / "summary.json").exists():
+            searched = (setting / row / "search" for row in ("default", "reasoner"))
+            before = next((x for x in searched if (x / "summary.json").exists()), None)
+            if before is None:
                 continue
             task, _, seed = setting.name.split("-")
             old, new = summary_of(before, num_samples), summary_of(path.parent, num_samples)

@@ -1,6 +1,5 @@
-"""Single questions about one setting of the study: samplers, outliers, shapes of beams, rules."""
+"""Single questions about one setting of the study: outliers, shapes of beams, rules."""
 
-import json
 from dataclasses import replace
 
 import torch
@@ -16,10 +15,9 @@ from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
-from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.voting.scoring import RULES
-from lightning_ltts.voting.selection import Majority
 from lightning_ltts.voting.votes import vote_numbers
 
 
@@ -100,39 +98,6 @@ def outliers(setting: Setting) -> None:
                 right, far = (x[mixed].gather(1, chosen).mean() for x in (correct, distance))
                 parts.append(f"{first + 1}-{last}: {100 * right:.0f} %, {far:.2f}")
             print(f"{name}, {kind}: {'; '.join(parts)}", flush=True)
-
-
-def samplers(setting: Setting) -> None:
-    """Many samplers on one reasoner; diversity is the mean cosine distance of two samples' last thoughts."""
-    reasoner, problems, ids, mask = load(setting)
-    settings: list[Sampler] = [GaussianNoise(std) for std in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
-    settings += [GaussianNoise(relative_std=std) for std in (0.2, 0.4)]
-    settings += [MCDropout(p) for p in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)]
-    settings += [MCDropout(p, lifetime="per_trajectory") for p in (0.02, 0.05, 0.1, 0.2)]
-    settings += [MCDropout(p, prompt=True) for p in (0.02, 0.05, 0.1, 0.2)]
-    results = []
-    for sampler in settings:
-        rollouts = RolloutEngine(reasoner, sampler).rollout(
-            ids, mask, 32, [p.id for p in problems], seed=setting.seed
-        )
-        votes, correct = grade(reasoner, problems, rollouts.answer_ids)
-        chosen = Majority().choose(votes, torch.zeros(votes.shape)).clamp(min=0)
-        last = torch.nn.functional.normalize(rollouts.thoughts[:, :, -1], dim=-1)
-        alike = (last @ last.mT).sum((1, 2)) - 32
-        results.append(
-            {
-                "sampler": repr(sampler),
-                "pass@1": round(float(correct.mean()), 4),
-                "majority@32": round(float(correct.gather(1, chosen[:, None]).mean()), 4),
-                "coverage@32": round(float(correct.amax(1).mean()), 4),
-                "diversity": round(float(1 - (alike / (32 * 31)).mean()), 4),
-                "answers": round(
-                    sum(len({v for v in q if v >= 0}) for q in votes.tolist()) / len(votes), 2
-                ),
-            }
-        )
-        print(json.dumps(results[-1]), flush=True)
-    (setting.folder / "samplers.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 BEAMS = (

@@ -18,6 +18,7 @@ from study_settings import (
     ROWS,
     SELF_TRAINED_ON,
     SIZES,
+    UNMIXED,
     Setting,
 )
 
@@ -61,6 +62,12 @@ def size(setting: Setting) -> list[str]:
     return [f"{RM}start.backbone.n_layer={layers}", f"{RM}start.backbone.n_embd={width}"]
 
 
+def searched_reasoner(setting: Setting) -> None:
+    """The reasoner that rows share, and what it reaches without a LatentRM."""
+    train_reasoner(setting)
+    search_alone(setting, "reasoner", setting.folder / "reasoner")
+
+
 def longer(setting: Setting) -> None:
     """What the reasoner itself makes of the time that mining and the LatentRM take."""
     *first, last = setting.of_task.epochs
@@ -68,15 +75,14 @@ def longer(setting: Setting) -> None:
     _fit_and_search(setting, "longer", (*first, last + more))
 
 
-def settled(setting: Setting) -> None:
-    """The reasoner, its chain of thought and all stages after it trained until each is learned."""
-    size = f"data.init_args.train.init_args.size={setting.of_task.settled_on}"
-    _fit_and_search(setting, "settled", setting.of_task.settled, size)
-
-
 def unsupervised(setting: Setting) -> None:
     """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
     _fit_and_search(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
+
+
+def unmixed(setting: Setting) -> None:
+    """The reasoner trained without batches of other stages than the current one."""
+    _fit_and_search(setting, "unmixed", setting.of_task.epochs, UNMIXED)
 
 
 def _fit_and_search(setting: Setting, name: str, epochs: tuple[int, ...], *overrides: str) -> None:
@@ -133,7 +139,6 @@ def search_alone(setting: Setting, name: str, folder: Path) -> None:
 REASONERS: dict[str, Callable[[Setting], None]] = {
     "reasoner": train_reasoner,
     "longer": longer,
-    "settled": settled,
     "self_trained": self_trained,
     "maxrl_tokens": partial(reinforced, explorer="tokens"),
 }

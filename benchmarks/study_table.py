@@ -110,11 +110,35 @@ def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, An
     return entries
 
 
+def kept(new: list[dict[str, Any]], old: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries that are there now, and those of before that none of these takes the place of.
+
+    Of two for the same seeds together, the one over more seeds stays.
+    """
+    names = ("task", "seed", "latent_rm", "reasoner", "repeat")
+    entries = {tuple(entry.get(name) for name in names): entry for entry in old}
+    for entry in new:
+        key = tuple(entry.get(name) for name in names)
+        if entry.get("seeds", 1) >= entries.get(key, {}).get("seeds", 1):
+            entries[key] = entry
+    return sorted(entries.values(), key=lambda entry: [str(entry.get(name)) for name in names])
+
+
 def table(num_samples: int) -> None:
-    """A line per finished row, in percent and points with paired 95 % intervals; also as JSON."""
-    found = results(num_samples)
-    over_seeds = together(found, num_samples)
-    by_themselves = alone(num_samples)
+    """A line per finished row, in percent and points with paired 95 % intervals; also as JSON.
+
+    What the file holds of rows that this machine has not run stays as it is.
+    """
+    old: dict[str, Any] = {"settings": [], "over_seeds": [], "alone": {}}
+    if RESULTS.exists():
+        old = json.loads(RESULTS.read_text())
+    finished = results(num_samples)
+    found = kept(finished, old["settings"])
+    over_seeds = kept(together(finished, num_samples), old["over_seeds"])
+    by_themselves = {
+        part: kept(entries, old["alone"].get(part, []))
+        for part, entries in alone(num_samples).items()
+    }
     content = {"settings": found, "over_seeds": over_seeds, "alone": by_themselves}
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")
     print(

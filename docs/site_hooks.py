@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_ltts"
 PAGES = (
     "index", "quickstart", "training", "checkpoints", "report", "runs", "monitoring", "results",
-    "performance", "scale", "extending", "architecture", "glossary",
+    "second_study", "first_study", "performance", "scale", "extending", "architecture", "glossary",
 )  # fmt: skip
 ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 EXAMPLES = "examples.md"

@@ -24,11 +24,12 @@ from study_stages import (
     longer,
     reinforced,
     run,
+    searched_reasoner,
     self_trained,
-    settled,
+    unmixed,
     unsupervised,
 )
-from study_table import table
+from study_table import kept, table
 
 from lightning_ltts import cli
 from lightning_ltts.data.graph_problems import GraphProblems
@@ -79,7 +80,7 @@ REASONERS = (
     "explicit",
     "longer",
     "self_trained",
-    "settled",
+    "unmixed",
     "unsupervised",
     "maxrl_svp",
     "maxrl_tokens",
@@ -196,7 +197,6 @@ def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, A
 @pytest.mark.parametrize(
     ("row", "reasoner"),
     [
-        ("after_settled", "settled"),
         ("after_self_training", "self_trained"),
         ("after_reinforcement", "maxrl_tokens"),
     ],
@@ -263,6 +263,15 @@ def test_table(
     assert one["recoverable"] == 6
 
 
+def test_rows_of_other_machines_stay() -> None:
+    """A row that is run again takes its old place; together, more seeds take that of fewer."""
+    old = [{"task": "easy", "seed": seed, "greedy": 0.1} for seed in (0, 1)]
+    new = {"task": "easy", "seed": 1, "greedy": 0.2}
+    assert kept([new], old) == [old[0], new]
+    three, two = ({"task": "easy", "latent_rm": "paper", "seeds": n} for n in (3, 2))
+    assert kept([two], [three]) == kept([three], [two]) == [three]
+
+
 def test_steps_in_words(made: dict[str, tuple[Any, Any]]) -> None:
     """Trained on the same problems as the reasoner that thinks, and searched over the same ones."""
     explicit_latent_rm(SETTING)
@@ -289,21 +298,28 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     assert reasoner.curriculum.last.num_thoughts == 4
 
 
+def test_the_reasoner_by_itself(made: dict[str, tuple[Any, Any]]) -> None:
+    searched_reasoner(SETTING)
+    assert made["CoconutModule"][1].sources["train"].size == TASKS["hard"].trained_on
+    search, problems = made["LatentSearch"]
+    assert (search.latent_rm, search.beam, problems.source.split) == (None, None, "test")
+
+
 def test_without_supervised_steps(made: dict[str, tuple[Any, Any]]) -> None:
     """All else is that of the setting's reasoner."""
     unsupervised(SETTING)
     reasoner, data = made["CoconutModule"]
     assert (reasoner.step_factor, reasoner.sampler.settings()["std"]) == (0, 0.6)
+    assert reasoner.uniform_prob > 0
     assert data.sources["train"].seed == 300
     assert made["LatentSearch"][0].latent_rm is None
 
 
-def test_settled(made: dict[str, tuple[Any, Any]]) -> None:
-    """With problems and epochs of its own."""
-    settled(SETTING)
+def test_stage_by_stage(made: dict[str, tuple[Any, Any]]) -> None:
+    unmixed(SETTING)
     reasoner, data = made["CoconutModule"]
-    assert reasoner.curriculum.cot_epochs == 30
-    assert data.sources["train"].size == 2500
+    assert (reasoner.step_factor, reasoner.uniform_prob) == (1, 0)
+    assert data.sources["train"].size == TASKS["hard"].trained_on
     assert made["LatentSearch"][0].latent_rm is None
 
 

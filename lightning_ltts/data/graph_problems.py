@@ -19,7 +19,7 @@ PERSONS = [
     "Ann", "Bob", "Eva", "Max", "Mia", "Sam", "Zoe", "Tom", "Ben", "Kim",
     "Leo", "Amy", "Jim", "Ida", "Pat", "Ray", "Sue", "Ted", "Uma", "Vic",
 ]  # fmt: skip
-PAIRED = ["Every", "is a"]  # what stands before a concept in a sentence
+RELATION = ["Every", "is a"]  # what stands before a concept in a sentence
 WORDS = ["Is", "a", "or", "?"]  # of the question
 
 

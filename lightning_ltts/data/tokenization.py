@@ -12,7 +12,7 @@ import torch
 from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lightning_ltts.data.graph_problems import CONCEPTS, PAIRED, PERSONS, WORDS
+from lightning_ltts.data.graph_problems import CONCEPTS, PERSONS, RELATION, WORDS
 from lightning_ltts.data.problems import AnswerIs, ProblemFiles
 from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
@@ -61,19 +61,20 @@ class WordTokenizer(TokenizerSource):
 
 @dataclass
 class GraphTokenizer(TokenizerSource):
-    """Two tokens per sentence of the built-in graph task: "Every baldak" and "is a nipern".
+    """Four tokens per sentence of the built-in graph task: "Every", "baldak", "is a" and "nipern".
 
-    So prompts are short. Full stops are no tokens: what is decoded has none either, which the
-    comparison of text answers does not see.
+    A concept is the same token wherever it stands, so that to follow a path is to look a token up.
+    With a token for "Every baldak" and another for "is a baldak" a reasoner has to learn for each
+    name that both are one, and learned nothing. Full stops are no tokens: what is decoded has none
+    either, which the comparison of text answers does not see.
     """
 
     def build(self) -> PreTrainedTokenizerFast:  # noqa: D102
-        words = [*SPECIALS, ANSWER_MARKER, *WORDS, *PERSONS, *CONCEPTS]
-        words += [f"{start} {concept}" for start in PAIRED for concept in CONCEPTS]
+        words = [*SPECIALS, ANSWER_MARKER, *WORDS, *RELATION, *PERSONS, *CONCEPTS]
         tokenizer = Tokenizer(
             models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK)
         )
-        parts = Regex(rf"\b(?:{'|'.join(PAIRED)}) \w+|\?|[^\s.?]+")
+        parts = Regex(rf"\b(?:{'|'.join(RELATION)})\b|\?|[^\s.?]+")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(parts, "removed", invert=True)
         return wrap_tokenizer(tokenizer.to_str())
 

@@ -80,8 +80,8 @@ def test_written_sentences_are_read_as_answers() -> None:
     for problem in GraphProblems("test", 5, hops=2).load():
         encoded = Encoded(problem, reasoner)
         assert reasoner.read_answer(encoded.answer) == problem.value
-        assert len(encoded.answer) == 4  # mark, person, concept and end
-        assert reasoner.read_answer(encoded.answer[:2]) != problem.value
+        assert len(encoded.answer) == 5  # mark, person, relation, concept and end
+        assert reasoner.read_answer(encoded.answer[:3]) != problem.value
 
 
 def answered(number: int, greedy: str | None, samples: list[str | None]) -> dict:
