@@ -14,11 +14,12 @@ class Task:
     """A task of the study, and how a reasoner is trained on it."""
 
     experiments: str  # the folder of its experiment files
-    problems: dict[str, int]  # options of its problems
+    problems: dict[str, float]  # options of its problems
     trained_on: int  # problems with steps
     epochs: tuple[int, ...]  # of the chain of thought, and of every stage after it
     reasoner: tuple[str, ...] = ()  # overrides of its training
     elsewhere: tuple[str, ...] = ()  # overrides of experiments that are not in its folder
+    before: str = ""  # the experiment that a reasoner's training starts from, if any
 
 
 def _words(steps: int, largest: int, positions: int, training: _Training, *overrides: str) -> Task:
@@ -28,7 +29,7 @@ def _words(steps: int, largest: int, positions: int, training: _Training, *overr
         f"{RM}start.tokenizer.init_args.max_number={largest}",
         f"{RM}start.backbone.n_positions={positions}",
     )
-    problems = {"num_steps": steps, "max_number": largest}
+    problems: dict[str, float] = {"num_steps": steps, "max_number": largest}
     return Task("demo", problems, *training, reasoner)
 
 
@@ -40,7 +41,14 @@ TASKS = {
     # those of the second study, which end long before that (docs/second_study.md)
     "early_easy": _words(3, 20, 64, (1750, (10, 10, 10, 30)), UNMIXED),
     "early_hard": _words(4, 30, 128, (4000, (6, 6, 6, 6, 16)), UNMIXED),
-    "graph": Task("graph", {"hops": 2}, 10000, (30, 8, 20), elsewhere=("data=graph_problems",)),
+    "graph": Task(
+        "graph",
+        {"hops": 4, "fewest_hops": 2, "distractors": 2, "density": 1.1},
+        40000,
+        (4, 2, 2, 2, 6),
+        elsewhere=("data=graph_problems",),
+        before="paths",
+    ),
 }
 # layers and width of a reasoner for word problems; that of the graph task has one size
 SIZES = {"small": (3, 64), "large": (4, 128)}

@@ -41,6 +41,8 @@ def train_reasoner(setting: Setting) -> None:
 def fit_reasoner(setting: Setting, name: str, epochs: tuple[int, ...], *overrides: str) -> None:
     """A reasoner on the problems with steps: epochs of the chain of thought, and of every stage."""
     task = setting.of_task
+    if task.before:
+        overrides = (f"reasoner={first_training(setting, task.before)}", *overrides)
     ltts(
         "fit", setting.folder / f"{name}.done", setting.experiment("reasoner"),
         f"name={setting.folder.relative_to('logs')}/{name}",
@@ -52,6 +54,18 @@ def fit_reasoner(setting: Setting, name: str, epochs: tuple[int, ...], *override
         f"{RM}curriculum.stage_epochs=[{','.join(map(str, epochs[1:]))}]", f"trainer.max_epochs={sum(epochs)}",
         "trainer.check_val_every_n_epoch=5", *overrides,
     )  # fmt: skip
+
+
+def first_training(setting: Setting, name: str) -> Path:
+    """The checkpoint that the reasoner's training starts from."""
+    ltts(
+        "fit", setting.folder / f"{name}.done", setting.experiment(name),
+        f"name={setting.folder.relative_to('logs')}/{name}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"data.init_args.train.init_args.seed={100 * setting.seed + 2}",
+    )  # fmt: skip
+    (setting.folder / f"{name}.done").touch()
+    return setting.best(name)
 
 
 def size(setting: Setting) -> list[str]:

@@ -79,6 +79,7 @@ REASONERS = (
     "reasoner",
     "explicit",
     "longer",
+    "paths",
     "self_trained",
     "unmixed",
     "unsupervised",
@@ -121,7 +122,8 @@ def test_the_graph_task(made: dict[str, tuple[Any, Any]], monkeypatch: pytest.Mo
     run("default", graph)
     reasoner, problems = made["CoconutModule"]
     assert isinstance(problems.sources["train"], GraphProblems)
-    assert problems.sources["train"].hops == 2
+    assert problems.sources["train"].hops == 4
+    assert (graph.folder / "paths.done").exists()  # which it starts from
     assert reasoner.curriculum.total_epochs == sum(TASKS["graph"].epochs)
     assert isinstance(made["LatentRMModule"][1].sources["train"], GraphProblems)
     assert isinstance(made["LatentSearch"][1].source, GraphProblems)

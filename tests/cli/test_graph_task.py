@@ -26,14 +26,17 @@ FEW = [
     "data.init_args.batch_size=8",
 ]
 FIT = [*BRIEF, *FEW, "data.init_args.test.init_args.size=4"]
+PATHS = "model.init_args.curriculum={cot_epochs:1,stage_epochs:[]}"
+PROBLEMS = {"hops": 4, "fewest_hops": 2, "distractors": 2, "density": 1.1}  # of the built-in files
 ANY_TEXT = "+model.init_args.spec.answer_marker=''"  # an untrained model writes no mark
 
 
 def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     narrow = "model.init_args.start.backbone.hidden_size=16"
+    assert ltts(monkeypatch, "fit", "experiment=graph/paths", *FIT, narrow, PATHS) == 0
     brief = "model.init_args.curriculum={cot_epochs:0,stage_epochs:[1,1]}"
-    options = [*FIT, narrow, brief, "trainer.max_epochs=2"]
+    options = [*FIT, brief, "trainer.max_epochs=2"]
     assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *options) == 0
     made = ["data.init_args.keep_uninformative=true", "data.init_args.num_samples=2"]
     made += ["data.init_args.val_num_samples=2", "data.init_args.informative=null"]
@@ -50,7 +53,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
     assert ltts(monkeypatch, "predict", "experiment=graph/search", *few, *beam, tuned) == 0
     rows = read_rows("logs/graph/search")
     truths = {
-        problem.id: problem for problem in GraphProblems("test", 6, hops=2, density=1.3).load()
+        problem.id: problem for problem in GraphProblems("test", 6, **PROBLEMS).load()
     }
     assert [row["answer"] for row in rows] == [problem.value for problem in truths.values()]
     assert all(len(row["samples"]) == 4 and len(row["beam"]["beams"]) == 2 for row in rows)
@@ -61,9 +64,10 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
 def test_prosqa_is_predicted_in_our_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the same reasoner, from its file."""
     monkeypatch.chdir(tmp_path)
-    options = [*FIT, "model.init_args.start.backbone.hidden_size=16"]
+    narrow = "model.init_args.start.backbone.hidden_size=16"
+    assert ltts(monkeypatch, "fit", "experiment=graph/paths", *FIT, narrow, PATHS) == 0
     curriculum = "model.init_args.curriculum={cot_epochs:0,stage_epochs:[1]}"
-    assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *options, curriculum) == 0
+    assert ltts(monkeypatch, "fit", "experiment=graph/reasoner", *FIT, curriculum) == 0
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval/prosqa_test.json").write_text(json.dumps([ROW]))
     options = [*CPU, ANY_TEXT, "latent_rm=null", "model.init_args.beam=null", "problems_dir=."]
