@@ -26,7 +26,7 @@ FEW = [
     "data.init_args.batch_size=8",
 ]
 FIT = [*BRIEF, *FEW, "data.init_args.test.init_args.size=4"]
-PATHS = "model.init_args.curriculum={cot_epochs:1,stage_epochs:[]}"
+PATHS = "model.init_args.curriculum.cot_epochs=1"
 PROBLEMS = {"hops": 4, "fewest_hops": 2, "distractors": 2, "density": 1.1}  # of the built-in files
 ANY_TEXT = "+model.init_args.spec.answer_marker=''"  # an untrained model writes no mark
 
