@@ -52,9 +52,7 @@ def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> No
     tuned = "model.init_args.tuned=logs/graph/tune/tuned.yaml"
     assert ltts(monkeypatch, "predict", "experiment=graph/search", *few, *beam, tuned) == 0
     rows = read_rows("logs/graph/search")
-    truths = {
-        problem.id: problem for problem in GraphProblems("test", 6, **PROBLEMS).load()
-    }
+    truths = {problem.id: problem for problem in GraphProblems("test", 6, **PROBLEMS).load()}
     assert [row["answer"] for row in rows] == [problem.value for problem in truths.values()]
     assert all(len(row["samples"]) == 4 and len(row["beam"]["beams"]) == 2 for row in rows)
     assert ltts(monkeypatch, "report", "logs/graph/search", "-o", "page.html") == 0
