@@ -33,8 +33,8 @@ def _words(steps: int, largest: int, positions: int, training: _Training, *overr
     return Task("demo", problems, *training, reasoner)
 
 
-# so few problems with steps that greedy decoding ends at 50 to 85 %, and epochs until the chain of
-# thought and the last stage have stopped rising, chosen on validation problems of seed 1
+# so few problems with steps that greedy decoding ends at 50 to 85 %, chosen on validation problems of
+# seed 1; a last stage that goes on for longer gets further (docs/results.md)
 TASKS = {
     "easy": _words(3, 20, 64, (1400, (40, 12, 12, 60))),
     "hard": _words(4, 30, 128, (2500, (30, 10, 10, 10, 50))),
