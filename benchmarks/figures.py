@@ -99,7 +99,8 @@ def _beside_greedy(names: list[str], greedy: list[float], series: dict[str, list
     axes.set(xlabel="accuracy at N = 32, %")
     _plain(axes)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside upper left", ncols=6, frameon=False, handletextpad=0.3)
+    style = {"frameon": False, "handletextpad": 0.3, "columnspacing": 0.9, "fontsize": "small"}
+    figure.legend(loc="outside upper left", ncols=6, **style)
     return figure
 
 
