@@ -92,15 +92,14 @@ def _beside_greedy(names: list[str], greedy: list[float], series: dict[str, list
         axes.plot([number] * 2, [place - 0.36, place + 0.36], color="black", lw=2)
     axes.plot([], [], color="black", lw=2, label="greedy")
     for name, numbers in series.items():
-        style = {"linestyle": "none", "color": COLORS[name], "alpha": 0.9}
-        style["marker"] = MARKERS[name]
+        style = {"marker": MARKERS[name], "linestyle": "none", "color": COLORS[name], "alpha": 0.9}
         axes.plot(numbers, range(len(names)), label=TITLES[name], markersize=7, **style)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="accuracy at N = 32, %")
     _plain(axes)
     axes.grid(axis="y", alpha=0.3)
-    style = {"frameon": False, "handletextpad": 0.3, "columnspacing": 0.9, "fontsize": "small"}
-    figure.legend(loc="outside upper left", ncols=6, **style)
+    narrow = {"frameon": False, "handletextpad": 0.3, "columnspacing": 0.9, "fontsize": "small"}
+    figure.legend(loc="outside upper left", ncols=6, **narrow)
     return figure
 
 

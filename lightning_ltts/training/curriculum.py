@@ -39,7 +39,8 @@ class Curriculum:
             Without any, there is nothing but stage 0.
         thoughts_per_step: c of the paper, thoughts in place of each step.
         drop_all_steps: in the last stage, problems with more steps lose all of them, so that
-            nothing explicit is left.
+            nothing explicit is left. That holds for stage 0, too, where it is the only one: answers
+            are then trained without steps.
         final_epochs: epochs of one more stage with as many thoughts as the last, in which alone
             that happens (the published recipe).
     """
