@@ -123,7 +123,7 @@ def test_the_graph_task(made: dict[str, tuple[Any, Any]], monkeypatch: pytest.Mo
     reasoner, problems = made["CoconutModule"]
     assert isinstance(problems.sources["train"], GraphProblems)
     assert problems.sources["train"].hops == 4
-    assert (graph.folder / "paths.done").exists()  # which it starts from
+    assert reasoner.start.pretrained == str(graph.best("paths"))
     assert reasoner.curriculum.total_epochs == sum(TASKS["graph"].epochs)
     assert isinstance(made["LatentRMModule"][1].sources["train"], GraphProblems)
     assert isinstance(made["LatentSearch"][1].source, GraphProblems)
