@@ -1,9 +1,9 @@
 """`make demo`: the five commands of the README on the built-in task, then one summary.
 
-    python -m lightning_ltts.demo --seed 1 --threads 1
+    python -m lightning_ltts.demo --seed 1 --processes 1 --threads 2
 
-Numbers depend on seed, processor and threads, since training adds up in another order. Two of these
-are fixed here, so that a machine tells the same story each time.
+Numbers depend on seed, processor, processes and threads, since training adds up in another order.
+All but the processor are fixed here, so that a machine tells the same story each time.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMANDS = {
     "search": "predict experiment=demo/search",
     "report": "report logs/demo/search",
 }
-ON_CPU = ["trainer.accelerator=cpu", "trainer.devices=1"]
+BATCHES = {"reasoner": 64, "latent_rm": 32}  # of trainings, over all processes
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="of weights, problems and samples")
-    parser.add_argument("--threads", type=int, default=2, help="that PyTorch computes with")
+    parser.add_argument("--processes", type=int, default=2, help="that share every stage's work")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("overrides", nargs="*", help="as `ltts` takes them, for instance KEY=VALUE")
     options = parser.parse_args(arguments)
     for name in ("reasoner", "latent_rm", "search"):  # what else is there is the user's
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> None:
     for stage, command in COMMANDS.items():
         line = shlex.split(command)
         if stage != "report":
-            line += [*ON_CPU, *seeds(stage, options.seed), *options.overrides]
+            line += on_cpu(stage, options.processes)
+            line += [*seeds(stage, options.seed), *options.overrides]
         print(f"\n$ ltts {shlex.join(line)}", flush=True)
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "lightning_ltts", *line], check=True, env=threads)
@@ -64,6 +66,16 @@ def main(arguments: list[str]) -> None:
     path.write_text(json.dumps(summary, indent=2) + "\n")
     stages = ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items())
     print(f"{stages}\nsummary: {path}   curves: tensorboard --logdir {FOLDER}")
+
+
+def on_cpu(stage: str, processes: int) -> list[str]:
+    """Overrides that share a stage's work among processes; a training's batches keep their size."""
+    overrides = ["trainer.accelerator=cpu", f"trainer.devices={processes}"]
+    if processes > 1:
+        overrides.append("trainer.strategy=ddp")
+        if stage in BATCHES:
+            overrides.append(f"data.init_args.batch_size={BATCHES[stage] // processes}")
+    return overrides
 
 
 def seeds(stage: str, seed: int) -> list[str]:

@@ -19,6 +19,8 @@ _WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*You have overridden `on_after_batch_transfer` in `LightningModule`.*",
+    ".*Total length of `list` across ranks is zero.*",
 )
 _INFO = ("Tip:", "TPU available", "to estimate number of stepping batches")
 

@@ -224,13 +224,13 @@ class LatentRMModule(pl.LightningModule):
             values[f"val/{kind.name}"] = reached[best]
             if kind.parameter is not None:
                 self.fitted[kind.parameter] = kind.candidates[best]
-                self.log(f"val/{kind.parameter}", kind.candidates[best])
+                self.log(f"val/{kind.parameter}", kind.candidates[best], sync_dist=True)
         shown = {
             "val/weighted_vote": values.pop("val/weighted_vote"),
             "val/recall@1": self.recall.compute(),
         }
-        self.log_dict(values)
-        self.log_dict(shown, prog_bar=True)
+        self.log_dict(values, sync_dist=True)
+        self.log_dict(shown, sync_dist=True, prog_bar=True)
         for metric in (self.recall, *self._selection_metrics()):
             metric.reset()
 
