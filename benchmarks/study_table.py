@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from study_alone import alone, print_alone, summary_of
+from study_alone import alone, print_alone, summary_of, values_of
 from study_settings import FOLDER, ROWS
 from torch import Tensor
 
 from lightning_ltts.analysis.lines import Line
 from lightning_ltts.analysis.method_names import GREEDY
-from lightning_ltts.voting.bootstrap import crossed_interval
-from lightning_ltts.voting.selection import Majority
+from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval
+from lightning_ltts.voting.selection import Majority, WeightedVote
 
 RESULTS = Path("docs/results.json")
 
@@ -59,6 +59,7 @@ def results(num_samples: int) -> list[dict[str, Any]]:
                 "selections": [_measured(lines[name]) for name in scored],
                 "untrained": [_measured(lines[name]) for name in untrained],
                 "recoverable": test.recoverable,
+                "beam_against_vote": beam_against_vote(path.parent, num_samples),
                 "best_of_n": {str(n): accuracy for n, accuracy in curve.items()},
             }
         )
@@ -78,6 +79,31 @@ def _measured(line: Line) -> dict[str, Any]:
         "flops": line.flops,
         "at_dearest": line.at_dearest,
     }
+
+
+def beam_against_vote(search: Path, num_samples: int) -> dict[str, Any] | None:
+    """Beam search against the weighted vote of as many samples as take no more token forwards.
+
+    Returns the number of samples, accuracies and paired differences; None of a run without either.
+    """
+    whole, one = summary_of(search, num_samples), summary_of(search, 1)
+    of_whole, of_one = (
+        {line.method: line.positions for line in summary.lines} for summary in (whole, one)
+    )
+    beam, most = of_whole.get("beam"), of_whole.get(WeightedVote.name)
+    least = of_one.get(WeightedVote.name)
+    if beam is None or most is None or least is None:
+        return None
+    # every sample takes as many as the next
+    each = (most - least) / (num_samples - 1)
+    n = min(num_samples, max(1, 1 + int((beam - least) / each + 1e-6)))
+    vote = values_of(summary_of(search, n))[WeightedVote.name]
+    entry: dict[str, Any] = {"samples": n, "weighted_vote": float(vote.mean())}
+    for name in ("beam", "beam_vote"):
+        difference = values_of(whole)[name] - vote
+        low, high = bootstrap_interval(difference)
+        entry[name] = {"gain": float(difference.mean()), "low": low, "high": high}
+    return entry
 
 
 def together(found: list[dict[str, Any]], num_samples: int) -> list[dict[str, Any]]:

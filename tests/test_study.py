@@ -29,7 +29,7 @@ from study_stages import (
     unmixed,
     unsupervised,
 )
-from study_table import kept, table
+from study_table import beam_against_vote, kept, table
 
 from lightning_ltts import cli
 from lightning_ltts.data.graph_problems import GraphProblems
@@ -260,9 +260,33 @@ def test_table(
     assert one["best_selection"]["accuracy"] == 0
     beam = next(given for given in one["selections"] if given["name"] == "beam")
     assert beam["against_greedy"] == {"gain": 1, "low": 1, "high": 1}
+    assert one["beam_against_vote"] is None  # costs are not known
     # no rule without training finds the one right sample among 32, by a vote
     assert one["best_untrained"]["accuracy"] == 0
     assert one["recoverable"] == 6
+
+
+def test_beams_beside_the_vote_of_their_budget(tmp_path: Path) -> None:
+    """64 samples take 640 and their judging 320: 15 each. Prompts of 20 and 25, and beams of 130.
+
+    So the beams take 20 + 25 + 130 = 175, of which 130 are enough for 8 samples. The right sample is
+    the tenth and has the highest score: 32 samples find it as the beams do, and 8 do not.
+    """
+    summary_of.cache_clear()
+    cost = {"prompt": 20, "latent_rm_prompt": 25, "sampling": 640, "scoring": 320, "beam": 130}
+    costs = {part: dict.fromkeys(("token_forwards", "tree_nodes"), n) for part, n in cost.items()}
+    rows = []
+    for q in range(6):
+        samples = [{"answer": str(int(i == 9)), "scores": [9.0 * (i == 9)]} for i in range(64)]
+        beam = {"budget": 32, "beams": [{"answer": "1", "scores": [1.0]}]}
+        row = {"id": f"q{q}", "answer": "1", "greedy": {"answer": "0"}, "cost": costs}
+        rows.append(row | {"samples": samples, "beam": beam})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "predictions.jsonl").write_text(text)
+    found = beam_against_vote(tmp_path, 32)
+    assert found is not None
+    assert (found["samples"], found["weighted_vote"]) == (8, 0)
+    assert found["beam"] == found["beam_vote"] == {"gain": 1, "low": 1, "high": 1}
 
 
 def test_rows_of_other_machines_stay() -> None:
