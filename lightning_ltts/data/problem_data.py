@@ -112,11 +112,7 @@ class ProblemData(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a reasoner's checkpoint keeps of its training problems, to be known again in mining."""
-        keys = {} if self._seen is None else self._seen.keys()
-        # of signed numbers, as weights are read
-        return {
-            name: torch.from_numpy(np.array(some).view(np.int64)) for name, some in keys.items()
-        }
+        return problem_tensors(self._seen)
 
     def transfer_batch_to_device(
         self, batch: ProblemBatch, device: torch.device, dataloader_idx: int
@@ -163,9 +159,21 @@ class ProblemData(pl.LightningDataModule):
         return evaluation_loader(self.problems[name], self.eval_batch_size, ProblemBatch, *place)
 
 
-def training_problems(checkpoint: dict[str, Any]) -> SeenProblems | None:
-    """The training problems that a reasoner's checkpoint keeps; None where it keeps none."""
-    kept = checkpoint.get(ProblemData.__qualname__)
+def problem_tensors(seen: SeenProblems | None) -> dict[str, Any]:
+    """What a checkpoint keeps of training problems, from which `training_problems` finds them."""
+    keys = {} if seen is None else seen.keys()
+    # of signed numbers, as weights are read
+    return {name: torch.from_numpy(np.array(some).view(np.int64)) for name, some in keys.items()}
+
+
+def training_problems(checkpoint: dict[str, Any], data: str) -> SeenProblems | None:
+    """The training problems that a checkpoint keeps; None where it keeps none.
+
+    Args:
+        checkpoint: of a reasoner or a LatentRM.
+        data: the name of the class that its training problems came from.
+    """
+    kept = checkpoint.get(data)
     if not kept:
         return None
     return SeenProblems.from_keys(**{k: array("Q", v.numpy().tobytes()) for k, v in kept.items()})

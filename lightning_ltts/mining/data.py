@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lightning_ltts.cluster.engine import Engine
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
-from lightning_ltts.data.problem_data import MAX_BATCH
+from lightning_ltts.data.problem_data import MAX_BATCH, problem_tensors
 from lightning_ltts.data.problems import Problem, ProblemSource, hash_problems
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import prompt_lengths, say_long_answers
+from lightning_ltts.data.stored_problems import ProblemView
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.boards import log_store, log_thoughts
@@ -123,6 +124,7 @@ class MiningData(pl.LightningDataModule):
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.stores: dict[str, TrajectoryStore] = {}
+        self._seen: SeenProblems | None = None
         self.engine: Engine | None = None  # whose workers mine, instead of the Trainer's processes
 
     def setup(self, stage: str) -> None:
@@ -142,6 +144,8 @@ class MiningData(pl.LightningDataModule):
         lengths = self._check(problems) if problems else {}
         for split, some in problems.items():
             self.stores[split] = self._open(split, some, lengths[split])
+            if split == "train":
+                self._seen = SeenProblems(ProblemView(some, self.stores[split].question_indices()))
         if stage == "fit":
             for line in self.describe():
                 rank_zero_info(line)
@@ -149,6 +153,10 @@ class MiningData(pl.LightningDataModule):
     def describe(self) -> list[str]:
         """A line on each store: questions, labels, speed and cost of mining."""
         return [_store_line(split, store) for split, store in self.stores.items()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a LatentRM's checkpoint keeps of its training problems, to be known again."""
+        return problem_tensors(self._seen)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of questions, shuffled by (seed, epoch)."""
@@ -218,7 +226,7 @@ class MiningData(pl.LightningDataModule):
             seen = SeenProblems(problems["train"])
             seen.refuse_among(problems["val"], "validation", self.allow_overlap)
         if "train" in problems:
-            say_trained_on(self.reasoner_path, problems["train"])
+            say_trained_on(self.reasoner_path, problems["train"], "mine")
         return lengths
 
     def _open(self, split: str, problems: Sequence[Problem], lengths: Any) -> TrajectoryStore:

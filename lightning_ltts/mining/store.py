@@ -213,6 +213,11 @@ class TrajectoryStore(Dataset[MinedQuestions]):
         tensors |= {"input_ids": prompt.long(), "attention_mask": torch.ones_like(prompt).long()}
         return MinedQuestions.from_tensors(tensors)
 
+    def question_indices(self) -> Tensor:
+        """Of every question (Q,): which of the problems that were mined it is."""
+        found = [shard["question_index"] for shard in self.shards()]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+
     def shards(self) -> Iterator[dict[str, Tensor]]:
         """The tensors of every shard, see `TENSORS`, one shard after the other."""
         return map(load_file, self._paths)

@@ -20,6 +20,7 @@ from lightning_ltts.engine.packing import halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.mining.trained_on import LATENT_RM, REASONER, say_trained_on
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
@@ -114,6 +115,7 @@ class LatentSearch(pl.LightningModule):
                 f"the tree search {type(beam).__name__} is called '{beam.name}', which is already "
                 "the name of something else in a prediction; give it another name"
             )
+        self.paths = {REASONER: reasoner} | ({LATENT_RM: latent_rm} if latent_rm else {})
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
         if self.reasoner.spec.num_thoughts == 0:
             _check_without_thoughts(reasoner, beam, sampler, ablation)
@@ -228,6 +230,8 @@ class LatentSearch(pl.LightningModule):
             )
         spec = reasoner.spec
         say_long_answers(reasoner.tokenizer, read, spec.max_answer_tokens, spec.answer_marker)
+        for kind, path in self.paths.items():
+            say_trained_on(path, problems, "predict", kind)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""

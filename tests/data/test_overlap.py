@@ -65,10 +65,10 @@ class TestProblemData:
         data = ProblemData(Given(PENS, BARE), Given(OTHER))
         assert data.state_dict() == {}  # nothing is loaded yet
         data.setup("fit")
-        seen = training_problems({"ProblemData": data.state_dict()})
+        seen = training_problems({"ProblemData": data.state_dict()}, "ProblemData")
         assert seen is not None
         assert seen.among([SAME, COINS, OTHER]) == Overlap([SAME], [COINS])
-        assert training_problems({}) is None
+        assert training_problems({}, "ProblemData") is None
 
     def test_test_problems_among_the_training_problems(self) -> None:
         data = ProblemData(Given(PENS, OTHER), Given(BARE), Given(SAME))

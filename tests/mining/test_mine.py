@@ -16,6 +16,7 @@ from lightning_ltts.mining.data import MiningData, _store_line
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
+from lightning_ltts.mining.trained_on import LATENT_RM, say_trained_on
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import (
     Deterministic,
@@ -403,6 +404,22 @@ class TestInformative:
             "lightning_ltts.mining.mine._right",
             lambda engine, answers, truths: (answers.sum(-1) % 2).float(),
         )
+
+    def test_a_latent_rm_keeps_what_it_was_trained_on(
+        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of 20 problems those that are in the store, and no other, whichever were mined first."""
+        data = run(make_data(tmp_path / "a", checkpoint, keep_uninformative=False))
+        torch.save({"MiningData": data.state_dict()}, tmp_path / "rm.ckpt")
+        said: list[str] = []
+        monkeypatch.setattr("lightning_ltts.mining.trained_on.say_once", said.append)
+        kept = set(data.stores["train"].question_indices().tolist())
+        assert 0 < len(kept) < 20
+        for i, problem in enumerate(data.sources["train"].load()):
+            said.clear()
+            say_trained_on(tmp_path / "rm.ckpt", [problem], "predict", LATENT_RM)
+            assert bool(said) == (i in kept), problem.question
+            assert all(line.startswith("the LatentRM was trained on 1 of the 1") for line in said)
 
     def counts(self, folder: Path) -> dict[str, float]:
         return TrajectoryStore(folder / "train").manifest["counts"]

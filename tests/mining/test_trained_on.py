@@ -5,7 +5,7 @@ import torch
 
 from lightning_ltts.data.problem_data import ProblemData
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.mining.trained_on import say_trained_on
+from lightning_ltts.mining.trained_on import LATENT_RM, say_trained_on
 
 PROBLEMS = WordProblems("train", 6).load()
 
@@ -22,15 +22,19 @@ def test_problems_that_the_reasoner_was_trained_on(said: list[str], tmp_path: Pa
     data.setup("fit")
     torch.save({"ProblemData": data.state_dict()}, tmp_path / "r.ckpt")
     others = WordProblems("mine", 6).load()
-    say_trained_on(tmp_path / "r.ckpt", others)
+    say_trained_on(tmp_path / "r.ckpt", others, "mine")
     assert said == []
-    say_trained_on(tmp_path / "r.ckpt", [*others, PROBLEMS[0]])
+    say_trained_on(tmp_path / "r.ckpt", [*others, PROBLEMS[0]], "mine")
     (line,) = said
     assert line.startswith("the reasoner was trained on 1 of the 7 problems to mine (1 by their")
+    say_trained_on(tmp_path / "r.ckpt", [*others, PROBLEMS[0]], "predict")
+    assert said[1].startswith("the reasoner was trained on 1 of the 7 problems to predict (1 by")
+    assert said[1].endswith("; report on other problems")
 
 
 def test_models_that_do_not_tell(said: list[str], tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "r.ckpt")
-    say_trained_on(tmp_path / "r.ckpt", PROBLEMS)
-    say_trained_on(tmp_path, PROBLEMS)
+    say_trained_on(tmp_path / "r.ckpt", PROBLEMS, "mine")
+    say_trained_on(tmp_path / "r.ckpt", PROBLEMS, "predict", LATENT_RM)
+    say_trained_on(tmp_path, PROBLEMS, "mine")
     assert said == []
