@@ -10,7 +10,6 @@ from study_settings import (
     EPOCHS,
     EXPLORERS,
     INFORMATIVE,
-    LONGER,
     PROBLEMS,
     REINFORCED,
     REINFORCED_ON,
@@ -85,7 +84,7 @@ def searched_reasoner(setting: Setting) -> None:
 def longer(setting: Setting) -> None:
     """What the reasoner itself makes of the time that mining and the LatentRM take."""
     *first, last = setting.of_task.epochs
-    more = round((LONGER - 1) * sum(setting.of_task.epochs))
+    more = round((setting.of_task.longer - 1) * sum(setting.of_task.epochs))
     _fit_and_search(setting, "longer", (*first, last + more))
 
 

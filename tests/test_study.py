@@ -315,7 +315,9 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     """On the same problems for longer, or on problems with answers; searched without a LatentRM."""
     longer(SETTING)
     reasoner, data = made["CoconutModule"]
-    assert reasoner.curriculum.total_epochs > 3 * sum(TASKS["hard"].epochs)
+    task = TASKS["hard"]
+    assert reasoner.curriculum.total_epochs == round(task.longer * sum(task.epochs))
+    assert tuple(reasoner.curriculum.stage_epochs[:-1]) == task.epochs[1:-1]
     assert data.sources["train"].size == TASKS["hard"].trained_on
     assert made["LatentSearch"][0].latent_rm is None
     self_trained(SETTING)
