@@ -84,7 +84,8 @@ def _measured(line: Line) -> dict[str, Any]:
 def beam_against_vote(search: Path, num_samples: int) -> dict[str, Any] | None:
     """Beam search against the weighted vote of as many samples as take no more token forwards.
 
-    Returns the number of samples, accuracies and paired differences; None of a run without either.
+    Returns the number of samples, accuracies and paired differences; None where there was no beam
+    search, or costs are not known.
     """
     whole, one = summary_of(search, num_samples), summary_of(search, 1)
     of_whole, of_one = (

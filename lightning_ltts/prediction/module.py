@@ -115,7 +115,7 @@ class LatentSearch(pl.LightningModule):
                 f"the tree search {type(beam).__name__} is called '{beam.name}', which is already "
                 "the name of something else in a prediction; give it another name"
             )
-        self.paths = {REASONER: reasoner} | ({LATENT_RM: latent_rm} if latent_rm else {})
+        self.checkpoints = {REASONER: reasoner} | ({LATENT_RM: latent_rm} if latent_rm else {})
         self.reasoner = load_reasoner(reasoner, **(spec or {}))
         if self.reasoner.spec.num_thoughts == 0:
             _check_without_thoughts(reasoner, beam, sampler, ablation)
@@ -230,7 +230,7 @@ class LatentSearch(pl.LightningModule):
             )
         spec = reasoner.spec
         say_long_answers(reasoner.tokenizer, read, spec.max_answer_tokens, spec.answer_marker)
-        for kind, path in self.paths.items():
+        for kind, path in self.checkpoints.items():
             say_trained_on(path, problems, "predict", kind)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:

@@ -410,7 +410,9 @@ class TestInformative:
     ) -> None:
         """Of 20 problems those that are in the store, and no other, whichever were mined first."""
         data = run(make_data(tmp_path / "a", checkpoint, keep_uninformative=False))
-        torch.save({"MiningData": data.state_dict()}, tmp_path / "rm.ckpt")
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_steps=1)
+        trainer.fit(LatentRMModule(str(checkpoint)), datamodule=data)
+        trainer.save_checkpoint(tmp_path / "rm.ckpt")
         said: list[str] = []
         monkeypatch.setattr("lightning_ltts.mining.trained_on.say_once", said.append)
         kept = set(data.stores["train"].question_indices().tolist())
