@@ -249,7 +249,7 @@ def shared_prefix_attention(
     query = query.reshape(rows, kv_heads, groups * length, width)
     if layout.width == 1 and layout.slot is None:  # one row of each question: nothing is shared
         out = _unshared_attention(query, key, value, length)
-        return out.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
+        return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
     precise = torch.promote_types(
         query.dtype, torch.float32
     )  # half precision is too coarse for a softmax
@@ -276,7 +276,7 @@ def shared_prefix_attention(
 
     weight = torch.sigmoid(to_rows(prefix_lse) - suffix_lse).to(suffix_out.dtype)
     out = torch.lerp(suffix_out, to_rows(prefix_out), weight)
-    return out.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
+    return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
 
 def _hidden_suffix(key: SplitKV, length: int, groups: int) -> Tensor | None:

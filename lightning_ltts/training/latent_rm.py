@@ -14,6 +14,7 @@ from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY, describe, load_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.models.scores import Scores
+from lightning_ltts.training.attention import without_cudnn_attention
 from lightning_ltts.training.losses import (
     bce_loss,
     contrastive_loss,
@@ -142,6 +143,7 @@ class LatentRMModule(pl.LightningModule):
         Raises:
             ConfigError: model and data name different reasoners.
         """
+        without_cudnn_attention()
         for store in getattr(self.trainer.datamodule, "stores", {}).values():  # type: ignore[attr-defined]
             if store.manifest["settings"]["reasoner"] != self.latent_rm.spec.reasoner:
                 raise ConfigError(

@@ -24,6 +24,7 @@ from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling.keyed_random import fold, question_keys, uniform
 from lightning_ltts.sampling.samplers import Sampler
 from lightning_ltts.sampling.streams import Stream
+from lightning_ltts.training.attention import without_cudnn_attention
 from lightning_ltts.training.flat_accuracy import FlatAccuracy as FlatAccuracy  # an old name
 from lightning_ltts.training.optimization import adamw, check_rates, keep_given_rates
 from lightning_ltts.training.perturbation import Perturbation
@@ -117,6 +118,7 @@ class ReasonerModule(pl.LightningModule):
             ConfigError: the problems have answers that the reasoner's rule does not read.
             DataError: a problem cannot be read.
         """
+        without_cudnn_attention()
         trainer = self.trainer
         self._check_problems(trainer.datamodule.problems)  # type: ignore[attr-defined]
         _require_same_answers(self.training_problems[0], self.reasoner.spec.answer_which)

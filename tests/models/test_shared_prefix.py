@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -166,3 +167,23 @@ def test_one_row_each_in_every_precision(precision: torch.dtype) -> None:
     expected = (weights @ value.suffix[0].double()).transpose(0, 1)
     assert out.dtype == precision
     assert torch.allclose(out[0].double(), expected, atol=4 * torch.finfo(precision).eps)
+
+
+def test_a_kernel_may_lay_its_result_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU heads are next to each other in memory, within each position."""
+    drawing = torch.Generator().manual_seed(0)
+    prefix, suffix = (torch.randn(2, 2, n, 8, generator=drawing) for n in (3, 2))
+    layout = RowLayout.of(torch.arange(2), 2, torch.device("cpu"))
+    key = value = SplitKV(prefix, suffix, None, layout, None)
+    query = torch.randn(2, 4, 3, 8, generator=drawing)  # two heads for each one of the keys
+
+    def attend() -> Tensor:
+        return shared_prefix_attention(torch.nn.Identity(), query, key, value, None)[0]
+
+    expected, kernel = attend(), F.scaled_dot_product_attention
+
+    def by_position(*args: Tensor, scale: float) -> Tensor:
+        return kernel(*args, scale=scale).transpose(1, 2).contiguous().transpose(1, 2)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", by_position)
+    assert torch.equal(attend(), expected)
