@@ -1,8 +1,7 @@
 """Attention over a prefix that many rows share: one copy of the prompt's keys and values per question.
 
-Samples of one question differ only in their suffix (thoughts and answer). Attention over prefix and suffix are computed
-apart and merged by their log-sum-exp, which equals attention over the concatenation. Works on unmodified Hugging Face
-GPT-2 and Llama type models (grouped heads included): the cache hands the attention modules an opaque `SplitKV`, and the
+Samples of one question differ only in their suffix (thoughts and answer). Scores of prefix and suffix are computed apart,
+and share one softmax, which equals attention over the concatenation. Works on unmodified Hugging Face GPT-2 and Llama type models (grouped heads included): the cache hands the attention modules an opaque `SplitKV`, and the
 attention function registered under `IMPLEMENTATION` understands it. Ordinary tensors go to PyTorch's own SDPA.
 """
 
@@ -250,32 +249,30 @@ def shared_prefix_attention(
     if layout.width == 1 and layout.slot is None:  # one row of each question: nothing is shared
         out = _unshared_attention(query, key, value, length)
         return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
-    precise = torch.promote_types(
-        query.dtype, torch.float32
-    )  # half precision is too coarse for a softmax
 
-    # prefix: all queries of a question against one copy of its keys, one matrix product
-    grid = layout.to_grid(query, questions)  # (B, N, K, G*Q, d)
-    stacked = grid.transpose(1, 2).flatten(2, 3)  # (B, K, N*G*Q, d)
-    scores = (stacked @ key.prefix.mT).to(precise)
-    if key.prefix_bias is not None:
-        scores = scores + key.prefix_bias
-    prefix_lse = scores.logsumexp(-1, keepdim=True)
-    prefix_out = (scores - prefix_lse).exp().to(value.prefix.dtype) @ value.prefix
+    def to_grid(x: Tensor) -> Tensor:  # (R, K, G*Q, ...) -> (B, K, N*G*Q, ...)
+        return layout.to_grid(x, questions).transpose(1, 2).flatten(2, 3)
 
-    def to_rows(x: Tensor) -> Tensor:
+    def from_grid(x: Tensor) -> Tensor:
         return layout.from_grid(x.unflatten(2, (layout.width, groups * length)).transpose(1, 2))
 
+    # prefix: all queries of a question against one copy of its keys, one matrix product
+    prefix_scores = to_grid(query) @ key.prefix.mT
+    if key.prefix_bias is not None:
+        prefix_scores = prefix_scores + key.prefix_bias
+
     # suffix: each row against its own keys
-    suffix_scores = (query @ key.suffix.mT).to(precise)  # (R, K, G*Q, S)
+    suffix_scores = query @ key.suffix.mT  # (R, K, G*Q, S)
     hidden = _hidden_suffix(key, length, groups)
     if hidden is not None:
         suffix_scores = suffix_scores.masked_fill(hidden, float("-inf"))
-    suffix_lse = suffix_scores.logsumexp(-1, keepdim=True)
-    suffix_out = (suffix_scores - suffix_lse).exp().to(value.suffix.dtype) @ value.suffix
 
-    weight = torch.sigmoid(to_rows(prefix_lse) - suffix_lse).to(suffix_out.dtype)
-    out = torch.lerp(suffix_out, to_rows(prefix_out), weight)
+    # one softmax over both, for which half precision is too coarse
+    scores = torch.cat((prefix_scores, to_grid(suffix_scores)), dim=-1)
+    precise = torch.promote_types(query.dtype, torch.float32)
+    weights = scores.softmax(-1, dtype=precise).to(value.prefix.dtype)
+    of_prefix, of_suffix = weights.split((key.prefix.shape[2], key.suffix.shape[2]), dim=-1)
+    out = from_grid(of_prefix @ value.prefix) + from_grid(of_suffix) @ value.suffix
     return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
 
