@@ -303,12 +303,13 @@ class _Certainty:
     def add(self, live: Tensor, logits: Tensor, tokens: Tensor) -> None:
         """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
         log_probs = logits.float().log_softmax(-1)
+        chosen = log_probs.gather(-1, tokens[:, None]).squeeze(-1)
         allowed = log_probs.shape[-1] - len(self._suppressed)
-        # suppressed tokens are no part of what was chosen from
-        mean = log_probs.masked_fill(log_probs.isneginf(), 0).sum(-1) / allowed
+        if self._suppressed:  # these are no part of what was chosen from
+            log_probs[:, self._suppressed] = 0
         rows = live.to(logits.device, non_blocking=True)
-        self.log_probs[rows] += log_probs.gather(-1, tokens[:, None]).squeeze(-1)
-        self._certainty[rows] -= mean + math.log(allowed)
+        self.log_probs[rows] += chosen
+        self._certainty[rows] -= log_probs.sum(-1) / allowed + math.log(allowed)
         self._tokens[rows] += 1
 
     @property
