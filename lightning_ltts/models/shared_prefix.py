@@ -1,8 +1,9 @@
 """Attention over a prefix that many rows share: one copy of the prompt's keys and values per question.
 
 Samples of one question differ only in their suffix (thoughts and answer). Scores of prefix and suffix are computed apart,
-and share one softmax, which equals attention over the concatenation. Works on unmodified Hugging Face GPT-2 and Llama type models (grouped heads included): the cache hands the attention modules an opaque `SplitKV`, and the
-attention function registered under `IMPLEMENTATION` understands it. Ordinary tensors go to PyTorch's own SDPA.
+and share one softmax, which equals attention over the concatenation. Works on unmodified Hugging Face GPT-2 and Llama type
+models (grouped heads included): the cache hands the attention modules an opaque `SplitKV`, and the attention function
+registered under `IMPLEMENTATION` understands it. Ordinary tensors go to PyTorch's own SDPA.
 """
 
 from dataclasses import dataclass
