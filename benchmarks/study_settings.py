@@ -34,8 +34,8 @@ def _words(steps: int, largest: int, positions: int, training: _Training, *overr
     return Task("demo", problems, *training, reasoner)
 
 
-# so few problems with steps that greedy decoding ends at 50 % or more, and not where it solves all,
-# chosen on validation problems; more epochs do not help easy, and do help hard (docs/results.md)
+# so few problems with steps that greedy decoding ends where more epochs do not help, and as many as
+# that allows; chosen on validation problems (docs/results.md)
 TASKS = {
     "easy": replace(_words(3, 20, 64, (1100, (40, 12, 12, 236))), longer=2.8),
     "hard": replace(_words(4, 30, 128, (1600, (30, 10, 10, 10, 480))), longer=1.5),
