@@ -16,7 +16,8 @@ STAGES = (
     ("fit", "recipes/smollm2", "recipes/smollm2"),
     ("fit", "smollm2/latent_rm", "smollm2/latent_rm"),
 )
-# what two cores can do: the short problems and few of GSM8K, fewer epochs, thoughts and questions
+# what two cores can do, as it was measured: the short problems and few of GSM8K, fewer epochs,
+# thoughts and questions, and no noise in training
 _SMALL_FILES = "train_files=[${problems_dir}/train/mawps_asdiv_train_steps.json,${problems_dir}/train/gsm8k_train_steps.json]"
 _SMALL_FIT = (
     "data=problem_files",
@@ -40,12 +41,16 @@ SMALL = {
         "model.init_args.max_answer_tokens=10",
         "model.init_args.sampler=null",
         "model.init_args.step_factor=0",
+        "model.init_args.end_steps=false",
+        "model.init_args.uniform_prob=0",
+        "model.init_args.reset_optimizer=true",
         "model.init_args.curriculum.stage_epochs=[1,1]",
         "model.init_args.curriculum.final_epochs=0",
         "trainer.max_epochs=2",
     ),
     "smollm2/latent_rm": (
         "data=mine_problem_files",
+        "model.init_args.lr=1e-4",
         _SMALL_FILES,
         _SMALL_NOISE,
         "data.init_args.train.init_args.limit=600",

@@ -268,10 +268,9 @@ def shared_prefix_attention(
     if hidden is not None:
         suffix_scores = suffix_scores.masked_fill(hidden, float("-inf"))
 
-    # one softmax over both, for which half precision is too coarse
+    # one softmax over both, which sums in single precision whatever it is given
     scores = torch.cat((prefix_scores, to_grid(suffix_scores)), dim=-1)
-    precise = torch.promote_types(query.dtype, torch.float32)
-    weights = scores.softmax(-1, dtype=precise).to(value.prefix.dtype)
+    weights = scores.softmax(-1).to(value.prefix.dtype)
     of_prefix, of_suffix = weights.split((key.prefix.shape[2], key.suffix.shape[2]), dim=-1)
     out = from_grid(of_prefix @ value.prefix) + from_grid(of_suffix) @ value.suffix
     return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None

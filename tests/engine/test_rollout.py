@@ -122,6 +122,17 @@ def test_log_probs_and_self_certainty(
     assert any(ended), "the test should see answers that end"
 
 
+@pytest.mark.parametrize("sampler", [Deterministic(), TokenSampling(1.0)], ids=repr)
+def test_a_suppressed_token_is_never_written(gpt2: LatentReasoner, sampler: Sampler) -> None:
+    """Even where it is what the reasoner would write."""
+    engine = RolloutEngine(gpt2, sampler)
+    freely = engine.rollout(*PROMPTS, 4, NAMES).answer_ids
+    gpt2.suppressed_ids = freely[freely != gpt2.pad_id].unique().tolist()
+    assert gpt2.suppressed_ids
+    otherwise = engine.rollout(*PROMPTS, 4, NAMES).answer_ids
+    assert not torch.isin(otherwise, torch.tensor(gpt2.suppressed_ids)).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", [*SAMPLERS, TokenSampling(1.0)], ids=repr)
 @settings(max_examples=6, deadline=None)
