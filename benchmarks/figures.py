@@ -126,7 +126,7 @@ def falling(tables: dict[str, Table]) -> Figure:
     return figure
 
 
-SIZES = ("few", "some", "default", "many")  # rows that differ by their informative questions alone
+SIZES = ("few", "some", "default", "many", "most")  # rows that differ by their informative questions alone
 
 # title, colour, marker, and where the labels stand, in points
 FAMILIES = {
@@ -261,6 +261,7 @@ def sources() -> dict[str, tuple[Callable[[Any], Figure], Any]]:
         **{name: (draw, tables) for name, draw in FIGURES.items()},
         "second_study_scaling.svg": (scaling, before),
         "results.svg": (reached, now),
+        "results_scaling.svg": (scaling, now),
     }
 
 

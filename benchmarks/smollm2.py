@@ -1,6 +1,6 @@
 """The real run: SmolLM2-135M as a COCONUT reasoner, from the pretrained weights to the table of searches.
 
-    python benchmarks/smollm2.py model_dir=SMOLLM2.gguf problems_dir=PATH          # a GPU; half an hour is the aim, unmeasured
+    python benchmarks/smollm2.py model_dir=SMOLLM2.gguf problems_dir=PATH          # a GPU of 80 GB; not run in full
     python benchmarks/smollm2.py --small model_dir=SMOLLM2.gguf problems_dir=PATH  # two CPU cores; two hours
 
 Chain of thought, latent stages, mining and LatentRM, then 64 samples and every search on four test sets. What is finished is

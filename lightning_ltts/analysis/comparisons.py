@@ -51,7 +51,7 @@ def lines_of(
     for line, method in zip(lines, methods, strict=True):
         cost = cost_of(rows, method.parts, (method.n or 0) / drawn) or {}
         if method.chooses and method.as_greedy is not None:
-            line = replace(line, as_greedy=float(method.as_greedy.mean()))
+            line = replace(line, as_greedy=method.as_greedy)
             if bool(recoverable.any()):
                 line = replace(line, recovered=float(method.values[recoverable].mean()))
         # what stops early takes less than what was stored

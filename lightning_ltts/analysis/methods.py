@@ -38,7 +38,7 @@ class Method:
     chooses: bool = True  # whether it gives one answer a question, which pass@1 and coverage do not
     scored: bool = False  # whether it reads the LatentRM's scores
     parts: tuple[str, ...] = (PROMPT, SAMPLING)  # of the search that it needs
-    as_greedy: Tensor | None = field(default=None, repr=False)  # (Q,): 1 where it says the same
+    as_greedy: float | None = None  # share of questions that it answers as greedy decoding does
 
     @property
     def title(self) -> str:
@@ -50,7 +50,7 @@ def greedy_method(rows: Sequence[dict[str, Any]]) -> Method:
     """Greedy decoding: the one trajectory without noise."""
     values = array("f", (_right(row, row["greedy"]) for row in rows))
     right = torch.from_numpy(np.array(values)).double()
-    return Method(GREEDY, None, right, parts=(PROMPT, GREEDY), as_greedy=torch.ones_like(right))
+    return Method(GREEDY, None, right, parts=(PROMPT, GREEDY), as_greedy=1.0)
 
 
 def selected(
@@ -59,7 +59,9 @@ def selected(
     """A selection among all samples, with its accuracy (Q,) where that is known already."""
     size, scored = pool.votes.shape[1], selection.reads == Signal.SCORE
     same = selected_accuracy(selection, replace(pool, correct=pool.as_greedy))
-    return Method(selection.name, size, values, scored=scored, parts=parts, as_greedy=same)
+    return Method(
+        selection.name, size, values, scored=scored, parts=parts, as_greedy=float(same.mean())
+    )
 
 
 def parts_of(selection: Selection, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ def greedy_majority_method(pool: SamplePool, counted: int) -> Method:
     size, whole = pool.votes.shape[1], _with_greedy(pool, counted)
     same = selected_accuracy(Majority(), replace(whole, correct=whole.as_greedy), size, 1, counted)
     values, parts = greedy_majority(pool, counted, size), (PROMPT, GREEDY, SAMPLING)
-    return Method(GREEDY_MAJORITY, size, values, parts=parts, as_greedy=same)
+    return Method(GREEDY_MAJORITY, size, values, parts=parts, as_greedy=float(same.mean()))
 
 
 def _with_greedy(pool: SamplePool, counted: int) -> SamplePool:

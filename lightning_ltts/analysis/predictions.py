@@ -223,8 +223,8 @@ class _Columns:
     def pool(self, rule: str) -> SamplePool:
         """All of it as tensors."""
         size = self.samples or 0
-        votes = torch.from_numpy(np.array(self.votes)).view(-1, size + 1)
-        correct = torch.from_numpy(np.array(self.correct)).view(-1, size + 1).float()
+        votes = torch.from_numpy(np.frombuffer(self.votes, np.int64)).view(-1, size + 1)
+        correct = torch.from_numpy(np.frombuffer(self.correct, np.int8)).view(-1, size + 1).float()
         answer_scores = self.signals.pop("answer_score", None)
         signals = {Signal(name): _column(values, size) for name, values in self.signals.items()}
         steps = None
@@ -251,7 +251,7 @@ class _Columns:
 
 def _column(values: "array[float]", size: int) -> Tensor:
     """Numbers of all samples -> (Q, N)."""
-    return torch.from_numpy(np.array(values)).view(-1, size)
+    return torch.from_numpy(np.frombuffer(values, np.float32)).view(-1, size)
 
 
 @lru_cache(maxsize=2**16)  # of thousands of samples, most say the same

@@ -12,6 +12,8 @@ from torch import Tensor
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.voting.selection import Selection
 
+_AT_ONCE = 2**12  # questions
+
 
 class StoppingRule(ABC):
     """When to stop drawing."""
@@ -79,6 +81,10 @@ class Adaptive(Selection):
 
     def samples_used(self, votes: Tensor) -> Tensor:
         """Votes (Q, N) -> samples drawn (Q,), N where the vote is never settled."""
+        # some questions at once, since all pairs of samples are compared
+        return torch.cat([self._used(some) for some in votes.split(_AT_ONCE)])
+
+    def _used(self, votes: Tensor) -> Tensor:
         used = torch.full((len(votes),), votes.shape[1])
         open_questions = torch.arange(len(votes))
         for n in range(1, votes.shape[1]):

@@ -25,11 +25,11 @@ def pass_at_k(correct: Tensor, k: int) -> Tensor:
     n = correct.shape[1]
     if n < k:
         raise ValueError(f"pass@{k} needs at least {k} samples per question, got {n}")
-    c = correct.double().sum(dim=1)
-    # C(n-c, k) / C(n, k) = prod_{i<k} (n-c-i) / (n-i), which is 0 as soon as n-c < k
+    # C(n-c, k) / C(n, k) = prod_{i<k} (n-c-i) / (n-i), which is 0 as soon as n-c < k, for every c
+    c = torch.arange(n + 1, dtype=torch.float64, device=correct.device)
     i = torch.arange(k, dtype=torch.float64, device=correct.device)
     factors = (n - c[:, None] - i).clamp(min=0) / (n - i)
-    return 1 - factors.prod(dim=1)
+    return (1 - factors.prod(dim=1))[correct.sum(dim=1).long()]
 
 
 def accuracy_of_blocks(
@@ -72,14 +72,12 @@ def accuracy_of_blocks(
         order = torch.randperm(pool, generator=generator)
     found = torch.zeros(len(votes), dtype=torch.float64, device=votes.device)
     for part in (torch.cat([part, always]) for part in parts):
-        own = scores[:, part] if isinstance(scores, Tensor) else scores(part)
-        chosen = _choose(selection, votes[:, part], own)
-        right = correct[:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
-        found += right * (chosen >= 0)
-    return found / len(parts)
-
-
-def _choose(selection: Selection, votes: Tensor, scores: Tensor) -> Tensor:
-    """What a selection chooses for each question, some questions at once: rules compare all pairs."""
-    pairs = zip(votes.split(_AT_ONCE), scores.split(_AT_ONCE), strict=True)
-    return torch.cat([selection.choose(*pair) for pair in pairs])
+        # scores of the pool, or of this block alone
+        read, own = (scores, part) if isinstance(scores, Tensor) else (scores(part), slice(None))
+        # some questions at once, since rules compare all pairs of samples
+        for start in range(0, len(votes), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            chosen = selection.choose(votes[some][:, part], read[some][:, own])
+            right = correct[some][:, part].gather(1, chosen.clamp(min=0)[:, None])[:, 0]
+            found[some] += right * (chosen >= 0)
+    return found.div_(len(parts))

@@ -47,7 +47,7 @@ class Selection(ABC):
 
     def read(self, signals: Mapping[Signal, Tensor], votes: Tensor) -> Tensor:
         """What it reads of the samples (Q, N) beside their answers; zeros where that is nothing."""
-        nothing = torch.zeros(votes.shape, device=votes.device)
+        nothing = torch.zeros((), device=votes.device).expand(votes.shape)
         return nothing if self.reads is None else signals[self.reads]
 
     @classmethod

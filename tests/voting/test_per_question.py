@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_ltts.voting import bootstrap, estimates
+from lightning_ltts.voting import adaptive, bootstrap, estimates
+from lightning_ltts.voting.adaptive import Adaptive, WindowStopping
 from lightning_ltts.voting.bootstrap import bootstrap_interval, crossed_interval, interval_of
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.per_question import PassAtK, SelectedAccuracy
@@ -99,12 +100,17 @@ def test_choices_do_not_change_with_how_many_are_made_together(
     generator = torch.Generator().manual_seed(0)
     votes = torch.randint(3, (11, 8), generator=generator)
     correct, scores = (votes == 0).float(), torch.rand(11, 8, generator=generator)
-    for selection in (Majority(), BestOfN()):
-        whole = accuracy_of_blocks(selection, votes, correct, scores, 4)
-        assert 0 < whole.mean() < 1
-        monkeypatch.setattr(estimates, "_AT_ONCE", 3)
-        assert accuracy_of_blocks(selection, votes, correct, scores, 4).equal(whole)
-        monkeypatch.undo()
+    stopping = Adaptive(Majority(), WindowStopping(3))
+    used = stopping.samples_used(votes)
+    for selection in (Majority(), BestOfN(), stopping):
+        for read in (scores, lambda samples: scores[:, samples]):
+            whole = accuracy_of_blocks(selection, votes, correct, read, 4)
+            assert 0 < whole.mean() < 1
+            monkeypatch.setattr(estimates, "_AT_ONCE", 3)
+            monkeypatch.setattr(adaptive, "_AT_ONCE", 3)
+            assert accuracy_of_blocks(selection, votes, correct, read, 4).equal(whole)
+            assert stopping.samples_used(votes).equal(used)
+            monkeypatch.undo()
 
 
 @pytest.mark.slow
