@@ -78,14 +78,13 @@ def log_thoughts(
         return
     number = min(len(store), max(MAX_THOUGHTS // store[0].labels.numel(), 1))
     vectors, metadata = [], []
-    for i in [k * len(store) // number for k in range(number)]:
-        mined = store[i]
+    for mined in store.in_order(k * len(store) // number for k in range(number)):
         question, samples = problems[int(mined.question_index)].id, mined.trajectories
         for sample, count in enumerate(samples.thought_counts[0].tolist()):
             answer = format_answer(reasoner.read_answer(samples.answer_ids[0, sample]))
             right = "right" if mined.correct[0, sample] == 1 else "wrong"
             for step in range(count):
-                vectors.append(samples.thoughts[0, sample, step])
+                vectors.append(samples.thoughts[0, sample, step].clone())
                 row = (question, step + 1, sample, answer, right)
                 # the file is tab-separated, a line for each thought
                 metadata.append([" ".join(str(x).split()) for x in row])

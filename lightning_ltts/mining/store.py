@@ -10,7 +10,8 @@ bytes that change later.
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -204,23 +205,33 @@ class TrajectoryStore(Dataset[MinedQuestions]):
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, i: int) -> MinedQuestions:
-        i = range(len(self))[i]
-        number = int(np.searchsorted(self._ends, i, side="right"))
-        shard = self._shard(number)
-        row = i - (int(self._ends[number - 1]) if number else 0)
-        prompt = shard.prompt(row)
-        tensors = {n: shard.tensors[n][row : row + 1] for n in TENSORS if n != "prompt_ids"}
-        tensors |= {"input_ids": prompt.long(), "attention_mask": torch.ones_like(prompt).long()}
-        return MinedQuestions.from_tensors(tensors)
+        number, row = self._place(i)
+        return self._shard(number).question(row)
+
+    def in_order(self, indices: Iterable[int]) -> Iterator[MinedQuestions]:
+        """The questions of these ascending indices, of which one shard is mapped at a time.
+
+        What is kept of a question must be copied, or all of its shard is kept.
+        """
+        for number, places in groupby(map(self._place, indices), lambda place: place[0]):
+            shard = _Shard(load_file(self._paths[number]))
+            yield from (shard.question(row) for _, row in places)
 
     def question_indices(self) -> Tensor:
         """Of every question (Q,): which of the problems that were mined it is."""
-        found = [shard["question_index"] for shard in self.shards()]
+        # copies, since a tensor of a shard keeps all of it mapped
+        found = [shard["question_index"].clone() for shard in self.shards()]
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
 
     def shards(self) -> Iterator[dict[str, Tensor]]:
         """The tensors of every shard, see `TENSORS`, one shard after the other."""
         return map(load_file, self._paths)
+
+    def _place(self, i: int) -> tuple[int, int]:
+        """The shard that a question is in, and its row there."""
+        i = range(len(self))[i]
+        number = int(np.searchsorted(self._ends, i, side="right"))
+        return number, i - (int(self._ends[number - 1]) if number else 0)
 
     def _shard(self, number: int) -> "_Shard":
         """A shard, memory-mapped; the one that was not read for longest makes room for others."""
@@ -239,10 +250,13 @@ class _Shard:
         self.tensors = tensors
         self._starts = tensors["prompt_lengths"].cumsum(0) - tensors["prompt_lengths"]
 
-    def prompt(self, row: int) -> Tensor:
-        """The prompt of a question (1, L)."""
+    def question(self, row: int) -> MinedQuestions:
+        """One question (Q = 1); its tensors are parts of the shard's."""
         start, length = int(self._starts[row]), int(self.tensors["prompt_lengths"][row])
-        return self.tensors["prompt_ids"][None, start : start + length]
+        prompt = self.tensors["prompt_ids"][None, start : start + length]
+        tensors = {n: self.tensors[n][row : row + 1] for n in TENSORS if n != "prompt_ids"}
+        tensors |= {"input_ids": prompt.long(), "attention_mask": torch.ones_like(prompt).long()}
+        return MinedQuestions.from_tensors(tensors)
 
 
 def _load(path: Path) -> dict[str, Tensor]:

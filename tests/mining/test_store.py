@@ -285,3 +285,44 @@ def test_the_shard_that_was_not_read_for_longest_makes_room(
     for question in (0, 2, 1, 4):  # of the shards 0, 1, 0 and 2
         some[question]
     assert list(some._mapped) == [0, 2]
+
+
+def test_questions_in_order_map_a_shard_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three shards of two questions, the first is never read, and none stays mapped."""
+    writer = StoreWriter(tmp_path, {}, 3)
+    writer.open()
+    for number in range(3):
+        writer.write(number, make_questions(2 * number), {})
+    writer.close({})
+    some, opened = TrajectoryStore(tmp_path), list[str]()
+    read = store.load_file
+    monkeypatch.setattr(store, "load_file", lambda path: opened.append(path.name) or read(path))
+    for index, question in zip((2, 3, 5), some.in_order([2, 3, 5]), strict=True):
+        assert int(question.question_index) == int(some[index].question_index)
+        assert question.trajectories.thoughts.equal(some[index].trajectories.thoughts)
+    assert opened.count("shard-00000.safetensors") == 0
+    opened.clear()
+    assert len(list(some.in_order(range(2, 6)))) == 4
+    assert opened == ["shard-00001.safetensors", "shard-00002.safetensors"]
+    with pytest.raises(IndexError):
+        list(some.in_order([6]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+def test_indices_of_questions_are_gathered_without_the_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tensor that is part of a shard would keep all of it mapped, one shard after the other."""
+    fill(tmp_path).close({})
+    whole, mapped, joined = TrajectoryStore(tmp_path), list[str](), torch.cat
+
+    def join(parts: list[torch.Tensor]) -> torch.Tensor:
+        mapped.append(Path("/proc/self/maps").read_text())
+        return joined(parts)
+
+    monkeypatch.setattr(torch, "cat", join)
+    assert len(whole.question_indices()) == 4
+    assert len(mapped) == 1
+    assert str(tmp_path) not in mapped[0]
