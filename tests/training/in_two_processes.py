@@ -51,6 +51,9 @@ def main() -> None:
             train(ColarGrpoModule(start, group_size=4, update_size=16, lr=1e-3), folder, strategy)
         except ConfigError as error:
             say(strategy, "refused:", error)
+    # together, since gloo aborts a process whose other one has left
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
