@@ -126,13 +126,8 @@ def falling(tables: dict[str, Table]) -> Figure:
     return figure
 
 
-SIZES = (
-    "few",
-    "some",
-    "default",
-    "many",
-    "most",
-)  # rows that differ by their informative questions alone
+# rows that differ by their informative questions alone
+SIZES = ("few", "some", "default", "many", "most")
 
 # title, colour, marker, and where the labels stand, in points
 FAMILIES = {

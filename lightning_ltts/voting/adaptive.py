@@ -85,6 +85,7 @@ class Adaptive(Selection):
         return torch.cat([self._used(some) for some in votes.split(_AT_ONCE)])
 
     def _used(self, votes: Tensor) -> Tensor:
+        """What `samples_used` says, of some questions."""
         used = torch.full((len(votes),), votes.shape[1])
         open_questions = torch.arange(len(votes))
         for n in range(1, votes.shape[1]):

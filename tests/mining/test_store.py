@@ -41,10 +41,10 @@ def make_questions(start: int, questions: int = 2, clean: bool = False) -> Mined
     )
 
 
-def fill(folder: Path, settings: dict | None = None) -> StoreWriter:
-    writer = StoreWriter(folder, settings or {"seed": 0}, num_shards=2)
+def fill(folder: Path, settings: dict | None = None, num_shards: int = 2) -> StoreWriter:
+    writer = StoreWriter(folder, settings or {"seed": 0}, num_shards)
     writer.open()
-    for number in range(2):
+    for number in range(num_shards):
         writer.write(number, make_questions(2 * number), {"questions": 2, "seconds": 0.5})
     return writer
 
@@ -275,11 +275,7 @@ def test_shards_that_are_mapped_make_room_for_others(
 def test_the_shard_that_was_not_read_for_longest_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = StoreWriter(tmp_path, {}, 3)
-    writer.open()
-    for number in range(3):
-        writer.write(number, make_questions(2 * number), {})
-    writer.close({})
+    fill(tmp_path, num_shards=3).close({})
     monkeypatch.setattr(store, "MAPPED", 2)
     some = TrajectoryStore(tmp_path)
     for question in (0, 2, 1, 4):  # of the shards 0, 1, 0 and 2
@@ -290,12 +286,8 @@ def test_the_shard_that_was_not_read_for_longest_makes_room(
 def test_questions_in_order_map_a_shard_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three shards of two questions, the first is never read, and none stays mapped."""
-    writer = StoreWriter(tmp_path, {}, 3)
-    writer.open()
-    for number in range(3):
-        writer.write(number, make_questions(2 * number), {})
-    writer.close({})
+    """Of three shards of two questions, the first is never read, and each other once."""
+    fill(tmp_path, num_shards=3).close({})
     some, opened = TrajectoryStore(tmp_path), list[str]()
     read = store.load_file
     monkeypatch.setattr(store, "load_file", lambda path: opened.append(path.name) or read(path))
