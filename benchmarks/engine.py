@@ -12,6 +12,7 @@ noise, so that both must come to the same trajectories (`agree`).
 """
 
 import argparse
+import copy
 import json
 import platform
 import time
@@ -27,6 +28,7 @@ from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.mining.mine import mine
+from lightning_ltts.models.cpu_layout import lay_out_for_reading
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling import GaussianNoise
@@ -223,6 +225,10 @@ class Bench:
         dtype = getattr(torch, options.dtype)
         self.reasoner = reasoner.to(options.device, dtype=dtype).eval()
         self.latent_rm = LatentRM.from_reasoner(reasoner).to(options.device, dtype=dtype).eval()
+        # the same weights, as mining and search have them
+        self.ours, self.our_latent_rm = copy.deepcopy((self.reasoner, self.latent_rm))
+        for model in (self.ours, self.our_latent_rm):
+            lay_out_for_reading(model)
         self.peak = next((p for name, p in PEAK.items() if name in self.machine()), None)
         parameters = sum(p.numel() for p in reasoner.backbone.parameters())
         self.body = parameters - reasoner.backbone.get_input_embeddings().weight.numel()
@@ -278,7 +284,7 @@ class Bench:
     ) -> float:
         """Times both ways, alternating nothing else; returns our seconds."""
         engine = Measured(
-            self.reasoner, GaussianNoise(STD), self.options.token_budget, self.options.compile
+            self.ours, GaussianNoise(STD), self.options.token_budget, self.options.compile
         )
         row: dict[str, Any] = {"name": name, "questions": questions}
         for kind, runner, make in (("plain", plain, Baseline), ("ours", ours, None)):
@@ -351,6 +357,22 @@ class Bench:
             same,
         )
 
+    def operations(self, questions: int, samples: int) -> None:
+        """Prints which operations our time on the CPU goes into."""
+        ids, mask, _ = self.prompts(questions)
+        engine = RolloutEngine(self.ours, GaussianNoise(STD), self.options.token_budget)
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
+        ) as profiler:
+            engine.rollout(ids, mask, samples)
+        spent = sorted(
+            ((event.self_cpu_time_total, event.key) for event in profiler.key_averages()),
+            reverse=True,
+        )
+        whole = sum(time for time, _ in spent)
+        shares = ", ".join(f"{name} {time / whole:.1%}" for time, name in spent[:8])
+        print(f"sampling N={samples}, share of our time: {shares}")
+
     def mining(self, questions: int, samples: int, rollouts: int) -> None:
         ids, mask, keys = self.prompts(questions)
         names = sample_keys(keys, samples)
@@ -386,7 +408,7 @@ class Bench:
             f"beam {beams}x{candidates}",
             questions,
             questions * beams * candidates * self.options.thoughts,
-            lambda engine: search.search(engine, self.latent_rm, ids, mask, keys),
+            lambda engine: search.search(engine, self.our_latent_rm, ids, mask, keys),
             lambda plain: plain.beam(self.latent_rm, ids, keys, beams, candidates),
             same,
         )
@@ -414,7 +436,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
     parser.add_argument(
-        "--only", choices=["sampling", "mining", "beam", "scaling"], help="one part"
+        "--only", choices=["sampling", "mining", "beam", "scaling", "operations"], help="one part"
     )
     parser.add_argument("--out", help="JSON file for all numbers")
     options = parser.parse_args()
@@ -431,6 +453,8 @@ def main() -> None:
     if options.only in (None, "scaling"):
         for questions in (1, 2, 4, 8, 16):
             bench.sampling(questions, 16, with_plain=False)
+    if options.only in (None, "operations"):
+        bench.operations(options.questions, 64)
     if options.out:
         with open(options.out, "w") as file:
             json.dump(

@@ -11,6 +11,8 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
 
+from lightning_ltts.models.cpu_layout import lay_out_for_reading
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -42,9 +44,11 @@ class Place:
         return cls.of(pl.Trainer(devices=1, plugins=[environment], **options, **quiet))
 
     def take(self, module: Module) -> Module:
-        """The module as this place computes with it, and on its device."""
+        """The module as this place computes with it, and on its device; it is not trained there."""
         converted: Module = self.precision.convert_module(module)
-        return converted.to(self.device)
+        moved = converted.to(self.device)
+        lay_out_for_reading(moved)
+        return moved
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside of it, tensors are made and multiplied in the place's precision."""

@@ -280,6 +280,9 @@ class RolloutEngine(PrefixWalker):
         )
 
 
+_CACHED = 2**19  # probabilities of this many tokens and rows fit into the caches of a CPU
+
+
 class _Certainty:
     """How sure the reasoner is of the tokens that R rows answer with.
 
@@ -302,14 +305,20 @@ class _Certainty:
 
     def add(self, live: Tensor, logits: Tensor, tokens: Tensor) -> None:
         """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
-        log_probs = logits.float().log_softmax(-1)
-        chosen = log_probs.gather(-1, tokens[:, None]).squeeze(-1)
-        allowed = log_probs.shape[-1] - len(self._suppressed)
-        if self._suppressed:  # these are no part of what was chosen from
-            log_probs[:, self._suppressed] = 0
-        rows = live.to(logits.device, non_blocking=True)
-        self.log_probs[rows] += chosen
-        self._certainty[rows] -= log_probs.sum(-1) / allowed + math.log(allowed)
+        rows, allowed = (
+            live.to(logits.device, non_blocking=True),
+            logits.shape[-1] - len(self._suppressed),
+        )
+        # a few rows at a time on a CPU, so that their probabilities stay in its caches
+        size = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else len(rows)
+        for part, those, ids in zip(
+            logits.split(size), rows.split(size), tokens.split(size), strict=True
+        ):
+            log_probs = part.float().log_softmax(-1)
+            self.log_probs[those] += log_probs.gather(-1, ids[:, None]).squeeze(-1)
+            if self._suppressed:  # these are no part of what was chosen from
+                log_probs[:, self._suppressed] = 0
+            self._certainty[those] -= log_probs.sum(-1) / allowed + math.log(allowed)
         self._tokens[rows] += 1
 
     @property

@@ -23,6 +23,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.trained_on import LATENT_RM, REASONER, say_trained_on
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.cost import Cost
+from lightning_ltts.models.cpu_layout import lay_out_for_reading
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
 from lightning_ltts.models.step_decoder import load_step_decoder
 from lightning_ltts.models.trajectories import Trajectories
@@ -232,6 +233,10 @@ class LatentSearch(pl.LightningModule):
         say_long_answers(reasoner.tokenizer, read, spec.max_answer_tokens, spec.answer_marker)
         for kind, path in self.checkpoints.items():
             say_trained_on(path, problems, "predict", kind)
+
+    def on_predict_start(self) -> None:
+        """The models are where they stay, and are read alone from here on."""
+        lay_out_for_reading(self)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""
