@@ -2,10 +2,14 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from lightning_ltts.engine.rollout import RolloutEngine
@@ -16,8 +20,10 @@ from lightning_ltts.sampling import Deterministic, SingularValueNoise
 from lightning_ltts.sampling.keyed_random import fold, normal, question_keys, sample_keys
 from lightning_ltts.sampling.singular_values import factors_of
 from lightning_ltts.sampling.streams import Stream
+from lightning_ltts.training.optimization import adamw
 from lightning_ltts.training.start import Lora, Start
 from tests.tiny import BACKBONES
+from tests.training.helpers import make_coconut, make_data, make_trainer
 
 TARGETS = ["q", "k", "v", "o", "mlp_up", "mlp_down"]
 NAMES, SEED = ["a", "b", "c"], 4
@@ -156,6 +162,15 @@ def test_strength_is_alpha(gpt2: LatentReasoner) -> None:
     assert torch.allclose(2 * (one - clean), two - clean, atol=1e-4)
 
 
+def optimizer_of(reasoner: LatentReasoner, lr: float) -> Optimizer:
+    """The one that trainings use in full precision, which is fused."""
+    module = SimpleNamespace(parameters=reasoner.parameters, lr=lr, weight_decay=0.0, warmup=0.0)
+    module.trainer = SimpleNamespace(precision="32-true", estimated_stepping_batches=1)
+    made: Optimizer = adamw(module, "constant")["optimizer"]
+    assert made.param_groups[0]["fused"]
+    return made
+
+
 def test_decomposed_once_and_again_when_weights_change(
     gpt2: LatentReasoner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +183,7 @@ def test_decomposed_once_and_again_when_weights_change(
     RolloutEngine(gpt2, SingularValueNoise(0.1)).rollout(ids, mask, 2, NAMES)
     assert len(made) == len(gpt2.blocks)  # of the same weights
     weight = gpt2.blocks[0].attn.c_attn.weight
-    optimizer = torch.optim.AdamW([weight], lr=0.3)
+    optimizer = optimizer_of(gpt2, lr=0.3)
     weight.grad = torch.ones_like(weight)
     optimizer.step()
     changed = engine.rollout(ids, mask, 2, NAMES).thoughts
@@ -182,6 +197,27 @@ def test_decomposed_once_and_again_when_weights_change(
     with SingularValueNoise().active(gpt2, keys=torch.arange(2), step=0, phase="thought"):
         assert gpt2.blocks[0].attn.c_attn(torch.ones(2, 1, 32).double()).dtype == torch.float64
     assert len(made) == 1
+
+
+@pytest.mark.slow
+def test_a_training_perturbs_the_weights_that_it_has(tmp_path: Path) -> None:
+    """Each step of a training under it decomposes the weights that the step before has left."""
+    module = make_coconut(sampler=SingularValueNoise(0.4))
+    reasoner, used = module.reasoner, []
+    matrix, transposed = reasoner.family.matrix("v"), reasoner.family.transposed
+
+    class Compared(Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            modules = [block.get_submodule(matrix.path) for block in reasoner.blocks]
+            used.append([factors_of(one, matrix, transposed) for one in modules])
+            for factors, weight in zip(used[-1], matrices(reasoner, "v"), strict=True):
+                made = (factors.left * factors.values) @ factors.right.T
+                assert torch.allclose(made, weight, atol=1e-5)
+
+    make_trainer(tmp_path, callbacks=[Compared()]).fit(module, datamodule=make_data(32))
+    assert len(used) == 6
+    first, last = used[0][0].values, used[-1][0].values
+    assert not torch.allclose(first, last, atol=1e-3), "the weights should have changed"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -22,13 +22,14 @@ NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 CURRICULUM = Curriculum(1, (1, 1))
 
 
-def make_coconut(family: str = "gpt2", max_number: int = 20) -> CoconutModule:
+def make_coconut(family: str = "gpt2", max_number: int = 20, **options) -> CoconutModule:
     torch.manual_seed(0)
     backbone = BACKBONES[family] | (NO_DROPOUT if family == "gpt2" else {})
     return CoconutModule(
         Start(tokenizer=WordTokenizer(max_number), backbone=backbone),
         CURRICULUM,
         max_answer_tokens=4,
+        **options,
     )
 
 

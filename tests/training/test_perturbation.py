@@ -19,13 +19,11 @@ from lightning_ltts.sampling import (
     SingularValueNoise,
 )
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
-from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.perturbation import Perturbation
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import GivenThoughts, think
-from lightning_ltts.training.start import Start
 from tests.training.helpers import (
-    CURRICULUM,
+    make_coconut,
     make_codi,
     make_colar,
     make_data,
@@ -86,15 +84,6 @@ def test_given_thoughts_are_perturbed_and_their_targets_are_not(gpt2: LatentReas
     plain = GivenThoughts(gpt2, PROMPTS, given, counts, TEXTS)
     assert torch.allclose(rows.read(), plain.read(), atol=1e-5)
     assert torch.equal(rows.next_thoughts[rows.before_thought], thoughts.flatten(0, 1))
-
-
-def make_coconut(**options) -> CoconutModule:
-    from tests.tiny import BACKBONES
-    from tests.training.helpers import NO_DROPOUT, WordTokenizer
-
-    torch.manual_seed(0)
-    start = Start(tokenizer=WordTokenizer(20), backbone=BACKBONES["gpt2"] | NO_DROPOUT)
-    return CoconutModule(start, CURRICULUM, max_answer_tokens=4, **options)
 
 
 MODULES = {"coconut": make_coconut, "codi": make_codi, "colar": make_colar}
