@@ -18,11 +18,13 @@ from lightning_ltts.sampling import (
     MCDropout,
     Sampler,
     SingularValueNoise,
+    TokenSampling,
 )
 from lightning_ltts.training import reinforcement
 from lightning_ltts.training.grpo import Groups, GrpoModule, divergence
 from lightning_ltts.training.reinforcement import clipped_gain, mixed_groups
 from lightning_ltts.training.start import Lora, Start
+from tests.tiny import learned_noise
 from tests.training.helpers import (
     make_coconut,
     make_codi,
@@ -35,7 +37,10 @@ from tests.training.test_coconut import Weights
 
 SAMPLERS = [
     Deterministic(),
+    TokenSampling(),  # as none: this module draws the answers
     GaussianNoise(0.7),
+    GaussianNoise(relative_std=0.5),
+    learned_noise(),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     MCDropout(0.3, lifetime="per_trajectory"),
@@ -140,6 +145,34 @@ def test_answers_are_as_likely_as_when_they_were_drawn(
     assert torch.allclose(found.sum(1), said, atol=2e-4)
     assert acts.sum(1).tolist() == [len(answer) for answer in groups.answers]
     assert len(set(map(tuple, groups.answers))) > 3, "the samples should differ"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_a_ratio_is_exactly_one_until_weights_change(
+    starts: dict[str, Path], sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first pass over all parts, and in a second one where the step between was left out."""
+    module = make(starts["coconut"], sampler=sampler, passes=2, kl_factor=0.1)
+    without_trainer(module)
+    problems = WordProblems("train", 3).load()
+    every_second(monkeypatch, [problem.value for problem in problems])
+    steps, given, surrogate = [], [], module.surrogate
+
+    def kept(new: Tensor, old: Tensor, reference: Tensor | None, *rest: Tensor) -> Tensor:
+        given.append((new, old, reference))
+        return surrogate(new, old, reference, *rest)
+
+    monkeypatch.setattr(module, "surrogate", kept)
+    monkeypatch.setattr(module, "manual_backward", lambda loss: None)
+    monkeypatch.setattr(module, "take_step", lambda: steps.append(len(given)))
+    module.training_step(problems, 0)
+    assert steps == [2, 4]  # passes over two parts: two groups, then one
+    for new, old, reference in given:
+        assert new.requires_grad
+        assert new.any()
+        assert torch.equal(new, old)
+        assert torch.equal(new, reference)  # the start, too
 
 
 @pytest.mark.slow
