@@ -85,13 +85,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_reasoner(
-    family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts: int = 3
+    family: str,
+    tokenizer: PreTrainedTokenizerFast,
+    num_thoughts: int = 3,
+    method: str = "coconut",
 ) -> LatentReasoner:
     """A random reasoner whose weights are large enough that its answers vary and end at different lengths."""
     torch.manual_seed(0)
-    reasoner = new_reasoner(
-        "coconut", BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5
-    )
+    reasoner = new_reasoner(method, BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5)
     with torch.no_grad():
         for parameter in reasoner.parameters():
             if parameter.ndim > 1:

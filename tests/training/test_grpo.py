@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
@@ -273,6 +274,34 @@ def test_devices_keep_as_many_groups_each(starts: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_parts_and_order_of_a_batch_change_no_step(
+    starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients are the same, of questions of several lengths in any order and in any parts."""
+    problems = WordProblems("train", 5).load()
+
+    def gradients(problems: list[Problem], groups_at_once: int) -> dict[str, Tensor]:
+        module = half_right(
+            make(starts["coconut"], sampler=MCDropout(0.3), passes=1, groups_at_once=groups_at_once)
+        )
+        without_trainer(module)
+        monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
+        monkeypatch.setattr(module, "take_step", lambda: None)
+        module.training_step(problems, 0)
+        return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+    whole = gradients(problems, 5)
+    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-3
+    for others in (
+        gradients(problems, 1),
+        gradients(problems, 2),
+        gradients([*reversed(problems)], 2),
+    ):
+        assert others.keys() == whole.keys()
+        assert all(torch.allclose(others[name], whole[name], atol=1e-5) for name in whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["coconut", "codi"])
 def test_what_is_rewarded_becomes_likelier(
     method: str, starts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -332,6 +361,23 @@ def changed(before: Path, after: Path) -> dict[str, Tensor]:
     old, new = (load_reasoner(path).state_dict() for path in (before, after))
     moved = {name: (new[name] - old[name]).abs() for name in old}
     return {name: change for name, change in moved.items() if change.max() > 0}
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_alone_and_merged(starts: dict[str, Path], tmp_path: Path) -> None:
+    """What is loaded says what was trained; beside the matrices with adapters nothing has moved."""
+    start = Start(str(starts["coconut"]), lora=Lora(rank=2, dropout=0.5, targets=("c_proj",)))
+    options = {"sampler": SingularValueNoise(0.5, "o"), "group_size": 4, "oversampling": 1}
+    module = half_right(GrpoModule(start, kl_factor=0.1, lr=1e-2, **options))  # type: ignore[arg-type]
+    make_trainer(tmp_path, epochs=1).fit(module, make_data(16))
+    moved = changed(starts["coconut"], tmp_path / "last.ckpt")
+    assert len(moved) == 4  # of attention and MLP, in two blocks
+    assert all(key.endswith("c_proj.weight") for key in moved)
+    loaded, trained = load_reasoner(tmp_path / "last.ckpt").eval(), module.reasoner.eval()
+    ids = torch.arange(3, 20)[None]
+    assert torch.allclose(
+        loaded.backbone(input_ids=ids).logits, trained.backbone(input_ids=ids).logits, atol=1e-5
+    )
 
 
 @pytest.mark.slow
