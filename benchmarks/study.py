@@ -86,7 +86,7 @@ def main() -> None:
     if options.task == "graph" and (
         written := {*options.rows} & {"explicit", "explicit_latent_rm"}
     ):
-        parser.error(f"the row {min(written)} is there for word problems alone")
+        parser.error(f"{min(written)} is there for word problems alone; choose another --task")
     for name in options.rows:
         if name == "table":
             table(options.num_samples)

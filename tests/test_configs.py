@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from lightning_ltts import cli, load_reasoner
 from lightning_ltts.cli.hydra_front import config_folder
+from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.data.problems import HubProblems
 from lightning_ltts.models import checkpoints
 from lightning_ltts.models.folders import save_folder
@@ -276,6 +277,18 @@ def test_sampler_presets_are_the_papers() -> None:
     assert (dropout.p, dropout.sites) == (0.2, ["residual"])
     assert values == {"alpha": 0.6, "target": "v", "prompt": True}
     assert codi == {"alpha": 0.5, "target": "v", "prompt": True}
+
+
+@pytest.mark.parametrize("method", ["grpo", "learned_noise"])
+def test_rewards_on_the_graph_task(method: str) -> None:
+    """Of problems that no other training has seen."""
+    chosen = composed(f"methods/{method}", "data=graph_problems")
+    train = instance(chosen.data.init_args.train)
+    assert (type(train), train.split) == (GraphProblems, "mine")
+
+
+def test_reinforcement_explores_by_noise() -> None:
+    assert composed("methods/grpo").model.init_args.sampler.init_args == {"std": 0.6}
 
 
 # published scripts: lr, weight decay, warm-up, schedule, batch x accumulation per device, epochs
