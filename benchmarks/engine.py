@@ -1,6 +1,7 @@
 """The rollout engine against a plain baseline, with the same weights, in one run.
 
     python benchmarks/engine.py    # GPT-2 small on the CPU
+    python benchmarks/engine.py --only rollouts --questions 8    # groups, as in reinforcement
     python benchmarks/engine.py --model llama-1b --device cuda --dtype bfloat16 \\
         --questions 32 --mining-questions 8
 
@@ -17,7 +18,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,8 +32,9 @@ from lightning_ltts.mining.mine import mine
 from lightning_ltts.models.cpu_layout import lay_out_for_reading
 from lightning_ltts.models.latent_lm import LatentReasoner, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.sampling import GaussianNoise, Sampler
 from lightning_ltts.sampling.keyed_random import fold, question_keys, sample_keys
+from lightning_ltts.sampling.sampled_answers import SampledAnswers
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
 
@@ -80,6 +82,7 @@ class Baseline:
     reasoner: LatentReasoner
     tokens: int
     tally: Tally = field(default_factory=Tally)
+    sampler: Sampler = field(default_factory=lambda: GaussianNoise(STD))
 
     def read(self, inputs: Tensor, cache: DynamicCache) -> Tensor:
         """One pass at the positions that follow the cache; the last hidden state (R, d)."""
@@ -95,7 +98,7 @@ class Baseline:
         return hidden[:, -1]
 
     def thought(self, hidden: Tensor, keys: Tensor, step: int) -> Tensor:
-        return GaussianNoise(STD).perturb(self.reasoner.thought_head(hidden), keys=keys, step=step)
+        return self.sampler.perturb(self.reasoner.thought_head(hidden), keys=keys, step=step)
 
     def continue_from(self, inputs: Tensor, keys: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Reads inputs (R, L, d) from the start and goes on to T thoughts and the answer.
@@ -114,7 +117,8 @@ class Baseline:
         end = torch.full((len(inputs), 1), reasoner.end_id, device=inputs.device)
         answers, hidden = [], self.read(reasoner.embed(end), cache)
         for position in range(self.tokens):
-            answers.append(reasoner.logits(hidden).argmax(-1))
+            logits = reasoner.logits(hidden)
+            answers.append(self.sampler.choose(logits, keys=keys, position=position))
             if position < self.tokens - 1:
                 hidden = self.read(reasoner.embed(answers[-1])[:, None], cache)
         return torch.stack(thoughts, 1) if thoughts else inputs[:, :0], torch.stack(answers, 1)
@@ -357,6 +361,28 @@ class Bench:
             same,
         )
 
+    def rollouts(self, questions: int, group: int) -> None:
+        """What reinforcement explores with: groups whose thoughts are perturbed and answers drawn."""
+        ids, mask, keys = self.prompts(questions)
+        names = sample_keys(keys, group)
+        drawn = SampledAnswers(GaussianNoise(STD), never=[self.reasoner.pad_id])
+
+        def same(theirs: tuple[Tensor, Tensor], mine_: Any) -> float:
+            return float((theirs[1].cpu() == mine_.answer_ids.flatten(0, 1)).all(-1).float().mean())
+
+        self.compare(
+            f"rollouts G={group}",
+            questions,
+            questions * group * self.options.thoughts,
+            lambda engine: engine.with_sampler(drawn).rollout(ids, mask, group),
+            lambda plain: replace(plain, sampler=drawn).sample(ids, names),
+            same,
+        )
+        made = self.rows[-1]
+        for kind in ("ours", "plain"):
+            made[kind]["rollouts_per_s"] = questions * group / made[kind]["seconds"]
+            print(f"{kind}: {made[kind]['rollouts_per_s']:.1f} rollouts per second")
+
     def operations(self, questions: int, samples: int) -> None:
         """Prints which operations our time on the CPU goes into."""
         ids, mask, _ = self.prompts(questions)
@@ -425,6 +451,7 @@ def main() -> None:
     parser.add_argument("--thoughts", type=int, default=6)
     parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--questions", type=int, default=2)
+    parser.add_argument("--group", type=int, default=32, help="rollouts of a question, as in GRPO")
     parser.add_argument("--mining-questions", type=int, default=1)
     parser.add_argument(
         "--token-budget", type=int, help="positions held at once; by default what the memory allows"
@@ -436,7 +463,9 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
     parser.add_argument(
-        "--only", choices=["sampling", "mining", "beam", "scaling", "operations"], help="one part"
+        "--only",
+        choices=["sampling", "rollouts", "mining", "beam", "scaling", "operations"],
+        help="one part",
     )
     parser.add_argument("--out", help="JSON file for all numbers")
     options = parser.parse_args()
@@ -453,6 +482,8 @@ def main() -> None:
     if options.only in (None, "scaling"):
         for questions in (1, 2, 4, 8, 16):
             bench.sampling(questions, 16, with_plain=False)
+    if options.only in (None, "rollouts"):
+        bench.rollouts(options.questions, options.group)
     if options.only in (None, "operations"):
         bench.operations(options.questions, 64)
     if options.out:

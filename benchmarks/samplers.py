@@ -6,8 +6,9 @@ Every sampler is tuned by `ltts tune` over a range of strengths, on the same pro
 reaches between two strengths is interpolated: coverage and majority voting of 32 samples, where a
 single sample is right as often, or where two samples differ as often.
 
-The learned noise is trained first, on the built-in task; for another, give its file:
+The learned noise is trained first, on the task that the overrides name, or give its file:
 
+    python benchmarks/samplers.py --reasoner PATH data=search_graph_problems
     python benchmarks/samplers.py --reasoner PATH --learned-noise FILE OVERRIDES
 """
 
@@ -38,6 +39,7 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "SVP, prompt too": ("sampler=singular_values",),
 }
 CPU = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.enable_progress_bar=false")
+PROBLEMS = ("data", "train", "valid", "test", "problems_dir")  # keys that say which they are
 LOST = (0.01, 0.03, 0.06)  # accuracy that a sample has lost against greedy decoding
 DIVERSE = (0.1, 0.2, 0.3)  # the chance that two samples differ
 
@@ -49,14 +51,24 @@ def all_samplers(learned: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def train_noise(reasoner: str) -> str:
-    """Trains a noise for this reasoner, once, and gives its file."""
+def training_data(overrides: Sequence[str]) -> list[str]:
+    """The overrides of `ltts tune` that choose the problems, as `ltts fit` takes them.
+
+    What is searched over as data=search_NAME is trained on as data=NAME.
+    """
+    kept = [one for one in overrides if one.partition("=")[0] in PROBLEMS]
+    return [re.sub("^data=search_", "data=", one) for one in kept]
+
+
+def train_noise(reasoner: str, overrides: Sequence[str]) -> str:
+    """Trains a noise for this reasoner on this task, once, and gives its file."""
     folder = FOLDER / "learned_noise"
     path = folder / "learned_noise.safetensors"
     if not path.exists():
         command = [
             sys.executable, "-m", "lightning_ltts", "fit", "experiment=methods/learned_noise",
             f"name={folder.relative_to('logs')}", f"reasoner={reasoner}", *CPU,
+            *training_data(overrides),
         ]  # fmt: skip
         subprocess.run(command, check=True)
     return str(path)
@@ -110,7 +122,7 @@ def main() -> None:
     )
     parser.add_argument("overrides", nargs="*", help="as `ltts tune` takes them")
     options = parser.parse_args()
-    learned = options.learned_noise or train_noise(options.reasoner)
+    learned = options.learned_noise or train_noise(options.reasoner, options.overrides)
     tables = {
         name: tune(name, options.reasoner, *sampler, *options.overrides)
         for name, sampler in all_samplers(learned).items()

@@ -199,21 +199,30 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
 
 def explicit(setting: Setting) -> None:
     """What thoughts compete with: the same model, trained to write its steps, and its samples' votes."""
-    task, whole = setting.of_task, sum(setting.of_task.epochs)
-    steps = task.problems["num_steps"]
-    folder = setting.folder / "explicit"
-    # a step is written in at most nine tokens
-    room = (f"{RM}start.backbone.n_positions=128", f"{RM}max_answer_tokens={9 * steps + 8}")
+    whole, folder = sum(setting.of_task.epochs), setting.folder / "explicit"
     ltts(
-        "fit", folder / "done", "experiment=demo/explicit", f"name={folder.relative_to('logs')}",
+        "fit", folder / "done", *writing(setting), f"name={folder.relative_to('logs')}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed}",
-        f"data.init_args.train.init_args.size={task.trained_on}",
-        *setting.problems("train", "val", "test"), *task.reasoner, *size(setting), *room,
+        f"data.init_args.train.init_args.size={setting.of_task.trained_on}",
+        *setting.problems("train", "val", "test"),
         f"{RM}curriculum.cot_epochs={whole}", f"trainer.max_epochs={whole}", "trainer.check_val_every_n_epoch=5",
     )  # fmt: skip
     (folder / "done").touch()
     search_written(setting, folder / "search")
+
+
+def writing(setting: Setting) -> list[str]:
+    """The experiment by which a reasoner learns to write its steps, and overrides of it."""
+    task = setting.of_task
+    if task.before:  # it wrote steps there, and goes on with them, as the reasoner goes on without
+        start = first_training(setting, task.before)
+        goes_on = ["start@model.init_args.start=checkpoint", f"reasoner={start}", f"{RM}lr=1e-3"]
+        return [setting.experiment(task.before), *goes_on]
+    # a step is written in at most nine tokens
+    tokens = 9 * task.problems["num_steps"] + 8
+    room = (f"{RM}start.backbone.n_positions=128", f"{RM}max_answer_tokens={tokens}")
+    return ["experiment=demo/explicit", *task.reasoner, *size(setting), *room]
 
 
 def explicit_latent_rm(setting: Setting) -> None:
@@ -229,14 +238,14 @@ def explicit_latent_rm(setting: Setting) -> None:
         f"trainer.max_epochs={EPOCHS}", "trainer.check_val_every_n_epoch=2",
     )  # fmt: skip
     (folder / "done").touch()
-    search_written(setting, folder / "search", f"latent_rm={folder / 'checkpoints' / 'best.ckpt'}")
+    search_written(setting, folder / "search", str(folder / "checkpoints" / "best.ckpt"))
 
 
-def search_written(setting: Setting, search: Path, *overrides: str) -> None:
+def search_written(setting: Setting, search: Path, latent_rm: str = "null") -> None:
     """Samples and votes of the reasoner that writes its steps, on the test problems."""
     ltts(
-        "predict", search / "summary.json", "experiment=demo/explicit_search", f"name={search.relative_to('logs')}",
-        f"reasoner={setting.folder / 'explicit' / 'checkpoints' / 'best.ckpt'}",
+        "predict", search / "summary.json", setting.experiment("search"), f"name={search.relative_to('logs')}",
+        f"reasoner={setting.best('explicit')}", f"latent_rm={latent_rm}", "sampler=token_sampling", f"{RM}beam=null",
         f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
-        *setting.problems("problems"), *overrides,
+        *setting.problems("problems"),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from lightning_ltts import cli, load_reasoner
 from lightning_ltts.cli.hydra_front import config_folder
+from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.data.problems import HubProblems
 from lightning_ltts.models import checkpoints
 from lightning_ltts.models.folders import save_folder
@@ -264,14 +265,30 @@ def test_settings_of_published_models_come_with_their_format(
 
 
 def test_sampler_presets_are_the_papers() -> None:
-    """Section 1.2 of arXiv 2510.07745's settings for COCONUT: sigma = 0.6, p = 0.2."""
-    noise, dropout = (
-        yaml.safe_load((FOLDER / f"sampler/{name}.yaml").read_text())
-        for name in ("gaussian_noise", "mc_dropout")
+    """Noise and dropout for COCONUT (arXiv 2510.07745, section 1.2); SVP for COCONUT and CODI.
+
+    That of SVP is github jihwan1205/Singular-Value-Perturbation: on the values, prompt included.
+    """
+    noise, dropout, values, codi = (
+        composed("demo/search", f"sampler={name}").sampler.init_args
+        for name in ("gaussian_noise", "mc_dropout", "singular_values", "singular_values_codi")
     )
-    assert noise["init_args"] == {"std": 0.6}
-    assert dropout["init_args"]["p"] == 0.2
-    assert dropout["init_args"]["sites"] == ["residual"]
+    assert noise == {"std": 0.6}
+    assert (dropout.p, dropout.sites) == (0.2, ["residual"])
+    assert values == {"alpha": 0.6, "target": "v", "prompt": True}
+    assert codi == {"alpha": 0.5, "target": "v", "prompt": True}
+
+
+@pytest.mark.parametrize("method", ["grpo", "learned_noise"])
+def test_rewards_on_the_graph_task(method: str) -> None:
+    """Of problems that no other training has seen."""
+    chosen = composed(f"methods/{method}", "data=graph_problems")
+    train = instance(chosen.data.init_args.train)
+    assert (type(train), train.split) == (GraphProblems, "mine")
+
+
+def test_reinforcement_explores_by_noise() -> None:
+    assert composed("methods/grpo").model.init_args.sampler.init_args == {"std": 0.6}
 
 
 # published scripts: lr, weight decay, warm-up, schedule, batch x accumulation per device, epochs

@@ -33,6 +33,23 @@ def test_a_row() -> None:
     ]  # fmt: skip
 
 
+def test_the_noise_is_trained_on_the_task_that_is_compared_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its command composes, and its problems are of that task and not those of the comparison."""
+    monkeypatch.chdir(tmp_path)
+    commands: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda command, **options: commands.append(command))
+    samplers.train_noise("best.ckpt", ["data=search_graph_problems", "model.init_args.seed=1"])
+    (command,) = commands
+    assert "model.init_args.seed=1" not in command
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        options = [x for x in command[command.index("fit") + 1 :] if x not in samplers.CPU]
+        train = hydra.compose("config", options).data.init_args.train
+    problems = resolve_name(train.class_path)(**train.init_args)
+    assert (type(problems).__name__, problems.split) == ("GraphProblems", "mine")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", samplers.all_samplers("x"))
 def test_every_sampler_composes(name: str, tmp_path: Path) -> None:

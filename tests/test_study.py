@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import study
 import torch
 from study_alone import summary_of
 from study_settings import (
@@ -20,6 +21,7 @@ from study_settings import (
     Setting,
 )
 from study_stages import (
+    explicit,
     explicit_latent_rm,
     longer,
     reinforced,
@@ -130,6 +132,23 @@ def test_the_graph_task(made: dict[str, tuple[Any, Any]], monkeypatch: pytest.Mo
     mark("maxrl_svp/search/summary.json")
     reinforced(graph, "svp")
     assert isinstance(made["GrpoModule"][1].sources["train"], GraphProblems)
+    explicit(graph)
+    reasoner, problems = made["CoconutModule"]
+    train = problems.sources["train"]
+    assert (train.size, train.seed, train.hops) == (TASKS["graph"].trained_on, 300, 4)
+    assert reasoner.start.pretrained == str(graph.best("paths"))
+    assert reasoner.curriculum.last.num_thoughts == 0
+    assert isinstance(made["LatentSearch"][0].sampler, TokenSampling)
+    assert made["LatentSearch"][0].latent_rm is None
+
+
+def test_a_row_that_a_task_has_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["study.py", "explicit_latent_rm", "--task", "graph"])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert "explicit_latent_rm is there for word problems alone" in capsys.readouterr().err
 
 
 def expect_one_sampler(made: dict[str, tuple[Any, Any]]) -> None:

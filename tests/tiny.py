@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad, new_reasoner
 from lightning_ltts.models.latent_rm import LatentRM
+from lightning_ltts.sampling import LearnedNoise
+from lightning_ltts.sampling.learned_noise import NoiseHead
 from tests.helpers import save_latent_rm, save_reasoner
 
 torch.set_num_threads(1)
@@ -82,13 +85,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_reasoner(
-    family: str, tokenizer: PreTrainedTokenizerFast, num_thoughts: int = 3
+    family: str,
+    tokenizer: PreTrainedTokenizerFast,
+    num_thoughts: int = 3,
+    method: str = "coconut",
 ) -> LatentReasoner:
     """A random reasoner whose weights are large enough that its answers vary and end at different lengths."""
     torch.manual_seed(0)
-    reasoner = new_reasoner(
-        "coconut", BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5
-    )
+    reasoner = new_reasoner(method, BACKBONES[family], tokenizer, num_thoughts, max_answer_tokens=5)
     with torch.no_grad():
         for parameter in reasoner.parameters():
             if parameter.ndim > 1:
@@ -118,6 +122,20 @@ def gpt2(tokenizer: PreTrainedTokenizerFast) -> LatentReasoner:
 @pytest.fixture
 def latent_rm(gpt2: LatentReasoner) -> LatentRM:
     return make_latent_rm(gpt2)
+
+
+def learned_noise(scale: float = 1.0) -> LearnedNoise:
+    """A learned sampler whose mean and spread differ between thoughts, without a file to be kept."""
+    with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
+        torch.manual_seed(2)
+        head, path = NoiseHead(32, hidden=8, std=0.5), Path(folder) / "head.safetensors"
+        with torch.no_grad():
+            head.mean.weight.normal_(std=0.1)
+            head.log_std.weight.normal_(std=0.3)
+        head.save(path)
+        sampler = LearnedNoise(str(path), scale)
+    sampler.path = "head.safetensors"  # the names of tests hold it, and must be the same each time
+    return sampler
 
 
 def make_latent_rm(reasoner: LatentReasoner) -> LatentRM:

@@ -20,7 +20,7 @@ from lightning_ltts.sampling import (
 )
 from lightning_ltts.sampling.keyed_random import fold, normal
 from lightning_ltts.sampling.streams import Stream
-from tests.tiny import BACKBONES, make_reasoner
+from tests.tiny import BACKBONES, learned_noise, make_reasoner
 
 SAMPLERS = [
     Deterministic(),
@@ -29,6 +29,8 @@ SAMPLERS = [
     MCDropout(0.3, prompt=True, answer=True),
     SingularValueNoise(0.4),
     SingularValueNoise(0.4, "mlp_up", prompt=False),
+    learned_noise(),
+    MCDropout(0.3, lifetime="per_trajectory"),
 ]
 NAMES = [f"q{i}" for i in range(6)]
 
@@ -196,7 +198,7 @@ def distinct_prefixes(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "shared"),
-    [(SAMPLERS[1], 2), (SAMPLERS[2], 1), (SAMPLERS[3], 0), (SAMPLERS[4], 0), (SAMPLERS[5], 1)],
+    [*zip(SAMPLERS[1:], (2, 1, 0, 0, 1, 2, 1), strict=True)],
     ids=repr,
 )
 def test_each_prefix_is_read_once(

@@ -32,13 +32,14 @@ from lightning_ltts.trainer import Trainer
 from lightning_ltts.training.latent_rm import LatentRMModule
 from lightning_ltts.voting.votes import vote_numbers
 from tests.helpers import save_reasoner
-from tests.tiny import make_reasoner
+from tests.tiny import learned_noise, make_reasoner
 
 SAMPLERS = [
     GaussianNoise(1.5),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     SingularValueNoise(0.2),
+    learned_noise(3.0),
 ]
 KEYS = sample_keys(question_keys(0, list(range(6))), 2)
 
@@ -126,7 +127,7 @@ def test_written_steps_are_labelled_by_the_outcome(
     assert not mined.correct.all()
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)
+@pytest.mark.parametrize("sampler", [*SAMPLERS[:2], SAMPLERS[-1]], ids=repr)
 def test_no_prefix_is_read_twice(
     answering: LatentReasoner, problems: list, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +160,7 @@ def test_no_prefix_is_read_twice(
     handle.remove()
     rows = 4 * 2
     fed = sum(int((a.ids != answering.pad_id).sum(-1).clamp(max=4).sum()) for a in answer_rows)
-    shared = isinstance(sampler, GaussianNoise)
+    shared = not sampler.perturbs_forward
     trajectory, rollouts = 3 + 1, 3 * ((2 + 1) + (1 + 1)) if shared else 3 * ((3 + 1) + (2 + 1))
     prompt = 4 * 14 if shared else 4 * 13 + rows
     reference = 4 * (4 if shared else 5)

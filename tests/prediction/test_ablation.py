@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
@@ -28,6 +29,8 @@ from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.sampling.keyed_random import fold, normal, question_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.trainer import Trainer
+from tests.helpers import save_reasoner
+from tests.tiny import make_reasoner
 
 PROBLEMS = WordProblems("test", 10).load()
 
@@ -52,7 +55,7 @@ def plain(reasoner: LatentReasoner, problem: Problem, put: dict[int, Tensor]) ->
     sequence = reasoner.embed(torch.tensor([reasoner.encode_prompt(problem.question)]))
     thoughts = []
     for step in range(reasoner.spec.num_thoughts):
-        own = body(inputs_embeds=sequence).last_hidden_state[:, -1]
+        own = reasoner.thought_head(body(inputs_embeds=sequence).last_hidden_state[:, -1])
         thought = put[step][None] if step in put else own
         thoughts.append(thought[0])
         sequence = torch.cat([sequence, thought[:, None]], 1)
@@ -68,9 +71,20 @@ def plain(reasoner: LatentReasoner, problem: Problem, put: dict[int, Tensor]) ->
 
 
 @pytest.mark.slow
-def test_answers_by_a_plain_loop(reasoner_file: Path, tmp_path: Path) -> None:
-    rows = predict(reasoner_file, tmp_path / "p", ThoughtAblation(pool=4))
-    reasoner = load_reasoner(reasoner_file).eval()
+@pytest.mark.parametrize("method", ["coconut", "codi"])
+def test_answers_by_a_plain_loop(
+    method: str,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a thought is not the hidden state itself. An answer is the sum of its tokens."""
+    monkeypatch.setattr(LatentReasoner, "decode", lambda self, ids: str(sum(map(int, ids))))
+    file = save_reasoner(
+        make_reasoner("gpt2", tokenizer, method=method), tmp_path / "reasoner.ckpt"
+    )
+    rows = predict(file, tmp_path / "p", ThoughtAblation(pool=4))
+    reasoner = load_reasoner(file).eval()
     greedy = [plain(reasoner, problem, {})[1] for problem in PROBLEMS]
     keys = question_keys(0, [problem.id for problem in PROBLEMS])
     changed = 0

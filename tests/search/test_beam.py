@@ -16,6 +16,7 @@ from lightning_ltts.sampling import (
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.sampling.streams import Stream
 from lightning_ltts.search.beam import BeamSearch
+from tests.tiny import learned_noise
 
 KEYS = question_keys(0, list(range(6)))
 SAMPLERS = [
@@ -23,10 +24,13 @@ SAMPLERS = [
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     SingularValueNoise(0.4),
+    learned_noise(),
+    MCDropout(0.3, lifetime="per_trajectory"),
 ]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=repr)
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_equals_a_search_without_caches(
     gpt2: LatentReasoner, latent_rm: LatentRM, prompts: tuple[Tensor, Tensor], sampler: Sampler
 ) -> None:
@@ -69,9 +73,7 @@ def test_equals_a_search_without_caches(
 def score_path(reasoner, rm, sampler, ids, mask, key, slots: list[int]) -> Tensor:
     """Step scores (t,) of the trajectory that takes candidate slots[i] at step i."""
     engine = RolloutEngine(reasoner, sampler)
-    branches = engine.start(
-        ids, mask, fold(key, Stream.BEAM, 0, torch.tensor([0]))[:, None], room=8
-    )
+    branches = engine.start(ids, mask, fold(key, Stream.BEAM, 0, slots[0])[:, None], room=8)
     thoughts = []
     for step, slot in enumerate(slots):
         branches = engine.step(branches, fold(key, Stream.BEAM, step, slot))
@@ -91,9 +93,8 @@ def test_shapes_order_and_cost(
     totals = found.scores.steps.sum(-1)
     assert (totals[:, :-1] >= totals[:, 1:]).all()  # best first
     _, mask = prompts
-    if isinstance(
-        sampler, GaussianNoise
-    ):  # prompt, two steps of three shared passes, then the answers
+    if not sampler.perturbs_forward:
+        # prompt, two steps of three shared passes, then the answers
         answers = (found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4)
         assert cost.tree_nodes == int(mask.sum()) + 6 * 3 * 2 + 6 * 3 * 2 + int(answers.sum())
 
@@ -129,10 +130,8 @@ def test_each_prefix_is_read_once(
     for handle in handles:
         handle.remove()
     fed = int((found.answer_ids != gpt2.pad_id).sum(-1).clamp(max=4).sum())
-    if isinstance(sampler, GaussianNoise):
-        thinking = 4 * (14 + 3 + 3)
-    else:
-        thinking = 4 * (13 * (6 if sampler.perturbs_prompt else 1) + 3 * 6)
+    own = 13 * (6 if sampler.perturbs_prompt else 1) + 3 * 6
+    thinking = 4 * (own if sampler.perturbs_forward else 14 + 3 + 3)
     expected = thinking + 4 * 3 * 2 + fed
     assert reads == {"reasoner": expected, "latent_rm": 4 * (14 + 3 * 6)}
     assert (cost.token_forwards, cost.tree_nodes) == (expected, expected)

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from lightning_ltts.data.problem_data import ProblemData
+from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.tokenization import WordTokenizer
 from lightning_ltts.data.word_problems import WordProblems
+from lightning_ltts.engine.rollout import Rollouts
 from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.codi import CodiModule
 from lightning_ltts.training.colar import ColarModule
 from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.reinforcement import ReinforcementModule
 from lightning_ltts.training.start import Start
 from tests.tiny import BACKBONES
 
@@ -55,12 +60,24 @@ def make_colar(family: str = "gpt2", **options) -> ColarModule:
     )
 
 
-def make_data(train: int = 64) -> ProblemData:
+def half_right(module: ReinforcementModule) -> ReinforcementModule:
+    """Has every second trajectory of a group rewarded, so that all groups teach."""
+    graded = module.graded
+
+    def every_second(problems: list[Problem], *options: Any) -> tuple[Rollouts, Tensor]:
+        rollouts, reward = graded(problems, *options)
+        return rollouts, (torch.arange(reward.shape[1]) % 2).float().expand_as(reward)
+
+    module.graded = every_second  # type: ignore[method-assign]
+    return module
+
+
+def make_data(train: int = 64, batch_size: int = 16) -> ProblemData:
     return ProblemData(
         WordProblems("train", train),
         WordProblems("valid", 8),
         WordProblems("test", 8),
-        batch_size=16,
+        batch_size=batch_size,
         eval_batch_size=8,
     )
 

@@ -4,53 +4,99 @@ All of them share one start, because importing the libraries takes longer than a
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.monitoring.throughput import Throughput
+from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.colar_grpo import ColarGrpoModule
+from lightning_ltts.training.grpo import GrpoModule
+from lightning_ltts.training.noise import NoiseModule
 from lightning_ltts.training.reasoner import ReasonerModule
+from lightning_ltts.training.reinforcement import ReinforcementModule
 from lightning_ltts.training.start import Start
-from tests.training.helpers import make_coconut, make_codi, make_colar, make_data, make_trainer
+from tests.training.helpers import (
+    half_right,
+    make_coconut,
+    make_codi,
+    make_colar,
+    make_data,
+    make_trainer,
+)
 
-METHODS = {"coconut": make_coconut, "codi": make_codi, "colar": make_colar}
+SUPERVISED: dict[str, Callable[[], ReasonerModule]] = {
+    "CoconutModule": make_coconut,
+    "CodiModule": make_codi,
+    "ColarModule": make_colar,
+    "step_supervision": lambda: make_coconut(step_factor=0.5),
+}
 say = rank_zero_only(print)
 
 
-def train(module: ReasonerModule, folder: Path, strategy: str) -> None:
-    """Ends with folder/STRATEGY/METHOD/last.ckpt; says the last accuracy."""
-    method = type(module).__name__
+def reinforced(folder: Path) -> dict[str, Callable[[], ReinforcementModule]]:
+    """Reinforcement of the reasoners that were trained in a folder, by name."""
+    coconut, colar = (Start(str(folder / f"{x}Module/last.ckpt")) for x in ("Coconut", "Colar"))
+    return {
+        "ColarGrpoModule": lambda: ColarGrpoModule(colar, group_size=4, update_size=16, lr=1e-3),
+        "GrpoModule": lambda: make_grpo(coconut),
+        "NoiseModule": lambda: make_noise(coconut),
+    }
+
+
+def make_grpo(start: Start) -> ReinforcementModule:
+    """It makes two steps on each batch, and computes the gradients of a step in several parts."""
+    options = {"group_size": 4, "oversampling": 1, "groups_at_once": 6, "lr": 1e-3}
+    return half_right(GrpoModule(start, GaussianNoise(0.5), **options))  # type: ignore[arg-type]
+
+
+def make_noise(start: Start) -> ReinforcementModule:
+    """Its head starts at random, and so with the same weights each time."""
+    torch.manual_seed(0)
+    return half_right(NoiseModule(start, hidden=8, group_size=4))
+
+
+def train(name: str, module: ReasonerModule, folder: Path, strategy: str) -> None:
+    """Ends with folder/STRATEGY/NAME/last.ckpt; says the last accuracy."""
     sharded = ModelParallelStrategy(
         data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False
     )
     chosen = sharded if strategy == "fsdp" else "ddp"
     options = {"strategy": chosen, "devices": 2, "callbacks": [Throughput()]}
-    trainer = make_trainer(folder / strategy / method, epochs=3, **options)
+    options["default_root_dir"] = folder / strategy / name
+    trainer = make_trainer(folder / strategy / name, epochs=3, **options)
     trainer.fit(module, datamodule=make_data(32))
-    say(strategy, method, "accuracy", float(trainer.callback_metrics["val/accuracy"]))
-    rate = torch.stack([trainer.callback_metrics["train/questions_per_second"]])
-    both = [torch.zeros(1) for _ in range(2)]
-    torch.distributed.all_gather(both, rate.float())
-    assert torch.equal(*both), "it is that of both processes together"
+    say(strategy, name, "accuracy", float(trainer.callback_metrics["val/accuracy"]))
+    rate = trainer.callback_metrics["train/questions_per_second"].float()
+    require_same(rate, "it is that of both processes together")
+    if strategy == "ddp":
+        weights = torch.stack([p.detach().abs().sum() for p in module.parameters()])
+        require_same(weights, "both processes make the same steps")
+
+
+def require_same(mine: Tensor, why: str) -> None:
+    """Ends the process where the other one has other numbers (N,)."""
+    both = [torch.zeros_like(mine) for _ in range(2)]
+    torch.distributed.all_gather(both, mine)
+    assert torch.equal(*both), why
 
 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     for strategy in ("ddp", "fsdp"):
-        for make in METHODS.values():
-            train(make(), folder, strategy)
-        start = Start(
-            str(folder / strategy / "ColarModule/last.ckpt")
-        )  # reinforcement goes on from it
-        try:
-            train(ColarGrpoModule(start, group_size=4, update_size=16, lr=1e-3), folder, strategy)
-        except ConfigError as error:
-            say(strategy, "refused:", error)
+        for name, make in SUPERVISED.items():
+            train(name, make(), folder, strategy)
+        for name, make in reinforced(folder / strategy).items():
+            try:
+                train(name, make(), folder, strategy)
+            except ConfigError as error:
+                say(strategy, name, "refused:", error)
     # together, since gloo aborts a process whose other one has left
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

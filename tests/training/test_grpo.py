@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
@@ -18,12 +18,19 @@ from lightning_ltts.sampling import (
     MCDropout,
     Sampler,
     SingularValueNoise,
+    TokenSampling,
 )
 from lightning_ltts.training import reinforcement
 from lightning_ltts.training.grpo import Groups, GrpoModule, divergence
-from lightning_ltts.training.reinforcement import clipped_gain, mixed_groups
+from lightning_ltts.training.reinforcement import (
+    ReinforcementModule,
+    clipped_gain,
+    mixed_groups,
+)
 from lightning_ltts.training.start import Lora, Start
+from tests.tiny import learned_noise
 from tests.training.helpers import (
+    half_right,
     make_coconut,
     make_codi,
     make_colar,
@@ -35,7 +42,10 @@ from tests.training.test_coconut import Weights
 
 SAMPLERS = [
     Deterministic(),
+    TokenSampling(),  # as none: this module draws the answers
     GaussianNoise(0.7),
+    GaussianNoise(relative_std=0.5),
+    learned_noise(),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     MCDropout(0.3, lifetime="per_trajectory"),
@@ -143,6 +153,34 @@ def test_answers_are_as_likely_as_when_they_were_drawn(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_a_ratio_is_exactly_one_until_weights_change(
+    starts: dict[str, Path], sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first pass over all parts, and in a second one where the step between was left out."""
+    module = make(starts["coconut"], sampler=sampler, passes=2, kl_factor=0.1)
+    without_trainer(module)
+    problems = WordProblems("train", 3).load()
+    every_second(monkeypatch, [problem.value for problem in problems])
+    steps, given, surrogate = [], [], module.surrogate
+
+    def kept(new: Tensor, old: Tensor, reference: Tensor | None, *rest: Tensor) -> Tensor:
+        given.append((new, old, reference))
+        return surrogate(new, old, reference, *rest)
+
+    monkeypatch.setattr(module, "surrogate", kept)
+    monkeypatch.setattr(module, "manual_backward", lambda loss: None)
+    monkeypatch.setattr(module, "take_step", lambda: steps.append(len(given)))
+    module.training_step(problems, 0)
+    assert steps == [2, 4]  # passes over two parts: two groups, then one
+    for new, old, reference in given:
+        assert new.requires_grad
+        assert new.any()
+        assert torch.equal(new, old)
+        assert torch.equal(new, reference)  # the start, too
+
+
+@pytest.mark.slow
 def test_a_temperature_divides_the_logits(
     starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +274,34 @@ def test_devices_keep_as_many_groups_each(starts: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_parts_and_order_of_a_batch_change_no_step(
+    starts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients are the same, of questions of several lengths in any order and in any parts."""
+    problems = WordProblems("train", 5).load()
+
+    def gradients(problems: list[Problem], groups_at_once: int) -> dict[str, Tensor]:
+        module = half_right(
+            make(starts["coconut"], sampler=MCDropout(0.3), passes=1, groups_at_once=groups_at_once)
+        )
+        without_trainer(module)
+        monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
+        monkeypatch.setattr(module, "take_step", lambda: None)
+        module.training_step(problems, 0)
+        return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+    whole = gradients(problems, 5)
+    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-3
+    for others in (
+        gradients(problems, 1),
+        gradients(problems, 2),
+        gradients([*reversed(problems)], 2),
+    ):
+        assert others.keys() == whole.keys()
+        assert all(torch.allclose(others[name], whole[name], atol=1e-5) for name in whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["coconut", "codi"])
 def test_what_is_rewarded_becomes_likelier(
     method: str, starts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -266,24 +332,14 @@ def test_what_is_rewarded_becomes_likelier(
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_with_the_same_weights(
-    starts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(starts: dict[str, Path], tmp_path: Path) -> None:
     """The frozen start is the first one then, not what is resumed; the rate falls on, batch by batch."""
 
-    def module() -> GrpoModule:
+    def module() -> ReinforcementModule:
         options = {"kl_factor": 0.5, "passes": 2, "warmup": 0.2, "schedule": "cosine"}
         options["groups_at_once"] = 16
-        return make(starts["coconut"], sampler=MCDropout(0.2), **options)
+        return half_right(make(starts["coconut"], sampler=MCDropout(0.2), **options))
 
-    graded = GrpoModule.graded
-
-    def every_other(self: GrpoModule, problems: list, *options: Any) -> tuple[Any, Tensor]:
-        """Right and wrong trajectories in each group, so that every batch makes its steps."""
-        rollouts, reward = graded(self, problems, *options)
-        return rollouts, (torch.arange(reward.shape[1]) % 2).float().expand_as(reward)
-
-    monkeypatch.setattr(GrpoModule, "graded", every_other)
     whole, first, second = Weights(), Weights(stop_after=1), Weights()
     trainer = make_trainer(tmp_path / "a", callbacks=[whole])
     trainer.fit(module(), make_data(32))
@@ -305,6 +361,23 @@ def changed(before: Path, after: Path) -> dict[str, Tensor]:
     old, new = (load_reasoner(path).state_dict() for path in (before, after))
     moved = {name: (new[name] - old[name]).abs() for name in old}
     return {name: change for name, change in moved.items() if change.max() > 0}
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_alone_and_merged(starts: dict[str, Path], tmp_path: Path) -> None:
+    """What is loaded says what was trained; beside the matrices with adapters nothing has moved."""
+    start = Start(str(starts["coconut"]), lora=Lora(rank=2, dropout=0.5, targets=("c_proj",)))
+    options = {"sampler": SingularValueNoise(0.5, "o"), "group_size": 4, "oversampling": 1}
+    module = half_right(GrpoModule(start, kl_factor=0.1, lr=1e-2, **options))  # type: ignore[arg-type]
+    make_trainer(tmp_path, epochs=1).fit(module, make_data(16))
+    moved = changed(starts["coconut"], tmp_path / "last.ckpt")
+    assert len(moved) == 4  # of attention and MLP, in two blocks
+    assert all(key.endswith("c_proj.weight") for key in moved)
+    loaded, trained = load_reasoner(tmp_path / "last.ckpt").eval(), module.reasoner.eval()
+    ids = torch.arange(3, 20)[None]
+    assert torch.allclose(
+        loaded.backbone(input_ids=ids).logits, trained.backbone(input_ids=ids).logits, atol=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
 from lightning_ltts.training.perturbation import Perturbation
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import GivenThoughts, think
+from tests.tiny import learned_noise
 from tests.training.helpers import (
     make_coconut,
     make_codi,
@@ -37,6 +38,7 @@ TEXTS = [[20, 21, 1], [22, 1], [23, 24, 25, 1]]
 SAMPLERS = [
     GaussianNoise(0.7),
     GaussianNoise(relative_std=0.5),
+    learned_noise(),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
     MCDropout(0.3, lifetime="per_trajectory"),

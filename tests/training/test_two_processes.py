@@ -1,19 +1,25 @@
 """Each module on two gloo processes: replicated weights (DDP), sharded ones (FSDP2)."""
 
+import copy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from lightning_ltts import load_reasoner
+from lightning_ltts.training.reinforcement import ReinforcementModule
+from lightning_ltts.training.start import Start
+from tests.training.helpers import make_data, make_trainer
+from tests.training.in_two_processes import SUPERVISED, make_grpo, make_noise
 
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "tests.training.in_two_processes"
-SUPERVISED = ["CoconutModule", "CodiModule", "ColarModule"]
+REINFORCED = ["ColarGrpoModule", "GrpoModule", "NoiseModule"]
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +55,9 @@ def test_sharded_weights_end_as_replicated_ones(method: str, folder: Path) -> No
 def test_what_is_said(folder: Path) -> None:
     """The batch of both processes together, once for each run."""
     said = (folder / "said").read_text()
-    runs = [(strategy, method) for strategy in ("ddp", "fsdp") for method in SUPERVISED] + [
-        ("ddp", "ColarGrpoModule")
-    ]
-    assert all(said.count(f"{strategy} {method} accuracy") == 1 for strategy, method in runs)
+    runs = [(strategy, name) for strategy in ("ddp", "fsdp") for name in SUPERVISED]
+    runs += [("ddp", name) for name in REINFORCED]
+    assert all(said.count(f"{strategy} {name} accuracy") == 1 for strategy, name in runs)
     assert said.count("effective batch 32") == len(runs)
     assert "sync_dist" not in said  # Lightning's warning of a number that is one process's alone
 
@@ -64,8 +69,21 @@ def test_reinforcement(folder: Path) -> None:
         for x in ("ColarModule", "ColarGrpoModule")
     )
     assert max(float((before[name] - after[name]).abs().max()) for name in before) > 1e-4
-    assert (
-        "fsdp refused: reinforcement does not train sharded weights"
-        in (folder / "said").read_text()
-    )
-    assert not (folder / "fsdp/ColarGrpoModule").exists()
+    said = (folder / "said").read_text()
+    for name in REINFORCED:
+        assert f"fsdp {name} refused: reinforcement does not train sharded weights" in said
+        assert not (folder / "fsdp" / name).exists()
+
+
+@pytest.mark.parametrize(("name", "make"), [("GrpoModule", make_grpo), ("NoiseModule", make_noise)])
+def test_two_processes_learn_as_one_does(
+    name: str, make: Callable[[Start], ReinforcementModule], folder: Path, tmp_path: Path
+) -> None:
+    """Each with half of the questions of a batch."""
+    module = make(Start(str(folder / "ddp/CoconutModule/last.ckpt")))
+    before = copy.deepcopy(module.state_dict())
+    make_trainer(tmp_path, default_root_dir=tmp_path).fit(module, make_data(32, batch_size=32))
+    one = module.state_dict()
+    two = torch.load(folder / "ddp" / name / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
+    assert any(not torch.allclose(one[key], before[key], atol=1e-3) for key in one)
