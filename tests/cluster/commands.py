@@ -7,6 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LTTS = [sys.executable, "-m", "lightning_ltts"]
+TORCHRUN = [
+    sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+    "--local-addr=localhost", "-m", "lightning_ltts",
+]  # fmt: skip
 RUN = "logs/run"  # where each of the commands below leaves its results
 _COMMON = [
     "name=run", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.logger=false",

@@ -1,20 +1,15 @@
 """Two processes of one machine that torchrun starts end with the results of one."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lightning_ltts.models.weights import read_pickle
-from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
+from tests.cluster.commands import FIT, LTTS, RUN, TORCHRUN, TWO, finish, printed, start
 from tests.cluster.helpers import close, rows, shards_of
 
 pytestmark = pytest.mark.processes
-TORCHRUN = [
-    sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-    "--local-addr=localhost", "-m", "lightning_ltts",
-]  # fmt: skip
 
 
 def by_torchrun(folder: Path, arguments: list[str]) -> Path:
