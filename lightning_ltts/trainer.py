@@ -111,6 +111,8 @@ class SearchLoop(_PredictionLoop):
             for problem, _ in left:
                 self._start(problem, self.batch_progress.current.ready)
             speeds.add(done, len(left))
+            if isinstance(bar := self.trainer.progress_bar_callback, QuestionBar):
+                bar.each = speeds.shown()
             yield [problem for problem, _ in left], [row for _, row in left]
         for line in speeds.lines():
             rank_zero_info(line)
