@@ -14,6 +14,8 @@ NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 AGAIN = 2.0  # seconds until the signal is raised once more
 GRACE = 6.0  # seconds until the process ends in any case
 PATIENCE = 3.0  # seconds in which another process may turn out to have failed first
+# what gloo and NCCL say of it
+GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
 class Stopped(BaseException):
@@ -41,6 +43,7 @@ class Stopping:
         self.children: Callable[[], list[Any]] = list
         self.distributed = False
         self._since, self._again = 0.0, False
+        self._waited = False
         self._before: dict[signal.Signals, Any] = {}
         self._told = threading.Lock()
 
@@ -100,22 +103,40 @@ class Stopping:
         processes = list(self.children())
         code = next((process.poll() for process in processes if process.poll()), None)
         if code is not None and self.received is None:
+            if code < 0:  # all others have said why
+                _say_lost(f"was ended by {signal.Signals(-code).name}")
             self._kill(processes)
             os._exit(code if code > 0 else 128 - code)
 
-    def _end_others(self, error: BaseException) -> None:
-        """Ends the other processes where this one has failed; they would wait for it.
+    def wait_for_others(self, error: BaseException) -> None:
+        """Ends this process where an error that nobody expected is the failure of another one.
 
-        An error that nobody expected may be the failure of another process, which says why: this
-        one then says nothing.
+        That says why, or has been killed: this one then says nothing, or that it was lost. Where
+        nobody's processes are this one's children, as under torchrun and srun, whoever started them
+        all ends this one.
         """
+        if not self.distributed or self._waited or self.received is not None:
+            return
+        self._waited = True
+        end = time.monotonic() + PATIENCE
+        try:
+            while time.monotonic() < end:
+                self._end_if_failed()
+                time.sleep(0.1)
+        except Stopped:
+            if self.received != signal.SIGTERM:
+                raise
+            os._exit(1)
+        if _is_lost(error):
+            _say_lost("was lost")
+            self._kill(list(self.children()))
+            os._exit(1)
+
+    def _end_others(self, error: BaseException) -> None:
+        """Ends the other processes where this one has failed; they would wait for it."""
         told = isinstance(error, SystemExit)
         if told and not error.code:  # type: ignore[attr-defined]
             return
-        end = time.monotonic() + (0 if told else PATIENCE)
-        while time.monotonic() < end:
-            self._end_if_failed()
-            time.sleep(0.1)
         self._kill(list(self.children()))
         if told:  # Python's own end waits for threads that wait for the others
             code = error.code  # type: ignore[attr-defined]
@@ -184,6 +205,24 @@ def is_first() -> bool:
     """Whether this process of a distributed run is the one that speaks, whoever started it."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")
     return all(os.environ.get(name, "0") in ("", "0") for name in names)
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that another process is gone."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in GONE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _say_lost(how: str) -> None:
+    print(
+        f"error: another process of this run {how}; where it has said nothing, see whether it ran "
+        "out of memory, and give the same command again to go on",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _end_with_parent() -> None:

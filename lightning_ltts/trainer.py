@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.loops.utilities import _no_grad_context
 from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
@@ -25,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
 from lightning_ltts.cluster.engine import Engine, Speeds
+from lightning_ltts.cluster.sharded import refuse_sharded
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData, MiningOnly
@@ -35,8 +35,6 @@ from lightning_ltts.prediction.tuned import TUNED, choose
 from lightning_ltts.prediction.work import SearchWork
 from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.stopping import Stopping
-
-SHARDED = (ModelParallelStrategy, FSDPStrategy)  # strategies whose devices gather weights together
 
 
 class SearchLoop(_PredictionLoop):
@@ -113,6 +111,8 @@ class SearchLoop(_PredictionLoop):
             for problem, _ in left:
                 self._start(problem, self.batch_progress.current.ready)
             speeds.add(done, len(left))
+            if isinstance(bar := self.trainer.progress_bar_callback, QuestionBar):
+                bar.each = speeds.shown()
             yield [problem for problem, _ in left], [row for _, row in left]
         for line in speeds.lines():
             rank_zero_info(line)
@@ -257,16 +257,13 @@ class Trainer(pl.Trainer):
             engine: whose workers predict; by default the Trainer's own processes do.
 
         Raises:
-            ConfigError: an engine is given for anything but a `LatentSearch` in one process.
+            ConfigError: an engine is given for anything but a `LatentSearch` in one process, or a
+                search is to use sharded weights.
         """
         loop = self.predict_loop
         assert isinstance(loop, SearchLoop), "made with the Trainer"
-        if isinstance(model, LatentSearch) and isinstance(self.strategy, SHARDED):
-            raise ConfigError(
-                f"{type(self.strategy).__name__} shards weights, which a search cannot use: devices "
-                "read different questions in passes of their own number, and each would wait for "
-                "the others' weights; leave trainer=fsdp out, every device then holds the reasoner"
-            )
+        if isinstance(model, LatentSearch):
+            refuse_sharded(self, "a search")
         if engine is not None:
             self._check_engine()
             if not isinstance(model, LatentSearch) or not isinstance(datamodule, PredictionData):
@@ -304,8 +301,8 @@ class Trainer(pl.Trainer):
             engine: whose workers mine; by default the Trainer's own processes do.
 
         Raises:
-            ConfigError: the DataModule does not mine, `fast_dev_run` is set, or there is an engine
-                beside several processes.
+            ConfigError: the DataModule does not mine, `fast_dev_run` is set, weights are sharded,
+                or there is an engine beside several processes.
         """
         if engine is not None:
             self._check_engine()
@@ -318,6 +315,7 @@ class Trainer(pl.Trainer):
                 "trainer.fast_dev_run has no meaning for 'ltts mine', which would mine everything; give less to mine, "
                 "for instance data.init_args.train.init_args.size=64 (limit=64 for files)"
             )
+        refuse_sharded(self, "mining")
         # validation of no batches: sets up devices and DataModule, and needs no optimiser
         self.validate(model, datamodule=MiningOnly(datamodule, engine), verbose=False)
         if self.is_global_zero:

@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader
 
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.mining.data import MiningData
 from lightning_ltts.prediction import LatentSearch, PredictionData
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.trainer import SearchLoop, Trainer
+from lightning_ltts.training.latent_rm import LatentRMModule
 
 
 def test_private_names_are_still_there() -> None:
@@ -58,10 +60,39 @@ def test_numbers_that_lightning_does_not_look_at(name: str, value: float) -> Non
         Trainer(accelerator="cpu", **{name: value})
 
 
-def test_a_search_refuses_sharded_weights(reasoner_file: Path) -> None:
-    """Before any other process is started."""
+@pytest.fixture
+def sharding() -> Trainer:
+    """Whose devices would shard weights."""
     strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
-    trainer = Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False)
+    return Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False)
+
+
+def test_a_search_refuses_sharded_weights(sharding: Trainer, reasoner_file: Path) -> None:
+    """Before any other process is started."""
     search = LatentSearch(str(reasoner_file), GaussianNoise(0.1))
     with pytest.raises(ConfigError, match=r"^ModelParallelStrategy shards weights, which a search"):
-        trainer.predict(search, datamodule=PredictionData(WordProblems("test", 4)))
+        sharding.predict(search, datamodule=PredictionData(WordProblems("test", 4)))
+
+
+def mining(reasoner: Path, folder: Path) -> MiningData:
+    problems = (WordProblems("train", 4), WordProblems("valid", 4))
+    return MiningData(str(reasoner), GaussianNoise(0.1), *problems, store=str(folder))
+
+
+def test_mining_refuses_sharded_weights(
+    sharding: Trainer, reasoner_file: Path, tmp_path: Path
+) -> None:
+    """Likewise."""
+    with pytest.raises(ConfigError, match=r"^ModelParallelStrategy shards weights, which mining "):
+        sharding.mine(LatentRMModule(str(reasoner_file)), mining(reasoner_file, tmp_path))
+
+
+def test_training_a_latent_rm_refuses_sharded_weights(
+    sharding: Trainer, reasoner_file: Path, tmp_path: Path
+) -> None:
+    """Before anything is mined for it."""
+    data = mining(reasoner_file, tmp_path)
+    data.trainer = sharding
+    with pytest.raises(ConfigError, match=r"which mining \(and so a LatentRM's training\) cannot"):
+        data.setup("fit")
+    assert not any(tmp_path.iterdir())

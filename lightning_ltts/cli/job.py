@@ -94,14 +94,14 @@ def run_job(
         overrides = HydraConfig.get().overrides.task
         tree, composing = split_config(command, composed, overrides, experiment)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    file, guard = folder / f"{command}.yaml", RunGuard()
-    files = {file.name: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
-    # processes of a distributed run start sys.argv again: they must not compose, or sweep, again
+    file, guard = f"{command}.yaml", RunGuard()
+    files = {file: OmegaConf.to_yaml(OmegaConf.create(tree)), **hydra_files(cfg)}
     argv, hydra_config, environment = sys.argv, HydraConfig.instance().cfg, set(os.environ)
-    sys.argv = [argv[0], command, "--config", str(file)]
     HydraConfig.instance().cfg = None
     try:
-        with one_line_errors(), recorded(folder, files, guard):
+        with one_line_errors(), recorded(folder, files, guard) as place:
+            # what Lightning starts again for its other processes, which must not compose, or sweep
+            sys.argv = [argv[0], command, "--config", str(place / file)]
             metrics = run_lightning(guard)
     finally:
         sys.argv, HydraConfig.instance().cfg = argv, hydra_config

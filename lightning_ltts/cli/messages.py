@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lightning_ltts.errors import LTTSError
-from lightning_ltts.stopping import is_first
+from lightning_ltts.stopping import Stopping, is_first
 
 
 def fail(message: str) -> NoReturn:
@@ -37,6 +37,8 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         message = _explained(error)
         if message is None:
+            if Stopping.current is not None:  # before anybody shows a traceback
+                Stopping.current.wait_for_others(error)
             raise
         fail(message)
 

@@ -27,8 +27,9 @@ class RayEngine(Engine):
     elsewhere. It needs the extra `ray`.
 
     Args:
-        address: of a cluster that is running: `auto` for the one of this machine, or
-            `ray://HOST:PORT`. By default a cluster on this machine is started, for this run alone.
+        address: of a cluster that is running: `auto` for the one of this machine, or `HOST:PORT`,
+            of which this machine is a node. By default a cluster on this machine is started, for
+            this run alone.
         workers: workers at once; by default as many as the cluster has room for.
         cpus: CPU cores of a worker, and threads that it computes with.
         gpus: GPUs of a worker, which may be a share; by default 1 where the cluster has any.

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_ltts.cluster.engine import Engine
+from lightning_ltts.cluster.sharded import refuse_sharded
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problem_data import MAX_BATCH, problem_tensors
@@ -136,7 +137,10 @@ class MiningData(pl.LightningDataModule):
         Raises:
             DataError: a problem cannot be read, or a validation question is to be mined for
                 training, too.
+            ConfigError: the Trainer's strategy shards weights.
         """
+        assert self.trainer is not None, "mining runs on a Trainer's devices"
+        refuse_sharded(self.trainer, "mining (and so a LatentRM's training)")
         splits = ("train", "val") if stage in ("fit", "mine") else ("val",)
         problems = {
             split: self.sources[split].load() for split in splits if split not in self.stores

@@ -12,12 +12,14 @@ from lightning_ltts.monitoring.bars import Bar
 class QuestionBar(TQDMProgressBar):
     """Lightning's bars with questions/s, remaining time and running accuracy, on stderr.
 
-    In prediction, `greedy` and `majority` are the accuracies among the questions of this process so far.
+    In prediction, `greedy` and `majority` are the accuracies among the questions of this process so
+    far, and `each` are the questions/s of each worker of an engine.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._seen, self._right = 0, {"greedy": 0, "majority": 0}
+        self.each = ""  # the speeds of an engine's workers, which the loop knows
 
     def init_train_tqdm(self) -> Tqdm:
         """Counts questions, a batch at a time."""
@@ -108,5 +110,6 @@ class QuestionBar(TQDMProgressBar):
                 self._right[name] += answer == row["answer"]
         if rows:
             shares = {name: f"{right / self._seen:.3f}" for name, right in self._right.items()}
-            self.predict_progress_bar.set_postfix(shares, refresh=False)
+            speeds = {"each": self.each} if self.each else {}
+            self.predict_progress_bar.set_postfix(shares | speeds, refresh=False)
         self.predict_progress_bar.update()

@@ -1,12 +1,15 @@
 """Commands in processes of their own, as torchrun, Slurm and Ray start them, and what they leave."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LTTS = [sys.executable, "-m", "lightning_ltts"]
+_TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--local-addr=localhost"]
+TORCHRUN = [*_TORCHRUN, "--nproc-per-node=2", "--standalone", "-m", "lightning_ltts"]
 RUN = "logs/run"  # where each of the commands below leaves its results
 _COMMON = [
     "name=run", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.logger=false",
@@ -28,6 +31,20 @@ FIT = [
     "data.init_args.val.init_args.size=8", "data.init_args.batch_size=16", "callbacks.flat_accuracy=null",
 ]  # fmt: skip
 TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def torchrun_of_two_nodes() -> list[str]:
+    """What has to be started twice, as on two machines: one process each."""
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{free_port()}", "--rdzv-id=1"]
+    return [*_TORCHRUN, "--nnodes=2", "--nproc-per-node=1", *meeting, "-m", "lightning_ltts"]
 
 
 def surrounding(**more: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.commands import LTTS, MINE, PREDICT, RUN, finish, start
+from tests.cluster.commands import FIT, LTTS, MINE, PREDICT, RUN, finish, start
 from tests.cluster.helpers import shards_of
 
 
@@ -19,6 +19,14 @@ def mine_command(reasoner_file: Path) -> list[str]:
 def predict_command(reasoner_file: Path, latent_rm_file: Path) -> list[str]:
     """Predicts a few questions."""
     return [*PREDICT, f"reasoner={reasoner_file}", f"latent_rm={latent_rm_file}"]
+
+
+@pytest.fixture(scope="session")
+def failing(mine_command: list[str], predict_command: list[str]) -> dict[str, list[str]]:
+    """Commands that end as the others do, unless a process fails (`tests/cluster/failing.py`)."""
+    noise = ["sampler.class_path=tests.cluster.failing.Noise"]
+    steps = ["callbacks.failing.class_path=tests.cluster.failing.Steps"]
+    return {"mine": mine_command + noise, "predict": predict_command + noise, "fit": FIT + steps}
 
 
 @pytest.fixture(scope="session")

@@ -92,12 +92,17 @@ def shards_of(folder: Path) -> dict[str, Any]:
 
 
 def predict(
-    folder: Path, reasoner: Path, latent_rm: Path, engine: Engine | None = None, size: int = 14
+    folder: Path,
+    reasoner: Path,
+    latent_rm: Path,
+    engine: Engine | None = None,
+    size: int = 14,
+    **options: Any,
 ) -> None:
     module = LatentSearch(
         str(reasoner), GaussianNoise(0.5), str(latent_rm), 4, BeamSearch(2, 2), token_budget=160
     )
-    trainer = make_trainer(callbacks=[PredictionWriter(str(folder), keep_thoughts=3)])
+    trainer = make_trainer(callbacks=[PredictionWriter(str(folder), keep_thoughts=3)], **options)
     data = PredictionData(WordProblems("test", size))
     trainer.predict(module, datamodule=data, return_predictions=False, engine=engine)
 

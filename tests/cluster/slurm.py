@@ -20,6 +20,7 @@ from pathlib import Path
 
 COMMANDS = ("munged", "slurmctld", "slurmd", "sinfo", "scancel", "srun", "sbatch", "squeue")
 PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # of daemons
+NOT_THERE = "Slurm is not installed (no {}; apt-get install slurm-wlm munge)"
 CONFIGURATION = """
 ClusterName=ltts
 SlurmctldHost={host}(127.0.0.1)
@@ -141,5 +142,7 @@ def slurm(cpus: int = 2) -> Iterator[dict[str, str]]:
 
 
 if __name__ == "__main__":
+    if lacking := missing():
+        sys.exit(f"error: {NOT_THERE.format(lacking[0])}")
     with slurm() as around:
         sys.exit(subprocess.run(sys.argv[1:], env=around).returncode)

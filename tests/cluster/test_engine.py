@@ -1,6 +1,7 @@
 """Mining and prediction by an engine end with one process's results, whatever the order."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,17 @@ def test_time_of_the_workers_is_added_up(
     timing = json.loads((tmp_path / "predictions.timing.json").read_text())
     assert timing["questions"] == 14
     assert timing["seconds_per_question"]["sampling"] > 0
+
+
+@pytest.mark.slow
+def test_the_bar_shows_the_speed_of_each_worker(
+    reasoner_file: Path, latent_rm_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, bar = (reasoner_file, latent_rm_file), {"enable_progress_bar": True}
+    predict(tmp_path / "many", *models, Backwards(), **bar)
+    assert re.search(r"14 of 14 questions .*, each=\d+\.\d \d+\.\d\]", capsys.readouterr().err)
+    predict(tmp_path / "one", *models, **bar)
+    assert "each=" not in capsys.readouterr().err
 
 
 SMALL = [

@@ -1,68 +1,72 @@
 """An error of one process of a distributed run ends all of them, in seconds and with one sentence."""
 
 import os
+import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SAMPLER = """
-import os
-from lightning_ltts.errors import ConfigError
-from lightning_ltts.sampling import GaussianNoise
+from tests.cluster.commands import LTTS, TORCHRUN, TWO, start
 
-class Failing(GaussianNoise):
-    "Noise that one of the processes cannot make."
-    def __init__(self, std: float = 0.5, rank: int = 0, bug: bool = False):
-        super().__init__(std)
-        self.rank, self.bug = rank, bug
-
-    def perturb(self, thought, *, keys, step, spread=None):
-        if int(os.environ.get("LOCAL_RANK", "0")) == self.rank:
-            if self.bug:
-                raise RuntimeError("nobody expected this")
-            raise ConfigError("there is no noise here; use another sampler")
-        return super().perturb(thought, keys=keys, step=step)
-"""
-MINE = [
-    "mine", "experiment=demo/latent_rm", "trainer.accelerator=cpu", "trainer.devices=2",
-    "trainer.strategy=ddp", "trainer.enable_progress_bar=false", "sampler.class_path=failing.Failing",
-    "data.init_args.train.init_args.size=64", "data.init_args.val.init_args.size=8",
-    "data.init_args.shard_size=8", "data.init_args.informative=null",
-]  # fmt: skip
+pytestmark = pytest.mark.processes
+# far below the half hour after which torch gives a communication up, on a busy machine too
+IN_TIME = 120
+LAUNCHERS = {"lightning": LTTS, "torchrun": TORCHRUN}
 
 
-def run(folder: Path, *launch: str, options: list[str]) -> tuple[int, str, float]:
-    (folder / "failing.py").write_text(SAMPLER)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{folder}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, "-m", "lightning_ltts", *MINE, *options]
-    began = time.monotonic()
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400
-    )
-    return done.returncode, done.stderr, time.monotonic() - began
+@pytest.fixture(params=LAUNCHERS)
+def launcher(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_mistake_is_told_once(rank: int, reasoner_file: Path, tmp_path: Path) -> None:
-    options = [f"reasoner={reasoner_file}", f"sampler.init_args.rank={rank}"]
-    code, said, _ = run(tmp_path, options=options)
-    assert code == 2, said
-    assert said.count("error: there is no noise here; use another sampler") == 1, said
-    assert "Traceback" not in said
+def run(folder: Path, launcher: str, command: list[str], rank: int, how: str) -> tuple[int, str]:
+    """What a command ends with, in time, and says, where a process fails in some way."""
+    # a training at its second step
+    told = {"FAIL": f"{rank} {how} {int(command[0] == 'fit')}"}
+    process = start(folder, [*LAUNCHERS[launcher], *command, *TWO], **told)
+    try:
+        said, _ = process.communicate(timeout=IN_TIME)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, said
 
 
-@pytest.mark.processes
-def test_a_bug_keeps_its_traceback(reasoner_file: Path, tmp_path: Path) -> None:
-    options = [
-        f"reasoner={reasoner_file}",
-        "sampler.init_args.rank=1",
-        "sampler.init_args.bug=true",
-    ]
-    code, said, _ = run(tmp_path, options=options)
+def tracebacks(said: str, launcher: str) -> int:
+    """Those of ranks; torchrun ends in one of its own."""
+    return said.count("Traceback (most recent call last)") - (launcher == "torchrun")
+
+
+@pytest.mark.parametrize(
+    ("verb", "rank"), [("mine", 0), ("mine", 1), ("predict", 1), ("fit", 0), ("fit", 1)]
+)
+def test_a_mistake_is_told_once(
+    verb: str, rank: int, launcher: str, failing: dict[str, list[str]], tmp_path: Path
+) -> None:
+    code, said = run(tmp_path, launcher, failing[verb], rank, "mistake")
+    assert code == (2 if launcher == "lightning" else 1), said
+    assert said.count("error: this cannot be done here; do something else") == 1, said
+    assert said.count("error: ") == 1, said
+    assert tracebacks(said, launcher) == 0, said
+
+
+def test_a_bug_keeps_its_traceback(
+    launcher: str, failing: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """It alone: the process that waits for the other one says nothing."""
+    code, said = run(tmp_path, launcher, failing["mine"], 1, "bug")
     assert code == 1, said
     assert said.count("RuntimeError: nobody expected this") == 1, said
+    assert tracebacks(said, launcher) == 1, said
+
+
+def test_a_killed_process_ends_the_other(
+    launcher: str, failing: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """Where torchrun has started them, it says so."""
+    code, said = run(tmp_path, launcher, failing["mine"], 1, "kill")
+    assert code == (128 + signal.SIGKILL if launcher == "lightning" else 1), said
+    told = "error: another process of this run was ended by SIGKILL; "
+    assert said.count(told if launcher == "lightning" else "Signal 9 (SIGKILL)") >= 1, said
+    assert tracebacks(said, launcher) == 0, said

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lightning_ltts.analysis.prediction_files import PREDICTIONS
 from tests.cluster.commands import LTTS, RUN, finish, start
 from tests.cluster.helpers import predictions, shards_of
 
@@ -34,8 +35,8 @@ def place() -> Iterator[dict[str, str]]:
 
 
 def await_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
-    """Waits until a command has written a file."""
-    while not list(folder.glob(pattern)):
+    """Waits until a command has written something into a file."""
+    while not any(path.stat().st_size for path in folder.glob(pattern)):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
 
@@ -90,21 +91,41 @@ def test_a_cluster_that_is_there(
     assert predictions(tmp_path / "predict" / RUN) == predictions(predicted)
 
 
-def test_ctrl_c_keeps_what_is_finished(
-    place: dict[str, str], mine_command: list[str], mined: dict[str, Any], tmp_path: Path
-) -> None:
-    """It reaches all processes, as that of a terminal; the same command goes on."""
-    command = [*LTTS, *mine_command, *BY_RAY]
-    process = start(tmp_path, command, **place)
-    await_file(process, tmp_path / STORE, "train/*.safetensors")
+def stop(folder: Path, command: list[str], place: dict[str, str], pattern: str) -> None:
+    """Sends Ctrl-C to all processes of a command, as a terminal does, once it has left a file."""
+    process = start(folder, command, **place)
+    await_file(process, folder / RUN, pattern)
     others = started_by(process)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert said.count("stopped by Ctrl-C; ") == 1
+    assert "Traceback" not in said, said
     assert left_of(others) == []
+
+
+def test_ctrl_c_keeps_what_is_mined(
+    place: dict[str, str], mine_command: list[str], mined: dict[str, Any], tmp_path: Path
+) -> None:
+    """The same command goes on."""
+    command = [*LTTS, *mine_command, *BY_RAY]
+    stop(tmp_path, command, place, "trajectories/train/*.safetensors")
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"{STORE}/*/*.safetensors")}
     assert 0 < len(times) < len(mined)
     finish(start(tmp_path, command, **place))
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert shards_of(tmp_path / STORE) == mined
+
+
+def test_ctrl_c_keeps_what_is_predicted(
+    place: dict[str, str], predict_command: list[str], tmp_path: Path
+) -> None:
+    """Likewise; of more questions, so that it comes half way."""
+    more = ["data.init_args.problems.init_args.size=300", "model.init_args.token_budget=100"]
+    command = [*LTTS, *predict_command, *more]
+    stop(tmp_path / "ray", [*command, *BY_RAY], place, "predictions.rank0.jsonl")
+    kept = (tmp_path / "ray" / RUN / "predictions.rank0.jsonl").read_bytes().splitlines(True)
+    assert 0 < len(kept) < 300
+    finish(start(tmp_path / "one", command), start(tmp_path / "ray", [*command, *BY_RAY], **place))
+    assert predictions(tmp_path / "ray" / RUN) == predictions(tmp_path / "one" / RUN)
+    assert {*kept} <= {*(tmp_path / "ray" / RUN / PREDICTIONS).read_bytes().splitlines(True)}

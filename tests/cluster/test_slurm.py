@@ -1,6 +1,8 @@
 """Slurm: jobs of one node end with the results of one process, as do two processes told what it tells."""
 
-import socket
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +11,20 @@ from typing import Any
 import pytest
 
 from lightning_ltts.models.weights import read_pickle
-from tests.cluster.commands import FIT, LTTS, RUN, TWO, finish, printed, start
+from tests.cluster.commands import (
+    FIT,
+    LTTS,
+    ROOT,
+    RUN,
+    TWO,
+    finish,
+    free_port,
+    printed,
+    start,
+    surrounding,
+)
 from tests.cluster.helpers import close, rows, shards_of
-from tests.cluster.slurm import missing, slurm
+from tests.cluster.slurm import NOT_THERE, missing, slurm
 
 pytestmark = pytest.mark.processes
 STEP = "srun --kill-on-bad-exit=1"  # as docs/scale.md has it
@@ -27,9 +40,19 @@ SMALL = [f"hydra.launcher.{x}" for x in ("gpus_per_node=null", "mem_gb=null", "c
 def cluster() -> Iterator[dict[str, str]]:
     """What to add to the environment to reach a Slurm that ends with these tests."""
     if lacking := missing():
-        pytest.skip(f"Slurm is not installed (no {lacking[0]}; apt-get install slurm-wlm munge)")
+        pytest.skip(NOT_THERE.format(lacking[0]))
     with slurm() as environment:
         yield {"SLURM_CONF": environment["SLURM_CONF"]}
+
+
+def test_without_slurm_the_script_says_so(tmp_path: Path) -> None:
+    """Whatever this machine has: it finds no commands."""
+    command = [sys.executable, str(ROOT / "tests/cluster/slurm.py"), "srun", "hostname"]
+    nowhere = surrounding(PATH=str(tmp_path))
+    done = subprocess.run(command, env=nowhere, capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = re.escape(NOT_THERE).replace(r"\{\}", r"\w+")
+    assert re.fullmatch(f"error: {expected}\n", done.stderr), done.stderr
 
 
 def script(folder: Path, arguments: list[str]) -> str:
@@ -107,14 +130,13 @@ def test_two_processes_told_what_srun_tells(
     mine_command: list[str], mined: dict[str, Any], tmp_path: Path
 ) -> None:
     """Without a Slurm."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     names = {
         "JOB_ID": "1", "JOB_NAME": "mine", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1",
         "NODEID": "0", "NODELIST": "localhost", "JOB_NODELIST": "localhost",
     }  # fmt: skip
-    told = {f"SLURM_{name}": value for name, value in names.items()} | {"MASTER_PORT": str(port)}
+    told = {f"SLURM_{name}": value for name, value in names.items()} | {
+        "MASTER_PORT": str(free_port())
+    }
     command = [*LTTS, *mine_command, *TWO]
     ranks = ({"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2))
     finish(*[start(tmp_path, command, **told, **rank) for rank in ranks])
