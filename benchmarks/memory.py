@@ -1,10 +1,12 @@
-"""Resident memory of `ltts mine`, `predict` and `report`, against the number of questions.
+"""Resident memory of `ltts mine`, `fit`, `predict` and `report`, against the number of questions.
 
     python benchmarks/memory.py --sizes 2000 20000 200000
 
 The questions are in a JSON Lines file; the reasoner is a tiny random one with few samples and short
 thoughts, so that what grows is what the questions take, and passes are small enough for the fewest
-questions to fill one, as every run of a real size does. Each command runs in a process of its own,
+questions to fill one, as every run of a real size does. `fit` trains a LatentRM on the mined store,
+an epoch. `report` computes every number anew, for another stopping rule than the stored one;
+`page` is `report -o page.html`. Both need what the commands before them leave. Each command runs in a process of its own,
 forked after the libraries are imported, whose highest resident memory is told. The goal is that it
 stays within 1.2 times that of the fewest questions.
 """
@@ -53,10 +55,13 @@ def commands(size: int) -> dict[str, list[str]]:
         "latent_rm=null", "model.init_args.beam=null", "model.init_args.num_samples=2",
         "callbacks.writer.init_args.keep_thoughts=0", f"model.init_args.token_budget={TOKEN_BUDGET}",
     ]  # fmt: skip
+    fit = ["trainer.max_epochs=1", "trainer.enable_model_summary=false", "logger=csv"]
     return {
         "mine": ["mine", *mine],
+        "fit": ["fit", *mine, *fit],
         "predict": ["predict", *predict],
-        "report": ["report", f"logs/predict-{size}"],
+        "report": ["report", f"logs/predict-{size}", "--confidence", "0.9"],
+        "page": ["report", f"logs/predict-{size}", "-o", f"page-{size}.html"],
     }
 
 
@@ -106,7 +111,7 @@ def run(arguments: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 20000, 200000])
-    parser.add_argument("--commands", nargs="+", default=["mine", "predict", "report"])
+    parser.add_argument("--commands", nargs="+", default=list(commands(0)))
     options = parser.parse_args()
     torch.set_num_threads(1)
     for module in HEAVY:
@@ -114,19 +119,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         forked(lambda: write_inputs(options.sizes))  # what it takes is not measured
-        least: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
         for size in options.sizes:
             for name, arguments in commands(size).items():
                 if name in options.commands:
                     mebibytes, seconds = forked(lambda given=arguments: run(given))
-                    ratio = mebibytes / least.setdefault(name, mebibytes)
+                    found.setdefault(name, []).append(mebibytes)
+                    ratio = mebibytes / found[name][0]
                     verdict = "" if ratio <= GOAL else f"  above {GOAL}"
                     print(
                         f"{name:8} {size:>8} questions  {mebibytes:7.0f} MiB  {ratio:.2f}x  "
                         f"{seconds:7.1f} s{verdict}",
                         flush=True,
                     )
+            page = Path(f"page-{size}.html")
+            if page.exists():
+                print(f"the page of {size} questions has {page.stat().st_size / 1e6:.1f} MB")
+        print(table(options.sizes, found))
         os.chdir("/")
+
+
+def table(sizes: list[int], found: dict[str, list[float]]) -> str:
+    """As `docs/scale.md` has it."""
+    rows = [
+        ["resident memory, MiB", *(f"{size:,}" for size in sizes), "last over first"],
+        ["---"] * (len(sizes) + 2),
+    ]
+    for name, values in found.items():
+        rows.append([f"`{name}`", *(f"{v:.0f}" for v in values), f"{values[-1] / values[0]:.2f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 import argparse
 from collections.abc import Sequence
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_ltts.cli.hydra_front import run_hydra
 from lightning_ltts.cli.verbs import PROG, OneLineParser, positive_count, positive_number
 from lightning_ltts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_ltts.engine.plan import Plan
 
 TERA, GIGA = 1e12, 1e9
 
@@ -65,9 +68,15 @@ def _mining(tree: dict[str, Any], options: argparse.Namespace) -> str:
     given = tree["data"]["init_args"]
     limit = given.get("informative")
     texts = {"samples": given.get("num_samples", 8), "rollouts": given.get("num_rollouts", 4)}
+    texts["keep_clean"] = given.get("keep_clean", False)
     model = _Model(given, tree, options, "train")
     note = "" if limit is None else f"; mining ends with {limit} informative questions, or earlier"
-    return model.text({**texts, "mixed": min(options.mixed, 1.0)}, store=True, note=note)
+    said = model.text({**texts, "mixed": min(options.mixed, 1.0)}, store=True, note=note)
+    if options.shape is not None:  # a published backbone has no validation questions
+        return said
+    model.count(make(given["val"]).load())
+    texts |= {"samples": given.get("val_num_samples", 32), "rollouts": 0}
+    return f"{said}\n{model.validation(texts)}"
 
 
 def _search(tree: dict[str, Any], options: argparse.Namespace) -> str:
@@ -117,12 +126,11 @@ class _Model:
 
     def _load(self, reasoner: str, problems: Any) -> None:
         """A checkpoint, and its own tokens of the questions and answers."""
-        from lightning_ltts.data.tokenization import encode_template, encode_text
         from lightning_ltts.engine.plan import Shape
         from lightning_ltts.models.checkpoints import load_reasoner
         from lightning_ltts.models.cost import flops_per_position
 
-        model = load_reasoner(reasoner)
+        self.reasoner = model = load_reasoner(reasoner)
         config = model.backbone.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = (
@@ -137,7 +145,14 @@ class _Model:
             heads * width,
             model.backbone.dtype.itemsize,
         )
-        self.thoughts, self.questions = model.spec.num_thoughts, len(problems)
+        self.thoughts = model.spec.num_thoughts
+        self.count(problems)
+
+    def count(self, problems: Any) -> None:
+        """Takes these problems' number and lengths."""
+        from lightning_ltts.data.tokenization import encode_template, encode_text
+
+        model, self.questions = self.reasoner, len(problems)
         marker = len(encode_template(model.tokenizer, model.spec.answer_marker))
         prompts = answers = 0
         for problem in problems:
@@ -146,11 +161,11 @@ class _Model:
         self.prompt = self.options.prompt_tokens or prompts / len(problems)
         self.answer = self.options.answer_tokens or answers / len(problems)
 
-    def text(self, task: dict[str, Any], store: bool, note: str = "") -> str:
-        """The plan in lines."""
-        from lightning_ltts.engine.plan import PEAK_SHARE, Task, plan
+    def plan(self, task: dict[str, Any]) -> "Plan":
+        """What a task takes for one of the questions."""
+        from lightning_ltts.engine.plan import Task, plan
 
-        found = plan(
+        return plan(
             Task(
                 self.prompt,
                 self.thoughts,
@@ -160,8 +175,28 @@ class _Model:
                 **task,
             )
         )
-        flops, peak = found.flops(self.shape), self.options.tflops * TERA
-        hours = found.device_hours(self.shape, self.questions, peak)
+
+    def hours(self, found: "Plan") -> float:
+        """Of one device, for all questions."""
+        return found.device_hours(self.shape, self.questions, self.options.tflops * TERA)
+
+    def validation(self, task: dict[str, Any]) -> str:
+        """What the validation store takes besides, in one line."""
+        found = self.plan(task)
+        size = found.store_bytes(self.shape) * self.questions
+        return (
+            f"validation store, besides: {self.questions:,} questions with {task['samples']} "
+            f"samples each, positions in all: {found.read * self.questions:,.3g}, FLOPs: "
+            f"{found.flops(self.shape) * self.questions:,.3g}, {size / 2**20:,.1f} MiB, "
+            f"{self.hours(found):,.3g} device-hours"
+        )
+
+    def text(self, task: dict[str, Any], store: bool, note: str = "") -> str:
+        """The plan in lines."""
+        from lightning_ltts.engine.plan import PEAK_SHARE
+
+        found = self.plan(task)
+        flops, hours = found.flops(self.shape), self.hours(found)
         parts = ", ".join(f"{name} {value:.0f}" for name, value in found.positions.items())
         parts += f", LatentRM {found.scored:.0f}" if found.scored else ""
         lines = [

@@ -42,6 +42,7 @@ WATCHING = {
 # options of model and data that no result depends on: where a store is, how much is computed at
 # once, problems of another command
 ELSEWHERE = {"store", "token_budget", "compile", "eval_batch_size", "test"}
+READ_SO = {"streaming"}  # options at any depth: how problems are read, which are the same anyway
 _FILES = {"dirpath"}  # of ModelCheckpoint: the folder itself
 
 
@@ -83,6 +84,8 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """The single values of a nested configuration; classes without packages, which may move."""
     if isinstance(value, dict):
         for key, inner in value.items():
+            if key in READ_SO:
+                continue
             short = (
                 inner.rsplit(".", 1)[-1]
                 if key == "class_path" and isinstance(inner, str)

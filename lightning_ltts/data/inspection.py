@@ -6,9 +6,10 @@ from pathlib import Path
 from statistics import median
 
 from lightning_ltts.data.overlap import words
-from lightning_ltts.data.problems import AnswerIs, Problem, to_problem
+from lightning_ltts.data.problems import Problem, to_problem
 from lightning_ltts.data.row_fields import with_our_names
 from lightning_ltts.data.share import place_of
+from lightning_ltts.data.source_options import AnswerIs
 from lightning_ltts.data.tables import kind_of, read_rows
 from lightning_ltts.errors import DataError
 

@@ -6,20 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from lightning_ltts.data.answers import normalize_text
 from lightning_ltts.data.json_rows import REPEATED
-from lightning_ltts.data.latex_answers import LatexTruth, Truth, boxed, require_library
-from lightning_ltts.data.ranges import IN_MEMORY, require_whole
-from lightning_ltts.data.row_fields import FIELDS, id_field, steps_field, text_field, with_our_names
-from lightning_ltts.data.tables import hub_rows, is_json_lines, read_rows
+from lightning_ltts.data.latex_answers import LatexTruth, Truth, boxed
+from lightning_ltts.data.ranges import IN_MEMORY
+from lightning_ltts.data.row_fields import id_field, steps_field, text_field, with_our_names
+from lightning_ltts.data.source_options import AnswerIs, Ids, check_options
+from lightning_ltts.data.tables import hub_rows, hub_stream, is_json_lines, read_rows
 from lightning_ltts.data.truths import learnable_text, parse_truth
 from lightning_ltts.errors import ConfigError, DataError, shorten
+from lightning_ltts.files import settings_of
 
-AnswerIs = Literal["number", "text", "latex"]
-Ids = Literal["row", "question"]
+if TYPE_CHECKING:
+    from lightning_ltts.data.stored_problems import StoredProblems
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class ProblemFiles(ProblemSource):
                 f"paths={shorten(paths)} of ProblemFiles must not be an empty list or a text; name at "
                 "least one file, in a list"
             )
-        _check_options("ProblemFiles", limit, answers, ids, columns, leave_out, only_numbers)
+        check_options("ProblemFiles", limit, answers, ids, columns, leave_out, only_numbers)
         self.paths = paths
         self.answers = answers
         self.limit = limit
@@ -120,9 +123,7 @@ class ProblemFiles(ProblemSource):
         if large and len(files) == len(self.paths) and not (self.leave_out or self.only_numbers):
             from lightning_ltts.data.stored_problems import StoredProblems  # which needs NumPy
 
-            stored = StoredProblems(files, self._problem)
-            stored.name_apart(_numbered)
-            _say_repeated(len(stored), stored.num_questions, stored[0])
+            stored = _told_apart(StoredProblems(files, self._problem))
             return stored if self.limit is None else stored[: self.limit]
         rows = [self._named(*row) for path in self.paths for row in read_rows(path)]
         kept = _with_answers(rows, self.leave_out, self.only_numbers)
@@ -150,6 +151,9 @@ class HubProblems(ProblemSource):
         ids: `row` or `question`; see `ProblemFiles`.
         leave_out: answers of questions that have none; see `ProblemFiles`.
         only_numbers: whether answers that are no number are left out; see `ProblemFiles`.
+        streaming: write the problems to a file of the cache as their rows arrive, and serve them
+            from there, so that neither the data set is held nor all of it kept; with a `limit`
+            nothing beyond it is read. Otherwise they are the same problems.
     """
 
     def __init__(
@@ -164,8 +168,9 @@ class HubProblems(ProblemSource):
         ids: Ids = "row",
         leave_out: Sequence[str] = (),
         only_numbers: bool = False,
+        streaming: bool = False,
     ):
-        _check_options("HubProblems", limit, answers, ids, columns, leave_out, only_numbers)
+        check_options("HubProblems", limit, answers, ids, columns, leave_out, only_numbers)
         self.path = path
         self.answers: AnswerIs = answers
         self.name = name
@@ -176,50 +181,24 @@ class HubProblems(ProblemSource):
         self.ids: Ids = ids
         self.leave_out = leave_out
         self.only_numbers = only_numbers
+        self.streaming = streaming
 
-    def load(self) -> list[Problem]:  # noqa: D102
-        rows = hub_rows(self.path, self.name, self.split, self.revision)
-        named = [(where, with_our_names(where, row, self.columns)) for where, row in rows]
-        kept = _with_answers(named, self.leave_out, self.only_numbers)
-        return _to_problems(kept, self.answers, self.ids)[: self.limit]
+    def load(self) -> Sequence[Problem]:  # noqa: D102
+        place = (self.path, self.name, self.split, self.revision)
+        if self.streaming:
+            from lightning_ltts.data.hub_stream import streamed
 
+            return _told_apart(streamed(settings_of(self), self._stream(*place)))
+        return _to_problems(self._kept(hub_rows(*place)), self.answers, self.ids)[: self.limit]
 
-def _check_options(
-    owner: str,
-    limit: int | None,
-    answers: str,
-    ids: str,
-    columns: dict[str, str] | None,
-    leave_out: Sequence[str],
-    only_numbers: bool,
-) -> None:
-    if unknown := set(columns or {}) - set(FIELDS):
-        raise ConfigError(
-            f"columns of {owner} names the field {shorten(min(unknown))}, which problems do not "
-            f"have; they have {', '.join(FIELDS)}"
-        )
-    if isinstance(leave_out, str) or not all(isinstance(answer, str) for answer in leave_out):
-        raise ConfigError(
-            f"leave_out={shorten(leave_out)} of {owner} must be a list of texts, the answers whose rows "
-            "are left out"
-        )
-    if only_numbers and answers != "number":
-        raise ConfigError(
-            f"only_numbers of {owner} leaves out all that is no number, but answers={answers}; leave "
-            "one of them out"
-        )
-    if answers == "latex":
-        require_library()
-    if limit is not None:
-        require_whole(owner, "limit", limit, 1, remedy="leave it out to keep all problems")
-    for name, value, known in (
-        ("answers", answers, get_args(AnswerIs)),
-        ("ids", ids, get_args(Ids)),
-    ):
-        if value not in known:
-            raise ConfigError(
-                f"{name}={shorten(value)} of {owner} is not known; use one of {', '.join(known)}"
-            )
+    def _stream(self, *place: Any) -> Iterator[Problem]:
+        """The problems as their rows arrive; nothing is asked for before the first is taken."""
+        for where, row in islice(self._kept(hub_stream(*place)), self.limit):
+            yield to_problem(where, row, self.answers, self.ids)
+
+    def _kept(self, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        named = ((where, with_our_names(where, row, self.columns)) for where, row in rows)
+        return _with_answers(named, self.leave_out, self.only_numbers)
 
 
 # -- from rows to problems
@@ -345,6 +324,13 @@ def with_distinct_ids(problems: list[Problem]) -> list[Problem]:
     if problems:
         _say_repeated(len(problems), len({p.question for p in problems}), problems[0])
     return distinct
+
+
+def _told_apart(stored: "StoredProblems") -> "StoredProblems":
+    """As `with_distinct_ids`, of problems that stay in files."""
+    stored.name_apart(_numbered)
+    _say_repeated(len(stored), stored.num_questions, stored[0])
+    return stored
 
 
 def _say_repeated(problems: int, questions: int, first: Problem) -> None:

@@ -6,6 +6,7 @@ CSV is read as text, by Python's own reader: others guess types, and a number wo
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,8 @@ from lightning_ltts.errors import DataError, shorten
 HUB = "hf://"
 MAX_CELL = Bound(1_000_000)  # characters
 _CSV, _PARQUET = (".csv", ".tsv"), ".parquet"
-Rows = list[tuple[str, Any]]  # each with its place for messages
+Row = tuple[str, Any]  # with its place for messages
+Rows = list[Row]
 
 
 class HubName(NamedTuple):
@@ -113,9 +115,36 @@ def hub_rows(path: str, name: str | None, split: str, revision: str | None) -> R
     try:
         rows = datasets.load_dataset(path, name, split=split, revision=revision)
     except Exception as error:  # no network, no such name, no access: it cannot be had
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"the data set {path} ({split}) cannot be loaded: {reason}") from None
+        raise _unavailable(path, split, error) from None
     return _as_rows(path, rows)
+
+
+def _unavailable(path: str, split: str, error: Exception) -> DataError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return DataError(f"the data set {path} ({split}) cannot be loaded: {reason}")
+
+
+def hub_stream(path: str, name: str | None, split: str, revision: str | None) -> Iterator[Row]:
+    """As `hub_rows`, one row after the other as they arrive.
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    import datasets
+
+    count = 0
+    try:
+        for part in split.split("+"):
+            rows: Any = datasets.load_dataset(
+                path, name, split=part, revision=revision, streaming=True
+            )
+            for row in rows:
+                count += 1
+                yield f"{path}, row {count}", _plain(row)
+    except Exception as error:
+        raise _unavailable(path, split, error) from None
+    if not count:
+        raise _empty(path)
 
 
 def _is_saved(path: Path) -> bool:
@@ -160,12 +189,17 @@ def _parquet_rows(path: Path) -> Rows:
 def _as_rows(where: str, rows: Any) -> Rows:
     """Rows of typed values as those of JSON are."""
     if not len(rows):
-        raise DataError(f"{where} is empty; it must hold at least one problem")
+        raise _empty(where)
     where = where.removeprefix("problem file ")
-    return [
-        (f"{where}, row {number}", {key: as_in_json(value) for key, value in row.items()})
-        for number, row in enumerate(rows, start=1)
-    ]
+    return [(f"{where}, row {number}", _plain(row)) for number, row in enumerate(rows, start=1)]
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return {key: as_in_json(value) for key, value in row.items()}
+
+
+def _empty(where: str) -> DataError:
+    return DataError(f"{where} is empty; it must hold at least one problem")
 
 
 # -- CSV
@@ -198,7 +232,7 @@ def _csv_rows(path: Path) -> Rows:
             f"problem file {path}, line {reader.line_num} is not valid CSV: {error}"
         ) from None
     if not rows:
-        raise DataError(f"problem file {path} is empty; it must hold at least one problem")
+        raise _empty(f"problem file {path}")
     return rows
 
 

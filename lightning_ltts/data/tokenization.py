@@ -13,8 +13,9 @@ from tokenizers import Encoding, Regex, Tokenizer, decoders, models, pre_tokeniz
 from transformers import PreTrainedTokenizerFast
 
 from lightning_ltts.data.graph_problems import CONCEPTS, PERSONS, RELATION, WORDS
-from lightning_ltts.data.problems import AnswerIs, ProblemFiles
+from lightning_ltts.data.problems import ProblemFiles
 from lightning_ltts.data.ranges import Bound, require_whole
+from lightning_ltts.data.source_options import AnswerIs
 from lightning_ltts.data.word_problems import MAX_NUMBER, vocabulary
 from lightning_ltts.errors import ConfigError, DataError, shorten
 

@@ -62,6 +62,7 @@ class Task:
         reads_answer: whether it reads the samples' answers.
         budget: beams times candidates of a tree search.
         beams: that it keeps.
+        keep_clean: whether a store holds thoughts as they were before noise, too.
     """
 
     prompt: float
@@ -77,6 +78,7 @@ class Task:
     reads_answer: bool = True
     budget: int = 0
     beams: int = 0
+    keep_clean: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,11 @@ class Plan:
     def store_bytes(self, shape: Shape) -> float:
         """Of a kept question in a trajectory store."""
         task = self.task
-        thoughts = (task.samples + 1) * task.thoughts * shape.hidden
+        stored = task.samples * (1 + int(task.keep_clean)) + 1  # trajectories, with the greedy one
         labels = task.samples * (task.thoughts + task.answer + 4)
-        return FLOAT * (thoughts + labels + task.answer + task.prompt)
+        # counts, votes and numbers of questions take twice as much as a label
+        own = task.answer + task.prompt + 6
+        return FLOAT * (stored * task.thoughts * shape.hidden + labels + own)
 
     def device_hours(self, shape: Shape, questions: int, peak: float) -> float:
         """Hours of one device for so many questions, at `PEAK_SHARE` of its peak in FLOPs/s."""

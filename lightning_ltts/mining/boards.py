@@ -36,7 +36,7 @@ def log_store(board: Board, split: str, store: TrajectoryStore) -> None:
     if not len(store):
         board.table(f"store/{split}", {f"store/{split}/questions": 0.0})
         return
-    parts = list(map(_labels_of, store.shards()))
+    parts = list(map(_labels_of, store.columns("labels", "thought_counts")))
     labels, mixed = (torch.cat([part[i] for part in parts]) for i in range(2))
     values["mixed_questions"] = float(mixed.float().mean())
     if len(labels):

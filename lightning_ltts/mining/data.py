@@ -147,9 +147,10 @@ class MiningData(pl.LightningDataModule):
         }
         lengths = self._check(problems) if problems else {}
         for split, some in problems.items():
-            self.stores[split] = self._open(split, some, lengths[split])
+            self.stores[split] = self._open(split, some, lengths[split], verify=stage == "mine")
             if split == "train":
-                self._seen = SeenProblems(ProblemView(some, self.stores[split].question_indices()))
+                mined = self.stores[split].question_indices(len(some))
+                self._seen = SeenProblems(ProblemView(some, mined))
         if stage == "fit":
             for line in self.describe():
                 rank_zero_info(line)
@@ -233,13 +234,22 @@ class MiningData(pl.LightningDataModule):
             say_trained_on(self.reasoner_path, problems["train"], "mine")
         return lengths
 
-    def _open(self, split: str, problems: Sequence[Problem], lengths: Any) -> TrajectoryStore:
-        """The store, mined where anything is missing; loggers get some of what it holds."""
+    def _open(
+        self, split: str, problems: Sequence[Problem], lengths: Any, verify: bool
+    ) -> TrajectoryStore:
+        """The store, mined where anything is missing; loggers get some of what it holds.
+
+        Training reads all of it anyway, and so checks each shard when it is first needed. Who only
+        mines learns now whether a store that was there is sound (`verify`).
+        """
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         # anew for each store: mining moves and converts it
         reasoner = load_reasoner(self.reasoner_path)
-        self._mine(split, reasoner, problems, lengths)
-        store = TrajectoryStore(self.folder / split)
+        was_there = self._mine(split, reasoner, problems, lengths)
+        # what was mined just now has been checked when it was closed
+        store = TrajectoryStore(
+            self.folder / split, verify and was_there and self.trainer.is_global_zero
+        )
         for board in boards(self.trainer.loggers) if self.trainer.is_global_zero else ():
             log_store(board, split, store)
             if split == "train":
@@ -248,8 +258,11 @@ class MiningData(pl.LightningDataModule):
 
     def _mine(
         self, split: str, reasoner: LatentReasoner, problems: Sequence[Problem], lengths: Any
-    ) -> None:
-        """Mines the shards that are missing, of which every process has its share."""
+    ) -> bool:
+        """Mines the shards that are missing, of which every process has its share.
+
+        Returns whether none was.
+        """
         trainer = self.trainer
         assert trainer is not None, "checked by the caller"
         # by length, so that little is padded; but in their own order where mining may end early,
@@ -288,6 +301,7 @@ class MiningData(pl.LightningDataModule):
                 if trainer.is_global_zero:
                     writer.close({"versions": _versions()}, enough)
             trainer.strategy.barrier()
+        return complete
 
 
 class MiningOnly(pl.LightningDataModule):

@@ -37,7 +37,24 @@ def manifest_fault(manifest: Mapping[str, Any]) -> str | None:
     for name, checksum in manifest.get("shards", {}).items():
         if Path(name).name != name or not isinstance(checksum, str):
             return f"'shards' has {shorten(name)}, which is no file of the store with a checksum"
-    return None
+    return _sizes_fault(manifest.get("sizes"), manifest.get("shards", {}))
+
+
+def _sizes_fault(sizes: Any, shards: Mapping[str, Any]) -> str | None:
+    """What about the numbers of questions cannot be; older stores have none."""
+    if sizes is None:
+        return None
+    if not isinstance(sizes, dict) or sizes.keys() != shards.keys():
+        return "'sizes' does not name the files of 'shards'"
+    wrong = next((name for name, size in sizes.items() if type(size) is not int or size < 0), None)
+    return None if wrong is None else f"'sizes' of {wrong} is no number of questions"
+
+
+def wrong_alone(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor of a shard cannot be, whatever the others hold."""
+    if name == "labels":
+        return not _between(tensor, 0, 1)  # also for NaN
+    return name == "question_index" and not bool((tensor >= 0).all())
 
 
 def senseless(tensors: Mapping[str, Tensor]) -> str | None:
@@ -61,13 +78,15 @@ def senseless(tensors: Mapping[str, Tensor]) -> str | None:
         ),
         "prompt lengths do not add up": bool((lengths > 0).all())
         and int(lengths.sum()) == len(tensors["prompt_ids"]),
-        "question numbers are negative": bool((tensors["question_index"] >= 0).all()),
+        "question numbers are negative": not wrong_alone(
+            "question_index", tensors["question_index"]
+        ),
         "the shapes of thoughts do not fit the labels": tensors["thoughts"].shape[:3]
         in ((questions, samples, steps), written),
         "thought counts are out of range": _between(tensors["thought_counts"], 0, steps)
         and _between(tensors["reference_counts"], 0, tensors["reference"].shape[1]),
         "votes are out of range": _between(tensors["votes"], -1, samples - 1),
-        "labels are no shares": _between(tensors["labels"], 0, 1),  # false for NaN too
+        "labels are no shares": not wrong_alone("labels", tensors["labels"]),
         "thoughts are not numbers": all(
             bool(tensors[name].isfinite().all()) for name in ("thoughts", "clean", "reference")
         ),

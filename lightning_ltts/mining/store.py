@@ -1,11 +1,12 @@
 """Trajectories on disk: one folder per mined set, in shards, with a manifest.
 
-    manifest.json             settings, counts, per-shard checksums; `complete` once all is there
+    manifest.json             settings, counts, per-shard checksums and numbers of questions;
+                              `complete` once all is there
     shard-00000.safetensors   tensors of some questions (see `TENSORS`)
 
-Shards are memory-mapped when read. A shard is written under a temporary name and renamed, so a
-killed run leaves nothing that a later one would trust by mistake; a checksum inside of it finds
-bytes that change later.
+Shards are memory-mapped when read, and checked before. A shard is written under a temporary name
+and renamed, so a killed run leaves nothing that a later one would trust by mistake; a checksum
+inside of it finds bytes that change later.
 """
 
 import json
@@ -17,34 +18,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_ltts.errors import StoreError
 from lightning_ltts.files import atomic, check_same_settings, read_json, sha256_of, write_json
-from lightning_ltts.mining.integrity import digest_of, manifest_fault, senseless
+from lightning_ltts.mining.integrity import digest_of, manifest_fault, senseless, wrong_alone
 from lightning_ltts.mining.questions import MinedQuestions
+from lightning_ltts.mining.shard_files import (
+    TENSORS,
+    check_shard,
+    columns_of,
+    questions_in,
+    read_counts,
+    shard_name,
+    shard_tensors,
+)
 from lightning_ltts.run_folder import LOCK
 
 MANIFEST = "manifest.json"
 MAPPED = 256  # shards of a store that are mapped at once while single questions are read
-# what a shard holds; see `MinedQuestions` for what they are
-TENSORS = {
-    "prompt_ids": torch.int32,  # (total,): prompts one after the other
-    "prompt_lengths": torch.int64,  # (Q,)
-    "question_index": torch.int64,  # (Q,)
-    "thoughts": torch.float32,  # (Q, N, T, d)
-    "clean": torch.float32,  # (Q, N, T, d): thoughts before noise; (Q, N, 0, d) if not kept
-    "thought_counts": torch.int64,  # (Q, N)
-    "labels": torch.float32,  # (Q, N, T)
-    "votes": torch.int64,  # (Q, N)
-    "answers": torch.int32,  # (Q, N, A)
-    "reference": torch.float32,  # (Q, T, d): thoughts of the greedy trajectory
-    "reference_counts": torch.int64,  # (Q,)
-    "reference_answers": torch.int32,  # (Q, A)
-}
 
 
 class StoreWriter:
@@ -131,7 +125,7 @@ class StoreWriter:
         for number in range(self.num_shards):
             if not self.has(number):
                 return None
-            kept += _read_counts(self.folder / shard_name(number), verify=False)["kept"]
+            kept += read_counts(self.folder / shard_name(number), verify=False)["kept"]
             if kept >= enough:
                 return number + 1
         return None
@@ -149,6 +143,7 @@ class StoreWriter:
         theirs = read_manifest(self.folder)["settings"]
         check_same_settings(self.folder, theirs, self.settings, self.older)
         shards: dict[str, str] = {}
+        sizes: dict[str, int] = {}
         totals: dict[str, float] = {}
         last = self.num_shards if enough is None else self.shards_with(enough) or self.num_shards
         for number in range(last, self.num_shards):
@@ -156,13 +151,15 @@ class StoreWriter:
         for number in range(last):
             path = self.folder / shard_name(number)
             shards[path.name] = sha256_of(path)
-            for name, count in _read_counts(path).items():
+            for name, count in read_counts(path).items():
                 totals[name] = totals.get(name, 0) + count
+            sizes[path.name] = questions_in(path)
         manifest = {
             "settings": self.settings,
             "complete": True,
             "counts": totals,
             "shards": shards,
+            "sizes": sizes,
             **extra,
         }
         write_json(self.folder / MANIFEST, manifest)
@@ -174,32 +171,47 @@ class StoreWriter:
 class TrajectoryStore(Dataset[MinedQuestions]):
     """A finished store, memory-mapped; item i is one question (Q = 1) with its trajectories.
 
+    It is indexed by its manifest. A shard is checked when something of it is read for the first
+    time: its bytes by their checksum, and that its numbers make sense.
+
     Args:
         folder: where it is.
-        verify: compare every shard with its checksum, which reads everything once.
+        verify: check every shard now, which reads everything once.
 
     Raises:
         StoreError: it is missing, unfinished or damaged.
     """
 
-    def __init__(self, folder: str | Path, verify: bool = True):
+    def __init__(self, folder: str | Path, verify: bool = False):
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         if not self.manifest["complete"]:
             raise StoreError(
                 f"the trajectory store {folder} is unfinished; run the same 'ltts mine' again to complete it"
             )
-        sizes = []
-        for name, checksum in self.manifest["shards"].items():
-            path = self.folder / name
-            if not path.exists() or (verify and sha256_of(path) != checksum):
+        self._paths = [self.folder / name for name in self.manifest["shards"]]
+        for path in self._paths:
+            if not path.exists():
                 raise StoreError(
                     f"{path} is missing or does not match its checksum; delete the store and mine it again"
                 )
-            sizes.append(len(_load(path)["labels"]))  # one at a time: they are not kept
-        self._paths = [self.folder / name for name in self.manifest["shards"]]
-        self._ends = np.cumsum(sizes, dtype=np.int64)
+        # of a store from before there were sizes, by the headers of its shards
+        sizes = self.manifest.get("sizes") or {p.name: questions_in(p) for p in self._paths}
+        self._sizes = [sizes[path.name] for path in self._paths]
+        self._ends = np.cumsum(self._sizes, dtype=np.int64)
+        self._checked = set[int]()
         self._mapped: OrderedDict[int, _Shard] = OrderedDict()  # the latest that were read
+        if verify:
+            self.verify()
+
+    def verify(self) -> None:
+        """Checks every shard that was not read yet.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        for number in range(len(self._paths)):
+            self._check(number)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -214,18 +226,28 @@ class TrajectoryStore(Dataset[MinedQuestions]):
         What is kept of a question must be copied, or all of its shard is kept.
         """
         for number, places in groupby(map(self._place, indices), lambda place: place[0]):
-            shard = _Shard(load_file(self._paths[number]))
+            shard = _Shard(self._load(number))
             yield from (shard.question(row) for _, row in places)
 
-    def question_indices(self) -> Tensor:
-        """Of every question (Q,): which of the problems that were mined it is."""
-        # copies, since a tensor of a shard keeps all of it mapped
-        found = [shard["question_index"].clone() for shard in self.shards()]
-        return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+    def question_indices(self, problems: int) -> Tensor:
+        """Of every question (Q,): which of so many problems that were mined it is."""
+        found = [torch.zeros(0, dtype=torch.int64)]
+        for number, shard in enumerate(self.columns("question_index")):
+            if (shard["question_index"] >= problems).any():
+                self._check(number)
+            found.append(shard["question_index"])
+        return torch.cat(found)
 
-    def shards(self) -> Iterator[dict[str, Tensor]]:
-        """The tensors of every shard, see `TENSORS`, one shard after the other."""
-        return map(load_file, self._paths)
+    def columns(self, *names: str) -> Iterator[dict[str, Tensor]]:
+        """These tensors of every shard, see `TENSORS`, of which nothing else is read.
+
+        So a shard is not checked, but where its numbers make no sense by themselves.
+        """
+        for number, path in enumerate(self._paths):
+            tensors = columns_of(path, names)
+            if any(wrong_alone(name, tensor) for name, tensor in tensors.items()):
+                self._check(number)
+            yield tensors
 
     def _place(self, i: int) -> tuple[int, int]:
         """The shard that a question is in, and its row there."""
@@ -238,9 +260,21 @@ class TrajectoryStore(Dataset[MinedQuestions]):
         if number not in self._mapped:
             if len(self._mapped) == MAPPED:
                 self._mapped.popitem(last=False)
-            self._mapped[number] = _Shard(load_file(self._paths[number]))
+            self._mapped[number] = _Shard(self._load(number))
         self._mapped.move_to_end(number)
         return self._mapped[number]
+
+    def _load(self, number: int) -> dict[str, Tensor]:
+        """A shard's tensors, mapped anew, since what was read to check them would stay in memory."""
+        self._check(number)
+        return load_file(self._paths[number])
+
+    def _check(self, number: int) -> None:
+        """Checks a shard, once."""
+        if number not in self._checked:
+            path = self._paths[number]
+            check_shard(path, self.manifest["shards"][path.name], self._sizes[number])
+            self._checked.add(number)
 
 
 class _Shard:
@@ -259,29 +293,6 @@ class _Shard:
         return MinedQuestions.from_tensors(tensors)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """A shard that is what it must be."""
-    tensors = load_file(path)
-    if not TENSORS.keys() <= tensors.keys():
-        raise StoreError(
-            f"{path} was written by an older version; delete the store and mine it again"
-        )
-    fault = senseless(tensors)
-    if fault is not None:
-        raise StoreError(
-            f"{path} holds numbers without sense ({fault}); delete the store and mine it again"
-        )
-    return tensors
-
-
-def shard_tensors(questions: MinedQuestions) -> dict[str, Tensor]:
-    """What a shard with these questions holds, see `TENSORS`."""
-    tensors, real = questions.tensors(), questions.attention_mask.bool()
-    tensors["prompt_ids"] = questions.input_ids[real]
-    tensors["prompt_lengths"] = questions.attention_mask.sum(-1)
-    return {name: tensors[name].to(dtype).contiguous() for name, dtype in TENSORS.items()}
-
-
 def collate(
     items: list[MinedQuestions], like: Dataset[MinedQuestions] | None = None
 ) -> dict[str, Tensor]:
@@ -294,11 +305,6 @@ def collate(
     if not items and like is not None:
         return {name: tensor[:0] for name, tensor in collate([like[0]]).items()}
     return MinedQuestions.join(items).tensors()
-
-
-def shard_name(number: int) -> str:
-    """The file name of a shard."""
-    return f"shard-{number:05d}.safetensors"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -322,30 +328,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if fault is not None:
         raise StoreError(f"{path} is damaged ({fault}); {advice}")
     return manifest
-
-
-def _read_counts(path: Path, verify: bool = True) -> dict[str, float]:
-    """The counts of a shard whose bytes are as they were written.
-
-    Args:
-        path: of the shard.
-        verify: compare all of it with its checksum, not only what the counts are read from.
-
-    Raises:
-        StoreError: they are not.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about: dict[str, str] = file.metadata() or {}
-        same = not verify or about["sha256"] == digest_of(load_file(path), about["counts"])
-        counts: dict[str, float] = json.loads(about["counts"]) if same else {}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise StoreError(
-            f"{path} is damaged ({error}); delete it and run 'ltts mine' again"
-        ) from None
-    if not same:
-        raise StoreError(
-            f"{path} is damaged: it does not match its checksum; delete it and run 'ltts mine' "
-            "again"
-        )
-    return counts

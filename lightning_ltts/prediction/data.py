@@ -1,7 +1,7 @@
 """The problems that are not predicted yet."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,7 +27,7 @@ class PredictionData(pl.LightningDataModule):
         super().__init__()
         self.source = problems
         self.problems: Sequence[Problem] = []
-        self._finished: frozenset[int] = frozenset()
+        self._finished = np.zeros(0, np.uint64)  # keys of those that have been predicted
         self._keys = np.zeros(0, np.uint64)  # of the problems' ids
         self._order = np.zeros(0, np.int64)  # all problems by length
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -38,7 +38,7 @@ class PredictionData(pl.LightningDataModule):
         Raises:
             ConfigError: two problems have one id.
         """
-        self.problems, self._finished = self.source.load(), frozenset()
+        self.problems, self._finished = self.source.load(), np.zeros(0, np.uint64)
         keys, lengths = array("Q"), array("l")
         for problem in self.problems:
             keys.append(key_of(problem.id))
@@ -51,13 +51,19 @@ class PredictionData(pl.LightningDataModule):
                 "two problems have the same id; problem files must have different names"
             )
 
-    def leave_out(self, finished: Iterable[str]) -> None:
-        """Serves all problems but those with these ids, which have been predicted before."""
-        self._finished = frozenset(map(key_of, finished))
+    def leave_out(self, finished: Any) -> None:
+        """Serves all problems but those that have been predicted before.
+
+        Args:
+            finished: `key_of` their ids, ascending, as an array (n,).
+        """
+        self._finished = finished
 
     def is_finished(self, problem: Problem) -> bool:
         """Whether a problem has been predicted before."""
-        return key_of(problem.id) in self._finished
+        key = np.uint64(key_of(problem.id))
+        place = int(np.searchsorted(self._finished, key))
+        return place < len(self._finished) and bool(self._finished[place] == key)
 
     def passes(self, size: int) -> Iterator[list[Problem]]:
         """Problems that are predicted together, `size` at once, where any of them is left.
@@ -71,8 +77,7 @@ class PredictionData(pl.LightningDataModule):
 
     def _is_left(self, indices: Any) -> Any:
         """Of problems by index (n,): whether they have not been predicted before."""
-        finished = np.fromiter(self._finished, np.uint64, len(self._finished))
-        return ~np.isin(self._keys[indices], finished)
+        return ~np.isin(self._keys[indices], self._finished)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -32,9 +32,7 @@ def row_files(folder: Path) -> list[Path]:
     return [path for path in (folder / PREDICTIONS, *sorted(parts)) if path.is_file()]
 
 
-def open_folder(
-    folder: Path, settings: dict[str, Any], older: dict[str, Any] | None = None
-) -> list[str]:
+def open_folder(folder: Path, settings: dict[str, Any], older: dict[str, Any] | None = None) -> Any:
     """Makes a folder ready for a run, and finds out which problems were predicted before.
 
     Args:
@@ -43,7 +41,7 @@ def open_folder(
         older: forms in which an earlier version wrote some of them.
 
     Returns:
-        The ids of the problems whose rows are there.
+        The problems whose rows are there: `key_of` their ids, ascending, as an array (n,).
 
     Raises:
         StoreError: the folder holds predictions made with other settings or by nobody knows whom,
@@ -55,9 +53,7 @@ def open_folder(
         write_json(folder / MANIFEST, settings)
     for path in row_files(folder):
         _drop_torn_line(path)
-    names: dict[str, None] = {}
-    RowIndex(row_files(folder), names)
-    return list(names)
+    return RowIndex(row_files(folder)).keys
 
 
 def check_manifest(
@@ -112,30 +108,31 @@ class RowIndex:
 
     Args:
         files: with rows of a run.
-        names: takes the ids, in the order of the rows.
 
     Raises:
         StoreError: a line is no row, or two rows of one problem differ.
     """
 
-    def __init__(self, files: list[Path], names: dict[str, None] | None = None):
+    def __init__(self, files: list[Path]):
         self._files = files
         keys, digests, places = array("Q"), array("Q"), array("q")
         for number, path in enumerate(files):
             offset = 0
             with path.open("rb") as file:
                 for count, line in enumerate(file, 1):
-                    name = _name_in(path, count, line)
-                    keys.append(key_of(name))
+                    keys.append(key_of(_name_in(path, count, line)))
                     digests.append(_digest(line))
                     places.extend((number, offset, len(line.rstrip(b"\n")), count))
                     offset += len(line)
-                    if names is not None:
-                        names[name] = None
         order = np.argsort(np.array(keys, np.uint64), kind="stable")
         self._keys = np.array(keys, np.uint64)[order]
         self._places = np.array(places, np.int64).reshape(-1, 4)[order]
         self._refuse_others(np.array(digests, np.uint64)[order])
+
+    @property
+    def keys(self) -> Any:
+        """`key_of` the ids of all problems, ascending, each once (n,)."""
+        return np.unique(self._keys)
 
     def line(self, name: str) -> bytes | None:
         """The row of a problem, without the end of the line; None where it has none."""

@@ -93,7 +93,7 @@ class PredictionWriter(Callback):
                 "PredictionWriter above 0, or model.init_args.step_decoder=null"
             )
         pl_module.check_problems(data.problems)
-        before: list[str] = []
+        before = None
         self._lock = FolderLock(self.folder, trainer.is_global_zero)
         self._lock.acquire()
         if trainer.is_global_zero:
@@ -103,7 +103,7 @@ class PredictionWriter(Callback):
                 "precision": str(trainer.precision),
             }
             before = open_folder(self.folder, self._settings, pl_module.older_settings())
-            if before:
+            if len(before):
                 rank_zero_info(f"{len(before)} problems were predicted before and are kept")
         # this also keeps others from writing before process 0 has read
         data.leave_out(trainer.strategy.broadcast(before))

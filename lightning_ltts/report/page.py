@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ _ROW_BYTES = 150  # of a question beside its text and samples
 def write_html(runs: Sequence[Run], path: Path) -> None:
     """One page with figures, tables and questions of one or several runs.
 
-    Where the samples of all questions would make it too large, the questions that come last are listed without theirs, and
-    the page says so.
+    Where the samples of all questions would make it too large, the questions that come last are listed without theirs, or
+    not at all, and the page says so.
     """
     tabs = figures_by_tab(runs)
     accuracy = tabs.pop("Accuracy")  # the first of these stands beside the table
@@ -59,13 +60,18 @@ def _environment() -> Environment:
 
 
 def _question_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The table of each run, with samples as long as there is room for them."""
-    texts = sum(
-        len(row.get("question", "").encode()) + _ROW_BYTES for run in runs for row in run.rows
-    )
-    tables, left = [], max(DETAIL_BYTES - texts, 0)
+    """The table of each run, with the first questions, and samples as long as there is room for them.
+
+    Questions have at most half of the room, so that there are some with their samples.
+    """
+    room = DETAIL_BYTES // 2 // len(runs)
+    listed = []
     for run in runs:
-        table, used = question_table(run, left)
+        texts = (len(row.get("question", "").encode()) + _ROW_BYTES for row in run.rows)
+        listed.append(list(takewhile(lambda used: used <= room, accumulate(texts))) or [0])
+    tables, left = [], DETAIL_BYTES - sum(used[-1] for used in listed)
+    for run, used_by_texts in zip(runs, listed, strict=True):
+        table, used = question_table(run, len(used_by_texts), left)
         tables.append(table)
         left -= used
     return tables

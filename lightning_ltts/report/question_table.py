@@ -1,6 +1,7 @@
 """The questions of a run with their samples, for the page's table."""
 
 import json
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,21 +11,22 @@ from lightning_ltts.report.runs import Run
 from lightning_ltts.report.words import words_of
 
 
-def question_table(run: Run, limit: int) -> tuple[dict[str, Any], int]:
-    """Every question for the page's table, and the bytes that its samples take.
+def question_table(run: Run, listed: int, limit: int) -> tuple[dict[str, Any], int]:
+    """The first questions for the page's table, and the bytes that their samples take.
 
     Args:
         run: whose questions.
+        listed: how many questions there is room for.
         limit: bytes of samples that there is room for; questions beyond are listed without theirs.
     """
     methods = [method for method in run.summary.methods if method.chooses]
-    right = torch.stack([method.values for method in methods]).T.tolist()
+    right = torch.stack([method.values[:listed] for method in methods]).T.tolist()
     # those that are shown before a question is opened
     first = [name for name, is_first in drawn(run, [run]).items() if is_first]
-    choices = torch.stack(list(run.choices.values())).T.tolist()
+    choices = torch.stack([chosen[:listed] for chosen in run.choices.values()]).T.tolist()
     questions: list[dict[str, Any]] = []
     used, shown = 0, 0
-    for i, row in enumerate(run.rows):
+    for i, row in enumerate(islice(run.rows, listed)):
         samples = _samples_of(run, i)
         size = len(json.dumps(samples, separators=(",", ":")))
         fits = used + size <= limit
@@ -48,6 +50,7 @@ def question_table(run: Run, limit: int) -> tuple[dict[str, Any], int]:
             for m in methods
         ],
         "selections": [words_of(name).title for name in run.choices],
+        "all": len(run.rows),
         "shown": shown,
         "questions": questions,
     }

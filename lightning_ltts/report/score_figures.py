@@ -163,19 +163,19 @@ def _scores(run: Run) -> Tensor:
 
 def _step_scores(run: Run, right: bool) -> list[float]:
     """Mean score of each step over samples that are right, or wrong."""
-    rows: list[list[float]] = []
+    totals, counts = list[float](), list[int]()
     for row, correct in zip(run.rows, run.pool.correct.tolist(), strict=True):
         for sample, is_right in zip(row["samples"], correct, strict=True):
-            if bool(is_right) == right:
-                rows.append(
-                    [
-                        *sample["scores"],
-                        *([sample["answer_score"]] if "answer_score" in sample else []),
-                    ]
-                )
-    longest = max(map(len, rows), default=0)
-    columns = [[scores[t] for scores in rows if len(scores) > t] for t in range(longest)]
-    return [round(sum(column) / len(column), 4) for column in columns]
+            if bool(is_right) != right:
+                continue
+            answer = [sample["answer_score"]] if "answer_score" in sample else []
+            for step, score in enumerate([*sample["scores"], *answer]):
+                if step == len(totals):
+                    totals.append(0.0)
+                    counts.append(0)
+                totals[step] += score
+                counts[step] += 1
+    return [round(total / count, 4) for total, count in zip(totals, counts, strict=True)]
 
 
 def _weight_of_choice(run: Run) -> dict[str, Tensor]:

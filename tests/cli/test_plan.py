@@ -30,7 +30,39 @@ def test_of_mining(reasoner_file: Path, here: Path, monkeypatch, capsys) -> None
     assert "store: " in said
     alone, shared = (float(x) for x in re.findall(r"([\d.e-]+) (?:device-)?hours ", said))
     assert shared == pytest.approx(alone / 4, rel=0.01)
+    *_, last = said.splitlines()
+    assert last.startswith("validation store, besides: 4 questions with 32 samples each, positions")
     assert list(here.iterdir()) == [], "nothing is made"
+
+
+@pytest.mark.slow
+def test_clean_thoughts_and_other_samples_of_the_stores(
+    reasoner_file: Path, monkeypatch, capsys
+) -> None:
+    """Twice the thoughts in both stores; twice the samples in that for validation alone."""
+
+    def planned(*options: str) -> tuple[float, float, float]:
+        arguments = [
+            *SMALL,
+            f"reasoner={reasoner_file}",
+            "data.init_args.val.init_args.size=200",
+            *options,
+        ]
+        assert ltts(monkeypatch, "plan", *arguments) == 0
+        said = capsys.readouterr().out
+        train = float(re.search(r"store: ([\d,.]+) KiB per kept", said)[1].replace(",", ""))
+        besides = re.search(r"besides: .* in all: ([\d.e+]+), .* ([\d.]+) MiB", said)
+        return train, float(besides[1]), float(besides[2])
+
+    train, positions, size = planned()
+    clean_train, same, clean_size = planned("data.init_args.keep_clean=true")
+    assert 1.6 < clean_train / train < 2
+    assert 1.6 < clean_size / size < 2
+    assert same == positions
+    still, more, larger = planned("data.init_args.val_num_samples=64")
+    assert still == train
+    assert 1.6 < more / positions < 2
+    assert 1.8 < larger / size < 2.1
 
 
 @pytest.mark.slow

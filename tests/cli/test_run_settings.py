@@ -117,6 +117,7 @@ def test_what_changes_the_result_counts(
         ("model.class_path", "moved.package.Model"),
         ("data.init_args.store", "elsewhere"),
         ("data.init_args.token_budget", 100),
+        ("data.init_args.train.init_args.streaming", True),
         ("data.init_args.test", {"class_path": "p.ProblemFiles", "init_args": {"files": []}}),
         ("ckpt_path", "last"),
     ],

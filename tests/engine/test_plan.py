@@ -9,11 +9,14 @@ import torch
 from lightning_ltts.cluster.engine import Place
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.engine.plan import SHAPES, Shape, Task, plan
+from lightning_ltts.mining.shard_files import shard_name
 from lightning_ltts.mining.shards import Shard, ShardMiner
+from lightning_ltts.mining.store import StoreWriter
 from lightning_ltts.models.cost import flops_per_position
 from lightning_ltts.models.latent_lm import LatentReasoner
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise, MCDropout, Sampler
+from lightning_ltts.search.beam import BeamSearch
 
 SAMPLERS = [GaussianNoise(0.8), MCDropout(0.2)]
 
@@ -23,27 +26,55 @@ def written(answers: torch.Tensor, pad: int) -> float:
     return float((answers != pad).sum(-1).float().mean())
 
 
+def shape_of(reasoner: LatentReasoner) -> Shape:
+    weights = flops_per_position(reasoner.backbone.base_model) // 2
+    return Shape(weights, reasoner.backbone.config.vocab_size, 32, 2, 32, 4)
+
+
+@pytest.mark.parametrize("clean", [False, True])
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_mining(sampler: Sampler, gpt2: LatentReasoner, problems: list[Problem]) -> None:
-    """Positions and FLOPs of a run, with the answers as long as they became, within a fifth."""
-    miner = ShardMiner(gpt2, sampler, 3, 2, 0, True, False, token_budget=4000)
+def test_mining(
+    sampler: Sampler, clean: bool, gpt2: LatentReasoner, problems: list[Problem], tmp_path: Path
+) -> None:
+    """Positions, FLOPs and the bytes of the shard, with the answers as long as they became, within a fifth."""
+    miner = ShardMiner(gpt2, sampler, 3, 2, 0, True, clean, token_budget=4000)
     miner.settle(Place.alone("cpu", "32-true"))
-    mined, counts = miner.do(Shard(list(range(len(problems))), problems))
+    with miner._engine.counting() as cost:
+        mined, counts = miner.do(Shard(list(range(len(problems))), problems))
     prompts = [len(gpt2.encode_prompt(problem.question)) for problem in problems]
     answer = written(mined.trajectories.answer_ids, gpt2.pad_id)
     task = Task(
-        sum(prompts) / len(prompts), 3, answer, 3, 2,
+        sum(prompts) / len(prompts), 3, answer, 3, 2, keep_clean=clean,
         own_passes=sampler.perturbs_forward, own_prompts=sampler.perturbs_prompt,
     )  # fmt: skip
-    assert plan(task).read * len(problems) == pytest.approx(counts["tree_nodes"], rel=0.2)
+    found, shape = plan(task), shape_of(gpt2)
+    assert found.read * len(problems) == pytest.approx(counts["tree_nodes"], rel=0.2)
+    assert found.flops(shape) * len(problems) == pytest.approx(cost.flops, rel=0.2)
+    writer = StoreWriter(tmp_path, {}, 1)
+    writer.open()
+    writer.write(0, mined, counts)
+    size = (tmp_path / shard_name(0)).stat().st_size - header_of(tmp_path / shard_name(0))
+    assert found.store_bytes(shape) * len(problems) == pytest.approx(size, rel=0.2)
+
+
+def header_of(path: Path) -> int:
+    """Bytes of a shard's header, which do not grow with its questions."""
+    return 8 + int.from_bytes(path.read_bytes()[:8], "little")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "beam", [None, BeamSearch(4, 2), BeamSearch(2, 4)], ids=["none", "4x2", "2x4"]
+)
 def test_prediction(
-    reasoner_file: Path, latent_rm_file: Path, gpt2: LatentReasoner, problems: list[Problem]
+    beam: BeamSearch | None,
+    reasoner_file: Path,
+    latent_rm_file: Path,
+    gpt2: LatentReasoner,
+    problems: list[Problem],
 ) -> None:
     search = LatentSearch(
-        str(reasoner_file), GaussianNoise(0.5), str(latent_rm_file), 8, token_budget=4000
+        str(reasoner_file), GaussianNoise(0.5), str(latent_rm_file), 8, beam, token_budget=4000
     )
     rows = search.predict_step(problems, 0)
     counted = sum(part["tree_nodes"] for row in rows for part in row["cost"].values())
@@ -56,11 +87,15 @@ def test_prediction(
     task = Task(
         sum(prompts) / len(prompts), 3, answer / len(rows), 8, scored=True,
         reference=search.latent_rm.spec.reference, reads_answer=search.latent_rm.spec.reads_answer,
+        budget=beam.budget if beam else 0, beams=beam.beams if beam else 0,
     )  # fmt: skip
-    found, body = plan(task), gpt2.backbone.base_model
+    found = plan(task)
     assert found.read * len(rows) == pytest.approx(counted, rel=0.2)
-    shape = Shape(flops_per_position(body) // 2, gpt2.backbone.config.vocab_size, 32, 2, 32, 4)
-    assert found.flops(shape) * len(rows) == pytest.approx(flops, rel=0.25)
+    assert found.flops(shape_of(gpt2)) * len(rows) == pytest.approx(flops, rel=0.2)
+    if beam is not None:  # by itself, since it is a small part of all
+        own = found.read - plan(replace(task, budget=0, beams=0)).read
+        searched = sum(row["cost"][beam.name]["tree_nodes"] for row in rows)
+        assert own * len(rows) == pytest.approx(searched, rel=0.2)
 
 
 def test_worked_out_by_hand() -> None:
@@ -78,8 +113,12 @@ def test_worked_out_by_hand() -> None:
     other = plan(Task(prompt=10, thoughts=3, answer=5, samples=4, rollouts=2))
     assert other.cache_bytes(shape) == (10 + 28 * 10) * 64
     # of 4 samples and the greedy one 3 thoughts of 8 numbers; of each sample 3 labels, 5 tokens of
-    # its answer and 4 numbers more; the greedy answer and the prompt: 4 bytes each
-    assert other.store_bytes(shape) == 4 * (5 * 3 * 8 + 4 * (3 + 5 + 4) + 5 + 10)
+    # its answer and 4 numbers more; the greedy answer, the prompt, and three numbers of 8 bytes of
+    # the question: 4 bytes each
+    rest = 4 * (3 + 5 + 4) + 5 + 10 + 6
+    assert other.store_bytes(shape) == 4 * (5 * 3 * 8 + rest)
+    clean = replace(other.task, keep_clean=True)
+    assert plan(clean).store_bytes(shape) == 4 * (9 * 3 * 8 + rest)
     hours = found.flops(shape) * 1000 / (0.4 * 1e6) / 3600
     assert found.device_hours(shape, 1000, 1e6) == pytest.approx(hours)
 

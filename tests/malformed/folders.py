@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from lightning_ltts import cli
 from lightning_ltts.cli.run_guard import RunGuard
 from lightning_ltts.files import sha256_of
-from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, shard_name
+from lightning_ltts.mining.shard_files import shard_name
+from lightning_ltts.mining.store import StoreWriter, TrajectoryStore
 from lightning_ltts.models.folders import import_model
 from lightning_ltts.prediction.row_files import open_folder
 from lightning_ltts.run_folder import FIT_MANIFEST, FolderLock
@@ -137,13 +138,13 @@ PREDICTIONS = {
 
 
 def store(change: Callable[[Path], Any], *words: str) -> Case:
-    """A finished store with something changed, which is opened."""
+    """A finished store with something changed, which is opened and checked."""
 
     def make(place: Place) -> None:
         fill(Path("bad")).close({})
         change(Path("bad"))
 
-    return Case(lambda place: TrajectoryStore("bad"), ("bad", *words), make)
+    return Case(lambda place: TrajectoryStore("bad", verify=True), ("bad", *words), make)
 
 
 def manifest(change: Callable[[dict[str, Any]], Any], *words: str) -> Case:
@@ -214,6 +215,10 @@ STORES = {
     "shard's checksum is a number": manifest(
         lambda m: m["shards"].update({shard_name(0): 5}), "shards"
     ),
+    "sizes are a list": manifest(lambda m: m.update(sizes=[2, 2]), "sizes"),
+    "sizes of other shards": manifest(lambda m: m["sizes"].popitem(), "sizes"),
+    "size is a text": manifest(lambda m: m["sizes"].update({shard_name(0): "2"}), "sizes"),
+    "size is negative": manifest(lambda m: m["sizes"].update({shard_name(0): -2}), "sizes"),
     "unfinished": store(
         lambda f: (f / "manifest.json").write_text('{"settings": {}, "complete": false}'),
         "unfinished",

@@ -9,14 +9,8 @@ from safetensors.torch import load_file, save_file
 from lightning_ltts.errors import OtherSettingsError, StoreError
 from lightning_ltts.files import sha256_of, write_json
 from lightning_ltts.mining.integrity import digest_of, senseless
-from lightning_ltts.mining.store import (
-    MANIFEST,
-    StoreWriter,
-    TrajectoryStore,
-    read_manifest,
-    shard_name,
-    shard_tensors,
-)
+from lightning_ltts.mining.shard_files import shard_name, shard_tensors
+from lightning_ltts.mining.store import MANIFEST, StoreWriter, TrajectoryStore, read_manifest
 from tests.mining.test_store import fill, make_questions
 
 
@@ -95,7 +89,7 @@ def test_a_store_with_such_numbers_is_refused_although_its_checksums_agree(tmp_p
     with pytest.raises(
         StoreError, match=r"shard-00001.* numbers without sense \(thoughts are not numbers\)"
     ):
-        TrajectoryStore(tmp_path)
+        TrajectoryStore(tmp_path, verify=True)
 
 
 def test_every_changed_byte_of_an_unfinished_stores_shard_is_found(tmp_path: Path) -> None:

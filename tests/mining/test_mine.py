@@ -15,7 +15,8 @@ from lightning_ltts.errors import ConfigError, DataError, StoreError
 from lightning_ltts.mining.data import MiningData, _store_line
 from lightning_ltts.mining.mine import mine
 from lightning_ltts.mining.questions import MinedQuestions
-from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate, shard_name
+from lightning_ltts.mining.shard_files import shard_name
+from lightning_ltts.mining.store import StoreWriter, TrajectoryStore, collate
 from lightning_ltts.mining.trained_on import LATENT_RM, say_trained_on
 from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
 from lightning_ltts.sampling import (
@@ -299,6 +300,25 @@ def test_reuse_and_refusal(
 
 
 @pytest.mark.slow
+def test_mining_again_checks_all_that_is_there_and_training_what_it_reads(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    run(make_data(tmp_path, checkpoint))
+    path = tmp_path / "train" / shard_name(2)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"shard-00002.* does not match its checksum"):
+        run(make_data(tmp_path, checkpoint))
+    module, data = LatentRMModule(str(checkpoint)), make_data(tmp_path, checkpoint)
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    Trainer(**options, max_steps=0, limit_val_batches=0).fit(module, datamodule=data)
+    assert len(data.stores["train"]) == 20
+    with pytest.raises(StoreError, match=r"shard-00002.* does not match its checksum"):
+        Trainer(**options, max_epochs=1).fit(module, datamodule=make_data(tmp_path, checkpoint))
+
+
+@pytest.mark.slow
 def test_questions_without_contrast_are_counted_and_left_out(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -416,7 +436,7 @@ class TestInformative:
         trainer.save_checkpoint(tmp_path / "rm.ckpt")
         said: list[str] = []
         monkeypatch.setattr("lightning_ltts.mining.trained_on.say_once", said.append)
-        kept = set(data.stores["train"].question_indices().tolist())
+        kept = set(data.stores["train"].question_indices(20).tolist())
         assert 0 < len(kept) < 20
         for i, problem in enumerate(data.sources["train"].load()):
             said.clear()

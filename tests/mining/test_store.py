@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from lightning_ltts.errors import StoreError
 from lightning_ltts.mining import store
 from lightning_ltts.mining.questions import MinedQuestions
+from lightning_ltts.mining.shard_files import TENSORS, shard_name
 from lightning_ltts.mining.store import (
     MANIFEST,
-    TENSORS,
     StoreWriter,
     TrajectoryStore,
     collate,
     read_manifest,
-    shard_name,
 )
 from lightning_ltts.models.trajectories import Trajectories
 
@@ -132,7 +132,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(StoreError, match="does not match its checksum"):
-        TrajectoryStore(tmp_path)
+        TrajectoryStore(tmp_path, verify=True)
     path.unlink()
     with pytest.raises(StoreError, match="is missing"):
         TrajectoryStore(tmp_path)
@@ -244,15 +244,117 @@ def test_a_batch_without_questions(tmp_path: Path) -> None:
     assert empty["input_ids"].shape[0] == 0
 
 
-def test_checksums_need_not_be_compared(tmp_path: Path) -> None:
-    fill(tmp_path).close({})
-    content = json.loads((tmp_path / MANIFEST).read_text())
-    content["shards"][shard_name(0)] = "another"
-    (tmp_path / MANIFEST).write_text(json.dumps(content))
-    assert len(TrajectoryStore(tmp_path, verify=False)) == 4
+def unreadable(folder: Path, number: int) -> None:
+    """A shard that is there, but of which not even the header can be read."""
+    (folder / shard_name(number)).write_bytes(b"torn")
+
+
+def test_a_store_is_indexed_by_its_manifest(tmp_path: Path) -> None:
+    """Neither opening it nor reading a question touches another question's shard."""
+    fill(tmp_path, num_shards=3).close({})
+    unreadable(tmp_path, 1)
+    unreadable(tmp_path, 2)
+    some = TrajectoryStore(tmp_path)
+    assert len(some) == 6
+    assert some[1].prompts == [[2, 3, 4]]
+    for _ in range(2):  # what was found damaged is not taken the next time
+        with pytest.raises(StoreError, match=r"shard-00001.* does not match its checksum"):
+            some[2]
     (tmp_path / shard_name(0)).unlink()
     with pytest.raises(StoreError, match="is missing"):
-        TrajectoryStore(tmp_path, verify=False)
+        TrajectoryStore(tmp_path)
+
+
+READERS = {
+    "by index": lambda some: some[5],
+    "in order": lambda some: list(some.in_order([5])),
+    "all": lambda some: some.verify(),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damage_is_found_at_the_first_use(tmp_path: Path, name: str) -> None:
+    fill(tmp_path, num_shards=3).close({})
+    path = tmp_path / shard_name(2)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    some = TrajectoryStore(tmp_path)
+    assert len([some[i] for i in range(4)]) == 4
+    with pytest.raises(StoreError, match=r"shard-00002.* does not match its checksum; delete"):
+        READERS[name](some)
+
+
+def test_a_shard_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path).close({})
+    checked, check = list[str](), store.check_shard
+    monkeypatch.setattr(
+        store, "check_shard", lambda path, *more: checked.append(path.name) or check(path, *more)
+    )
+    monkeypatch.setattr(store, "MAPPED", 1)
+    some = TrajectoryStore(tmp_path)
+    assert checked == []
+    for i in (2, 0, 3, 1):
+        some[i]
+    list(some.in_order(range(4)))
+    some.verify()
+    assert checked == [shard_name(1), shard_name(0)]
+
+
+def change_manifest(folder: Path, **entries) -> None:
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | entries))
+
+
+def test_sizes_are_in_the_manifest_or_in_the_shards_headers(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, {}, 2)
+    writer.open()
+    for number, questions in enumerate((3, 2)):
+        writer.write(number, make_questions(number, questions), {})
+    assert writer.close({})["sizes"] == {shard_name(0): 3, shard_name(1): 2}
+    new = TrajectoryStore(tmp_path)
+    manifest = read_manifest(tmp_path)
+    del manifest["sizes"]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    old = TrajectoryStore(tmp_path)
+    assert len(old) == len(new) == 5
+    assert [old[i].prompts for i in range(5)] == [new[i].prompts for i in range(5)]
+    unreadable(tmp_path, 1)
+    with pytest.raises(StoreError, match=r"shard-00001.* is damaged .*delete the store"):
+        TrajectoryStore(tmp_path)
+
+
+def test_a_manifest_with_other_sizes(tmp_path: Path) -> None:
+    fill(tmp_path).close({})
+    change_manifest(tmp_path, sizes={shard_name(0): 1, shard_name(1): 2})
+    with pytest.raises(StoreError, match="2 questions instead of the manifest's 1"):
+        TrajectoryStore(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("labels", 1.5), ("labels", float("nan")), ("question_index", -3)]
+)
+def test_columns_of_which_one_makes_no_sense(tmp_path: Path, name: str, value: float) -> None:
+    """Read alone, without the rest of their shards, unless that must be looked at."""
+    fill(tmp_path).close({})
+    path = tmp_path / shard_name(1)
+    tensors = {n: x.clone() for n, x in load_file(path).items()}
+    tensors[name].view(-1)[0] = value
+    some = TrajectoryStore(tmp_path)
+    assert [len(x[name]) for x in some.columns(name)] == [2, 2]
+    assert not some._checked
+    save_file(tensors, path)
+    with pytest.raises(StoreError, match=r"shard-00001.* does not match its checksum"):
+        list(some.columns(name))
+
+
+def test_question_numbers_beyond_the_problems_are_looked_at(tmp_path: Path) -> None:
+    fill(tmp_path).close({})
+    some = TrajectoryStore(tmp_path)
+    assert some.question_indices(4).tolist() == [0, 1, 2, 3]
+    assert not some._checked
+    some.question_indices(3)
+    assert some._checked == {1}
 
 
 def test_shards_that_are_mapped_make_room_for_others(
@@ -268,8 +370,6 @@ def test_shards_that_are_mapped_make_room_for_others(
     assert few[-1].prompts == expected[3]
     with pytest.raises(IndexError):
         few[4]
-    labels = [shard["labels"].shape for shard in few.shards()]
-    assert labels == [(2, 4, 3), (2, 4, 3)]
 
 
 def test_the_shard_that_was_not_read_for_longest_makes_room(
@@ -315,6 +415,6 @@ def test_indices_of_questions_are_gathered_without_the_shards(
         return joined(parts)
 
     monkeypatch.setattr(torch, "cat", join)
-    assert len(whole.question_indices()) == 4
+    assert len(whole.question_indices(4)) == 4
     assert len(mapped) == 1
     assert str(tmp_path) not in mapped[0]

@@ -5,6 +5,7 @@ import pytest
 
 from lightning_ltts.analysis.prediction_files import MANIFEST, PREDICTIONS
 from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.data.problems import key_of
 from lightning_ltts.errors import DataError, OtherSettingsError, StoreError
 from lightning_ltts.prediction.row_files import merge, open_folder, rank_file, row_files
 
@@ -21,11 +22,19 @@ def append(path: Path, *lines: str) -> None:
         file.writelines(lines)
 
 
+def found(folder: Path) -> list[int]:
+    return open_folder(folder, SETTINGS).tolist()
+
+
+def keys(*names: str) -> list[int]:
+    return sorted(map(key_of, names))
+
+
 def test_rows_of_all_processes_become_one_file_in_the_problems_order(tmp_path: Path) -> None:
-    assert open_folder(tmp_path, SETTINGS) == []
+    assert found(tmp_path) == []
     append(rank_file(tmp_path, 0), row("c"), row("a"))
     append(rank_file(tmp_path, 1), row("b"))
-    assert sorted(open_folder(tmp_path, SETTINGS)) == ["a", "b", "c"]
+    assert found(tmp_path) == keys("a", "b", "c")
     merge(tmp_path, SETTINGS, ["a", "b", "c", "d"])
     assert [x["id"] for x in read_rows(tmp_path)] == ["a", "b", "c"]
     assert sorted(x.name for x in tmp_path.iterdir()) == [PREDICTIONS, MANIFEST]
@@ -40,7 +49,7 @@ def test_other_files_of_the_user_are_neither_read_nor_removed(tmp_path: Path) ->
     )
     for name in names:
         append(tmp_path / name, row("a", "wrong"))
-    assert open_folder(tmp_path, SETTINGS) == []
+    assert found(tmp_path) == []
     append(rank_file(tmp_path, 0), row("a"))
     merge(tmp_path, SETTINGS, ["a"])
     assert read_rows(tmp_path)[0]["answer"] == "1"
@@ -81,7 +90,7 @@ def test_a_kill_while_files_are_merged_leaves_the_same_rows_twice(tmp_path: Path
     open_folder(tmp_path, SETTINGS)
     for path in (tmp_path / PREDICTIONS, rank_file(tmp_path, 0)):
         append(path, row("a"))
-    assert open_folder(tmp_path, SETTINGS) == ["a"]
+    assert found(tmp_path) == keys("a")
     merge(tmp_path, SETTINGS, ["a"])
     assert row_files(tmp_path) == [tmp_path / PREDICTIONS]
     append(rank_file(tmp_path, 1), row("a", "2"))
@@ -93,7 +102,7 @@ def test_a_kill_while_files_are_merged_leaves_the_same_rows_twice(tmp_path: Path
 def test_a_damaged_line_is_named_and_a_torn_last_one_dropped(tmp_path: Path, damage: str) -> None:
     open_folder(tmp_path, SETTINGS)
     append(rank_file(tmp_path, 0), row("a"), row("b")[:-20])
-    assert open_folder(tmp_path, SETTINGS) == ["a"]
+    assert found(tmp_path) == keys("a")
     assert rank_file(tmp_path, 0).read_text() == row("a")
     append(rank_file(tmp_path, 0), damage, row("c"))
     with pytest.raises(StoreError, match=r"rank0\.jsonl, line 2 is damaged"):

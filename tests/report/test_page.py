@@ -203,13 +203,20 @@ def test_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(greedy) == 6
 
 
-def test_large_runs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The samples of the questions that come last are left out, and the page says of how many."""
-    monkeypatch.setattr(report, "DETAIL_BYTES", 600 + 6 * (len("What is 0? </script><b>") + 150))
-    assert ltts(monkeypatch, write(tmp_path / "run"), "-o", tmp_path / "r.html") == 0
+@pytest.mark.parametrize(("room", "listed"), [(12, 6), (7, 3), (1, 1)])
+def test_large_runs_stay_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, listed: int
+) -> None:
+    """The samples of the questions that come last are left out, then these themselves; half of the room is theirs."""
+    monkeypatch.setattr(report, "DETAIL_BYTES", room * (len("What is 0? </script><b>") + 150))
+    assert ltts(monkeypatch, write(tmp_path / "run", samples=16), "-o", tmp_path / "r.html") == 0
     (table,) = embedded(tmp_path / "r.html", "question-data")
+    assert table["all"] == 6
+    assert [question["id"] for question in table["questions"]] == [f"q-{i}" for i in range(listed)]
     kept = [question["samples"] is not None for question in table["questions"]]
-    assert 0 < table["shown"] == sum(kept) < 6
+    assert table["shown"] == sum(kept) < 6
+    assert sum(kept) > 0 or room == 1
+    assert all(len(question["right"]) == len(table["methods"]) for question in table["questions"])
 
 
 def test_where_nothing_can_be_written(

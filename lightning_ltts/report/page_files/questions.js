@@ -41,8 +41,9 @@ function list() {
   byId("count").textContent = `${questions.length} of ${table.questions.length} questions, page ${page + 1} of ${pages}`;
   byId("before").disabled = page === 0;
   byId("after").disabled = page === pages - 1;
-  byId("left-out").textContent = table.shown < table.questions.length
-    ? `To keep the page small it holds the samples of ${table.shown} of ${table.questions.length} questions; all are in the prediction file.` : "";
+  const listed = table.questions.length < table.all ? `lists the first ${table.questions.length} of ${table.all} questions, leaves out ${table.all - table.questions.length}, and ` : "";
+  byId("left-out").textContent = table.shown < table.all
+    ? `To keep the page small it ${listed}holds the samples of ${table.shown} of ${table.all} questions; all are in the prediction file.` : "";
   byId("list").replaceChildren(...questions.slice(page * PAGE, (page + 1) * PAGE).map(question => line(table, question)));
 }
 
