@@ -11,6 +11,7 @@
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py unmixed                   # the reasoner, trained stage by stage and no other batch mixed in
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
+    python benchmarks/study.py self_trained_by_choice    # the same on trajectories that its LatentRM chooses
     python benchmarks/study.py after_longer              # a LatentRM and search on the reasoner of `longer`
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
@@ -39,6 +40,7 @@ from study_stages import (
     run,
     searched_reasoner,
     self_trained,
+    self_trained_by_choice,
     unmixed,
     unsupervised,
 )
@@ -50,6 +52,7 @@ WHOLE = {
     "longer": longer,
     "reasoner": searched_reasoner,
     "self_trained": self_trained,
+    "self_trained_by_choice": self_trained_by_choice,
     "unmixed": unmixed,
     "unsupervised": unsupervised,
     "own_answers": own_answers,

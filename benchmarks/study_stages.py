@@ -105,20 +105,27 @@ def _fit_and_search(setting: Setting, name: str, epochs: tuple[int, ...], *overr
     search_alone(setting, name, setting.folder / name)
 
 
-def self_trained(setting: Setting) -> None:
+def self_trained(setting: Setting, latent_rm: str = "null", name: str = "self_trained") -> None:
     """What the reasoner itself makes of as many problems with answers as were mined."""
     train_reasoner(setting)
-    folder, stages = setting.folder / "self_trained", len(setting.of_task.epochs) - 1
+    folder, stages = setting.folder / name, len(setting.of_task.epochs) - 1
     ltts(
         "fit", folder / "done", "experiment=methods/self_training", f"name={folder.relative_to('logs')}",
-        f"reasoner={setting.reasoner}", f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
+        f"reasoner={setting.reasoner}", f"latent_rm={latent_rm}",
+        f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
         f"data.init_args.train.init_args.size={SELF_TRAINED_ON}",
         f"{RM}curriculum.thoughts_per_step={stages}", *setting.of_task.elsewhere,
         *setting.problems("train", "val", "test"),
     )  # fmt: skip
     (folder / "done").touch()
-    search_alone(setting, "self_trained", folder)
+    search_alone(setting, name, folder)
+
+
+def self_trained_by_choice(setting: Setting) -> None:
+    """The same, on the trajectories that the LatentRM of `default` chooses."""
+    run("default", setting)
+    self_trained(setting, str(setting.best("default")), "self_trained_by_choice")
 
 
 def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl") -> None:
