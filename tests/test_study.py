@@ -28,6 +28,7 @@ from study_stages import (
     run,
     searched_reasoner,
     self_trained,
+    self_trained_by_choice,
     unmixed,
     unsupervised,
 )
@@ -83,6 +84,7 @@ REASONERS = (
     "longer",
     "paths",
     "self_trained",
+    "self_trained_by_choice",
     "unmixed",
     "unsupervised",
     "maxrl_svp",
@@ -340,9 +342,11 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     assert data.sources["train"].size == TASKS["hard"].trained_on
     assert made["LatentSearch"][0].latent_rm is None
     self_trained(SETTING)
-    reasoner, data = made["CoconutModule"]
+    reasoner, data = made["SelfTrainingModule"]
     assert (data.sources["train"].split, data.sources["train"].size) == ("mine", SELF_TRAINED_ON)
-    assert reasoner.curriculum.last.num_thoughts == 4
+    assert (reasoner.curriculum.last.num_thoughts, reasoner._judges) == (4, [])
+    self_trained_by_choice(SETTING)  # by the LatentRM of the row `default`
+    assert len(made["SelfTrainingModule"][0]._judges) == 1
 
 
 def test_the_reasoner_by_itself(made: dict[str, tuple[Any, Any]]) -> None:

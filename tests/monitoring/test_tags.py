@@ -52,6 +52,8 @@ def logs(reasoner_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["fit", "experiment=recipes/colar_grpo_small", *FIT, f"reasoner={folder}/logs/methods/colar/{last}"],
         ["mine", *rm],
         ["fit", *rm],
+        ["fit", "experiment=methods/self_training", *FIT, reasoner,
+         f"latent_rm={folder}/logs/demo/latent_rm/{last}"],
         ["predict", "experiment=demo/search", reasoner, f"latent_rm={folder}/logs/demo/latent_rm/{last}", *TINY,
          "data.init_args.problems.init_args.size=3", "model.init_args.num_samples=4"],
     ]  # fmt: skip
@@ -117,7 +119,7 @@ def test_run_folders(logs: Path) -> None:
         assert re.search(
             r"/tensorboard/(fit|test|mine|predict)/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name
         ), name
-    assert len(runs(logs)) == 8
+    assert len(runs(logs)) == 9
 
 
 def test_mining_and_store(logs: Path) -> None:
