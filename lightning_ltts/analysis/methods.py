@@ -1,7 +1,7 @@
 """Methods: what answered the questions of a prediction run, how well, and what it took."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ GREEDY_VOTES = "greedy_votes"  # the fitted parameter of `greedy_majority`
 # parts of the search, as costs and timings name them
 PROMPT, SAMPLING, TUNED_SAMPLING = "prompt", "sampling", "tuned_sampling"
 LATENT_RM_PROMPT, SCORING = "latent_rm_prompt", "scoring"
+_AT_ONCE = 2**14  # questions
 GROWING = (SAMPLING, TUNED_SAMPLING, SCORING)  # those that take as much as there are samples
 
 
@@ -90,24 +91,40 @@ def greedy_majority(pool: SamplePool, counted: int, num_samples: int, shuffles: 
         num_samples: N, samples beside it.
         shuffles: as those of `accuracy_of_blocks`.
     """
-    whole = _with_greedy(pool, counted)
-    return selected_accuracy(Majority(), whole, num_samples, shuffles, fixed=counted)
+    parts = _with_greedy(pool, counted)
+    return torch.cat(
+        [selected_accuracy(Majority(), part, num_samples, shuffles, counted) for part in parts]
+    )
 
 
 def greedy_majority_method(pool: SamplePool, counted: int) -> Method:
     """Majority voting among all samples where the greedy answer counts as several of them."""
-    size, whole = pool.votes.shape[1], _with_greedy(pool, counted)
-    same = selected_accuracy(Majority(), replace(whole, correct=whole.as_greedy), size, 1, counted)
+    size, same = pool.votes.shape[1], 0.0
+    for part in _with_greedy(pool, counted):
+        alike = replace(part, correct=part.as_greedy)
+        same += float(selected_accuracy(Majority(), alike, size, fixed=counted).sum())
     values, parts = greedy_majority(pool, counted, size), (PROMPT, GREEDY, SAMPLING)
-    return Method(GREEDY_MAJORITY, size, values, parts=parts, as_greedy=float(same.mean()))
+    as_greedy = same / len(pool.votes)
+    return Method(GREEDY_MAJORITY, size, values, parts=parts, as_greedy=as_greedy)
 
 
-def _with_greedy(pool: SamplePool, counted: int) -> SamplePool:
-    """The pool with the greedy answer as further samples, the last ones."""
-    votes, right = (x[:, None].expand(-1, counted) for x in (pool.greedy_vote, pool.greedy_correct))
-    return replace(
-        pool, votes=torch.cat([pool.votes, votes], 1), correct=torch.cat([pool.correct, right], 1)
-    )
+def _with_greedy(pool: SamplePool, counted: int) -> Iterator[SamplePool]:
+    """The pool with the greedy answer as further samples, the last ones.
+
+    It comes in parts of some questions each, since the whole would be several times as large as the
+    pool. Signals are left out.
+    """
+    for start in range(0, len(pool.votes), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        greedy_vote, greedy_correct = pool.greedy_vote[some], pool.greedy_correct[some]
+        votes, right = (x[:, None].expand(-1, counted) for x in (greedy_vote, greedy_correct))
+        yield SamplePool(
+            torch.cat([pool.votes[some], votes], 1),
+            torch.cat([pool.correct[some], right], 1),
+            {},
+            greedy_vote,
+            greedy_correct,
+        )
 
 
 def with_samples(row: dict[str, Any], num_samples: int | None) -> dict[str, Any]:

@@ -52,10 +52,11 @@ def _means_by_counts(columns: Tensor, resamples: int, seed: int) -> Tensor:
 
     Questions with equal values are of one kind: how many of each a resample has is multinomial.
     """
-    kinds, counts = columns.unique(dim=0, return_counts=True)
-    shares = counts.double().numpy() / len(columns)
+    # NumPy's, since PyTorch's makes a tensor of every question
+    kinds, counts = np.unique(columns.double().numpy(), axis=0, return_counts=True)
+    shares = counts / len(columns)
     drawn = np.random.default_rng(seed).multinomial(len(columns), shares, size=resamples)
-    means: Tensor = torch.from_numpy(drawn).double() @ kinds.double() / len(columns)
+    means: Tensor = torch.from_numpy(drawn).double() @ torch.from_numpy(kinds) / len(columns)
     return means.to(columns.dtype)
 
 
