@@ -21,6 +21,7 @@ ALONE = (
     "explicit",
     "longer",
     "self_trained",
+    "self_trained_by_choice",
     *(f"{method}_{name}" for method in REINFORCED for name in EXPLORERS),
 )
 
