@@ -2,6 +2,7 @@
 
     python benchmarks/study.py default --seed 1          # reasoner, mining, LatentRM and search of one row; what exists is kept
     python benchmarks/study.py paper --task hard
+    python benchmarks/study.py scaling --seed 1          # rows that differ by the LatentRM's data, layers, epochs, N or M
     python benchmarks/study.py default --task graph      # the second built-in task
     python benchmarks/study.py default --repeat 1        # its LatentRM trained from another seed, all else shared
     python benchmarks/study.py explicit                  # a reasoner that writes its steps, sampled likewise
@@ -31,7 +32,7 @@ import os
 
 import torch
 from study_probes import beams, outliers, own_answers, rules
-from study_settings import EXPLORERS, REINFORCED, ROWS, SIZES, TASKS, Setting
+from study_settings import EXPLORERS, REINFORCED, ROWS, SCALING, SIZES, TASKS, Setting
 from study_stages import (
     explicit,
     explicit_latent_rm,
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument(
         "rows",
         nargs="+",
-        choices=[*ROWS, *WHOLE, *REINFORCED, "table"],
+        choices=[*ROWS, *WHOLE, *REINFORCED, "scaling", "table"],
         metavar="ROW",
         help=", ".join(ROWS),
     )
@@ -88,7 +89,8 @@ def main() -> None:
     setting = Setting(options.task, options.size, options.seed)
     if options.task == "graph" and "explicit_latent_rm" in options.rows:
         parser.error("explicit_latent_rm is there for word problems alone; choose another --task")
-    for name in options.rows:
+    rows = [row for name in options.rows for row in (SCALING if name == "scaling" else [name])]
+    for name in rows:
         if name == "table":
             table(options.num_samples)
         elif name in REINFORCED:

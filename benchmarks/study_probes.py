@@ -1,4 +1,7 @@
-"""Single questions about one setting of the study: outliers, shapes of beams, rules."""
+"""Single questions about one setting of the study: outliers, shapes of beams, rules.
+
+What could be chosen by them is asked of validation problems.
+"""
 
 from dataclasses import replace
 
@@ -20,12 +23,16 @@ from lightning_ltts.training.sequences import Encoded
 from lightning_ltts.voting.scoring import RULES
 from lightning_ltts.voting.votes import vote_numbers
 
+VALID = ("valid", 2)  # split and seed of the problems by which rows choose
 
-def load(setting: Setting) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
-    """The setting's reasoner, 1,024 test problems, and their prompts."""
+
+def load(
+    setting: Setting, split: str = VALID[0], seed: int = VALID[1]
+) -> tuple[LatentReasoner, list[Problem], Tensor, Tensor]:
+    """The setting's reasoner, 1,024 problems, and their prompts."""
     train_reasoner(setting)
     source = GraphProblems if setting.task == "graph" else WordProblems
-    problems = source("test", 1024, 0, **setting.of_task.problems).load()
+    problems = source(split, 1024, seed, **setting.of_task.problems).load()
     reasoner = load_reasoner(setting.reasoner)
     ids, mask = left_pad(
         [reasoner.encode_prompt(problem.question) for problem in problems], reasoner.pad_id
@@ -51,7 +58,7 @@ def own_answers(setting: Setting) -> None:
     It reads the prompt and the greedy trajectory. An answer is right where every token of the true
     one is the likeliest after the true ones before it.
     """
-    reasoner, problems, ids, mask = load(setting)
+    reasoner, problems, ids, mask = load(setting, "test", 0)
     greedy = RolloutEngine(reasoner).rollout(ids, mask)
     _, correct = grade(reasoner, problems, greedy.answer_ids)
     answers = [torch.tensor(Encoded(problem, reasoner).answer[:-1]) for problem in problems]
@@ -127,6 +134,8 @@ def beams(setting: Setting) -> None:
             "predict", folder / "summary.json", setting.experiment("search"), f"name={folder.relative_to('logs')}",
             f"reasoner={setting.reasoner}", f"latent_rm={setting.folder / 'default' / 'checkpoints' / 'best.ckpt'}",
             f"{RM}seed={setting.seed}", f"{RM}num_samples=1", *setting.problems("problems"),
+            *(f"data.init_args.problems.init_args.{key}={value}" for key, value in
+              zip(("split", "seed", "size"), (*VALID, 1024), strict=True)),
             *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),
         )  # fmt: skip
         rows = read_rows(folder)
@@ -149,9 +158,9 @@ def beams(setting: Setting) -> None:
 def rules(setting: Setting) -> None:
     """How a trajectory's score is made of its step scores: vote and best of 32 with every rule, for finished rows."""
     for name in ROWS:
-        if not (setting.folder / name / "search" / "summary.json").exists():
+        if not (setting.folder / name / "chosen" / "summary.json").exists():
             continue
-        rows = read_rows(setting.folder / name / "search")
+        rows = read_rows(setting.folder / name / "chosen")
         for rule in (*RULES, "answer"):
             if rule == "answer" and "answer_score" not in rows[0]["samples"][0]:
                 continue

@@ -76,7 +76,7 @@ EXPLORERS = {
         "sampler.init_args.prompt=false",
     ),
 }
-SELF_TRAINED_ON = 13312  # problems with answers alone, as many as were mined on easy
+SELF_TRAINED_ON = 13312  # problems with answers alone, about half as many as are mined
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,19 @@ ROWS = {
     "after_self_training": Row("self_trained"),
     "after_reinforcement": Row("maxrl_tokens"),
 }
+# the rows whose LatentRMs differ by one thing, on one reasoner
+SCALING = (
+    "few",
+    "some",
+    "default",
+    "most",
+    "m0",
+    "n16",
+    "shallow",
+    "short",
+    "long",
+    "scores_alone",
+)
 
 
 @dataclass(frozen=True)

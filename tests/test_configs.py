@@ -336,7 +336,7 @@ def test_every_reasoner_is_chosen_by_one_metric() -> None:
     assert composed("methods/codi").callbacks.checkpoint.init_args.monitor == "val/score"
     latent_rm = composed("files/latent_rm").callbacks
     assert latent_rm.checkpoint.init_args.monitor == "val/weighted_vote"
-    assert latent_rm.early_stopping.init_args.monitor == "val/weighted_vote"
+    assert "early_stopping" not in latent_rm  # noise would end a training before it learns
 
 
 def test_data_files_say_what_they_are_for() -> None:

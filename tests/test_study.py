@@ -15,6 +15,7 @@ from study_settings import (
     FOLDER,
     REINFORCED_ON,
     ROWS,
+    SCALING,
     SELF_TRAINED_ON,
     TASKS,
     Row,
@@ -384,3 +385,13 @@ def test_reinforcement_learns_from_answers_alone(made: dict[str, tuple[Any, Any]
     assert data.sources["train"].seed == 301
     assert isinstance(module.sampler, SingularValueNoise)
     assert (module.seed, module.relative, module.schedule) == (3, True, "cosine")
+
+
+def test_scaling_names_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command for all rows of one reasoner that differ by one thing."""
+    ran: list[str] = []
+    monkeypatch.setattr(study, "run", lambda name, setting, repeat: ran.append(name))
+    monkeypatch.setattr(sys, "argv", ["study.py", "scaling", "--seed", "1"])
+    study.main()
+    assert ran == list(SCALING)
+    assert set(ran) <= set(ROWS)

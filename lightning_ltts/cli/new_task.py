@@ -228,6 +228,7 @@ def _model(findings: Sequence[Findings]) -> dict[str, Any]:
     options: dict[str, Any] = {
         "max_answer_tokens": min(answer + 6, MOST_ANSWER_TOKENS),
         "start": {"backbone": {"n_positions": (longest + 64 + 63) // 64 * 64}},
+        "sampler": "${sampler}",  # trained under what it will be searched with
     }
     if findings[0].answer_is == "text":
         options["spec"] = {"answer_which": "text"}

@@ -12,7 +12,7 @@ from lightning_ltts.data.tokenization import encode_template
 from lightning_ltts.errors import ConfigError, DataError
 from lightning_ltts.models.latent_lm import LatentReasoner, SpecChanges, left_pad
 from lightning_ltts.models.thought_heads import ColarHead
-from lightning_ltts.sampling.samplers import LearnedSpread
+from lightning_ltts.sampling.samplers import LearnedSpread, Sampler
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.sequences import IGNORED, Encoded, GivenThoughts
 from lightning_ltts.training.start import Start
@@ -47,7 +47,8 @@ class ColarModule(ReasonerModule):
         lr: peak learning rate of AdamW.
         warmup: share of all steps in which the learning rate rises, from 0 to 1.
         schedule: course of the learning rate after that.
-        optimization: what else `ReasonerModule` has of it.
+        optimization: what else `ReasonerModule` has of it. A sampler of passes must perturb all of
+            them, since prompt, thoughts and text are read in one.
 
     Raises:
         ConfigError: an option that cannot be, or `spec` contradicts the others.
@@ -89,6 +90,7 @@ class ColarModule(ReasonerModule):
                 "ColarModule learns the spread that LearnedSpread samples from by itself; leave "
                 "model.init_args.sampler out, or give GaussianNoise"
             )
+        _check_passes(optimization.get("sampler"))
         fixed = {
             "num_thoughts": num_thoughts,
             "max_answer_tokens": max_answer_tokens,
@@ -228,6 +230,22 @@ class ColarModule(ReasonerModule):
             reasoner.spec.add_special_tokens,
         )
         return ids if reasoner.start_id is None else [*ids, reasoner.start_id]
+
+
+def _check_passes(sampler: Sampler | None) -> None:
+    """Refuses a sampler of passes that leaves some of them as they are.
+
+    Raises:
+        ConfigError: in the one pass of CoLaR's training it would perturb those, too.
+    """
+    if sampler is None or not sampler.perturbs_forward:
+        return
+    if not (sampler.perturbs_prompt and getattr(sampler, "answer", False)):
+        raise ConfigError(
+            "ColarModule reads prompt, thoughts and answer in one pass, of which "
+            f"{type(sampler).__name__} cannot perturb the thoughts alone; give GaussianNoise, or "
+            "MCDropout with prompt=true and answer=true"
+        )
 
 
 def _measure_embeddings(reasoner: LatentReasoner) -> None:

@@ -163,3 +163,7 @@ def test_options_that_make_no_sense() -> None:
         make_coconut(sampled_share=1.5)
     with pytest.raises(ConfigError, match="LearnedSpread samples from by itself"):
         make_colar(sampler=LearnedSpread())
+    for partial_one in (MCDropout(0.1), MCDropout(0.1, prompt=True), SingularValueNoise(0.3)):
+        with pytest.raises(ConfigError, match="cannot perturb the thoughts alone"):
+            make_colar(sampler=partial_one)
+    make_colar(sampler=MCDropout(0.1, prompt=True, answer=True))
