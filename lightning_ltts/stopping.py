@@ -45,7 +45,7 @@ class Stopping:
         self._since, self._again = 0.0, False
         self._waited = False
         self._before: dict[signal.Signals, Any] = {}
-        self._told = threading.Lock()
+        self._told, self._ending = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is not threading.main_thread() or os.name == "nt":
@@ -103,6 +103,7 @@ class Stopping:
         processes = list(self.children())
         code = next((process.poll() for process in processes if process.poll()), None)
         if code is not None and self.received is None:
+            self._ending.acquire()  # once, of the threads that may see it; all end here
             if code < 0:  # all others have said why
                 _say_lost(f"was ended by {signal.Signals(-code).name}")
             self._kill(processes)

@@ -42,7 +42,9 @@ WATCHING = {
 # options of model and data that no result depends on: where a store is, how much is computed at
 # once, problems of another command
 ELSEWHERE = {"store", "token_budget", "compile", "eval_batch_size", "test"}
-READ_SO = {"streaming"}  # options at any depth: how problems are read, which are the same anyway
+# options at any depth: how problems are read, which are the same anyway; beside a `limit` their ids
+# may differ
+READ_SO = {"streaming"}
 _FILES = {"dirpath"}  # of ModelCheckpoint: the folder itself
 
 
@@ -84,7 +86,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """The single values of a nested configuration; classes without packages, which may move."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key in READ_SO:
+            if key in READ_SO and value.get("limit") is None:
                 continue
             short = (
                 inner.rsplit(".", 1)[-1]

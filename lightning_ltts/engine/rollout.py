@@ -309,11 +309,12 @@ class _Certainty:
             live.to(logits.device, non_blocking=True),
             logits.shape[-1] - len(self._suppressed),
         )
-        # a few rows at a time on a CPU, so that their probabilities stay in its caches
-        size = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else len(rows)
-        for part, those, ids in zip(
-            logits.split(size), rows.split(size), tokens.split(size), strict=True
-        ):
+        # a few rows at a time on a CPU, so that their probabilities stay in its caches; never a
+        # single one of several, whose sum would be rounded otherwise
+        at_once = _CACHED if logits.device.type == "cpu" else logits.numel()
+        parts = min(-(-logits.numel() // at_once), max(len(rows) // 2, 1))
+        split = (x.tensor_split(parts) for x in (logits, rows, tokens))
+        for part, those, ids in zip(*split, strict=True):
             log_probs = part.float().log_softmax(-1)
             self.log_probs[those] += log_probs.gather(-1, ids[:, None]).squeeze(-1)
             if self._suppressed:  # these are no part of what was chosen from

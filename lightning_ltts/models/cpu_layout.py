@@ -14,9 +14,10 @@ def lay_out_for_reading(model: nn.Module) -> None:
     safetensors refuse to write such tensors.
     """
     shared = {id(x.weight) for x in model.modules() if isinstance(x, nn.Embedding)}
-    for layer in model.modules():
-        if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
-            continue
-        weight = layer.weight.data
-        if weight.device.type == "cpu" and weight.dtype == torch.float32:
-            layer.weight.data = weight.t().contiguous().t()
+    with torch.inference_mode(False):  # so that parameters stay what they are
+        for layer in model.modules():
+            if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
+                continue
+            weight = layer.weight.data
+            if weight.device.type == "cpu" and weight.dtype == torch.float32:
+                layer.weight.data = weight.t().contiguous().t()

@@ -89,8 +89,9 @@ def _names_in_folder(model: LatentReasoner | LatentRM) -> list[list[str]]:
         ["thought_head.", "projector."],
         ["score_head.", "classifier."],
         ["input_projection.", "projecter."],
-        ["answer_head.", "answer_head."],  # this and the next are not in published ones
+        ["answer_head.", "answer_head."],  # this and the two next are not in published ones
         ["reference_mark", "reference_mark"],
+        ["noise_projection.", "noise_projection."],
         ["backbone.", f"{family_of(model.backbone.config.model_type).body}."],
     ]
 

@@ -235,8 +235,12 @@ class LatentSearch(pl.LightningModule):
             say_trained_on(path, problems, "predict", kind)
 
     def on_predict_start(self) -> None:
-        """The models are where they stay, and are read alone from here on."""
-        lay_out_for_reading(self)
+        """The models are where they stay, and are read alone from here on.
+
+        An engine's workers get them as they were loaded, and do it themselves.
+        """
+        if getattr(self.trainer.predict_loop, "engine", None) is None:
+            lay_out_for_reading(self)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""

@@ -39,8 +39,8 @@ class SelfTrainingModule(CoconutModule):
         coconut: the other options, as `CoconutModule` has them; a sampler among them.
 
     Raises:
-        ConfigError: a number is out of range, there is nothing to choose from without a sampler, or
-            the LatentRM reads thoughts of another size.
+        ConfigError: a number is out of range, there is nothing to choose from without a sampler,
+            stages are mixed, or the LatentRM reads thoughts of another size.
     """
 
     def __init__(
@@ -53,9 +53,14 @@ class SelfTrainingModule(CoconutModule):
         self._judges: list[LatentRM] = []
         if latent_rm is None:
             return
-        if self.sampler is None:
+        if self.sampler is None or self.sampler.deterministic:
             raise ConfigError(
                 "a LatentRM can only choose among trajectories that differ; set model.init_args.sampler"
+            )
+        if self.uniform_prob:
+            raise ConfigError(
+                "a LatentRM chooses among trajectories of one stage; set "
+                "model.init_args.uniform_prob=0, or leave latent_rm out"
             )
         judge = load_latent_rm(latent_rm).requires_grad_(False).eval()
         if judge.spec.thought_size != self.reasoner.hidden_size:

@@ -1,6 +1,7 @@
 """Weights of models that are only read: other places in memory, the same numbers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -50,8 +51,21 @@ def test_mining_and_prediction_read_laid_out_weights(
     save_folder(reasoner, tmp_path)
     search = LatentSearch(str(tmp_path), GaussianNoise(0.1))
     assert all(layer.weight.is_contiguous() for layer in projections(search.reasoner))
-    search.on_predict_start()
+    search.trainer = SimpleNamespace(predict_loop=SimpleNamespace(engine=None))
+    with torch.inference_mode():  # as in a prediction
+        search.on_predict_start()
+    assert not any(p.is_inference() for p in search.parameters())
     mined_by = Place.alone("cpu", "32-true").take(reasoner)
     for laid_out in (search.reasoner, mined_by):
         assert projections(laid_out)
         assert all(layer.weight.t().is_contiguous() for layer in projections(laid_out))
+
+
+def test_an_engine_gets_the_models_as_they_were_loaded(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    save_folder(make_reasoner("llama", tokenizer), tmp_path)
+    search = LatentSearch(str(tmp_path), GaussianNoise(0.1))
+    search.trainer = SimpleNamespace(predict_loop=SimpleNamespace(engine=object()))
+    search.on_predict_start()
+    assert all(layer.weight.is_contiguous() for layer in projections(search.reasoner))

@@ -73,7 +73,9 @@ def test_coconut_loads_with_plain_transformers(family: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"extra_layers": 1}, {"reference": True, "reads_answer": True}], ids=str
+    "options",
+    [{"extra_layers": 1}, {"reference": True, "reads_answer": True}, {"noise_free": True}],
+    ids=str,
 )
 def test_latent_rm(reasoner: LatentReasoner, tmp_path: Path, options: dict) -> None:
     rm = LatentRM.from_reasoner(reasoner, **options)

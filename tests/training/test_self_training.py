@@ -13,7 +13,7 @@ from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.folders import save_folder
 from lightning_ltts.models.latent_lm import left_pad
 from lightning_ltts.models.latent_rm import LatentRM
-from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.sampling import Deterministic, GaussianNoise
 from lightning_ltts.sampling.keyed_random import fold, question_keys
 from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.self_training import SelfTrainingModule
@@ -113,5 +113,9 @@ def test_a_training_moves_the_reasoner_and_keeps_the_latent_rm_apart(
 def test_what_cannot_be(folders: tuple[str, str], tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ConfigError, match="only choose among trajectories that differ"):
         make(folders, sampler=None)
+    with pytest.raises(ConfigError, match="only choose among trajectories that differ"):
+        make(folders, sampler=Deterministic())
+    with pytest.raises(ConfigError, match="uniform_prob=0"):
+        make(folders, uniform_prob=0.3)
     with pytest.raises(ConfigError, match="num_samples"):
         SelfTrainingModule(Start(pretrained=folders[0]), num_samples=0)
