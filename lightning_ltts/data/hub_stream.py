@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ _FORMAT = 1  # of the lines; another one where a row would become another proble
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def streamed(settings: dict[str, Any], problems: Iterable[Problem]) -> StoredProblems:
+def streamed(
+    settings: dict[str, Any], problems: Callable[[str | None], Iterable[Problem]]
+) -> StoredProblems:
     """Problems that are written to a file of the cache, unless they are there.
 
     The file is named after all that determines them: the source's options, and the data set's
@@ -28,7 +30,7 @@ def streamed(settings: dict[str, Any], problems: Iterable[Problem]) -> StoredPro
 
     Args:
         settings: the options of the source, with its `path` and `revision`.
-        problems: made as they are taken.
+        problems: from the revision to be read to its problems, made as they are taken.
 
     Raises:
         DataError: the data set cannot be had.
@@ -38,11 +40,14 @@ def streamed(settings: dict[str, Any], problems: Iterable[Problem]) -> StoredPro
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "lightning_ltts"
     folder.mkdir(parents=True, exist_ok=True)
     request = _digest([_FORMAT, settings])
-    path = folder / f"{request}-{_version(settings, folder, request)}.jsonl"
+    version = _version(settings, folder, request)
+    path = folder / f"{request}-{version}.jsonl"
+    # that of the name, whatever is pushed meanwhile
+    revision = version if _COMMIT.fullmatch(version) else settings["revision"]
     with FileLock(folder / f"{request}.lock"):
         if not path.exists():
             with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-                for problem in problems:
+                for problem in problems(revision):
                     file.write(json.dumps(asdict(problem)) + "\n")
     return StoredProblems([path], _problem)
 

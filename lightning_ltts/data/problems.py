@@ -184,16 +184,17 @@ class HubProblems(ProblemSource):
         self.streaming = streaming
 
     def load(self) -> Sequence[Problem]:  # noqa: D102
-        place = (self.path, self.name, self.split, self.revision)
         if self.streaming:
             from lightning_ltts.data.hub_stream import streamed
 
-            return _told_apart(streamed(settings_of(self), self._stream(*place)))
-        return _to_problems(self._kept(hub_rows(*place)), self.answers, self.ids)[: self.limit]
+            return _told_apart(streamed(settings_of(self), self._stream))
+        rows = hub_rows(self.path, self.name, self.split, self.revision)
+        return _to_problems(self._kept(rows), self.answers, self.ids)[: self.limit]
 
-    def _stream(self, *place: Any) -> Iterator[Problem]:
+    def _stream(self, revision: str | None) -> Iterator[Problem]:
         """The problems as their rows arrive; nothing is asked for before the first is taken."""
-        for where, row in islice(self._kept(hub_stream(*place)), self.limit):
+        rows = hub_stream(self.path, self.name, self.split, revision)
+        for where, row in islice(self._kept(rows), self.limit):
             yield to_problem(where, row, self.answers, self.ids)
 
     def _kept(self, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

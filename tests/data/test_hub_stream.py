@@ -139,15 +139,19 @@ class TestHub:
             return type("Info", (), state)
 
         monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", asked)
-        monkeypatch.setattr(
-            datasets,
-            "load_dataset",
-            lambda name, *more, revision, **o: load(str(folder), *more, **o),
-        )
+
+        def loaded(name: str, *more: object, revision: str | None, **options: object) -> object:
+            state["read"] = str(revision)
+            return load(str(folder), *more, **options)
+
+        monkeypatch.setattr(datasets, "load_dataset", loaded)
         return state
 
     def test_another_commit_is_streamed_anew(self, folder: Path, hub: dict[str, str]) -> None:
         assert len(source("owner/set").load()) == 4
+        assert (
+            hub["read"] == "a" * 40
+        )  # the commit of the file's name, whatever is pushed meanwhile
         write(folder / "test.jsonl", ROWS[:2])
         assert len(source("owner/set").load()) == 4
         assert len(source("owner/set", revision="b" * 40).load()) == 2
