@@ -5,10 +5,10 @@
 The questions are in a JSON Lines file; the reasoner is a tiny random one with few samples and short
 thoughts, so that what grows is what the questions take, and passes are small enough for the fewest
 questions to fill one, as every run of a real size does. `fit` trains a LatentRM on the mined store,
-an epoch. `report` computes every number anew, for another stopping rule than the stored one;
-`page` is `report -o page.html`. Both need what the commands before them leave. Each command runs in a process of its own,
-forked after the libraries are imported, whose highest resident memory is told. The goal is that it
-stays within 1.2 times that of the fewest questions.
+an epoch. `report` computes every number anew, for another stopping rule than the stored one; `page`
+is `report -o page.html`. Both need what the commands before them leave. Each command runs in a
+process of its own, forked after the libraries are imported, whose highest resident memory is told.
+The goal is that it stays within 1.2 times that of the fewest questions.
 """
 
 import argparse

@@ -134,8 +134,8 @@ def beams(setting: Setting) -> None:
             "predict", folder / "summary.json", setting.experiment("search"), f"name={folder.relative_to('logs')}",
             f"reasoner={setting.reasoner}", f"latent_rm={setting.folder / 'default' / 'checkpoints' / 'best.ckpt'}",
             f"{RM}seed={setting.seed}", f"{RM}num_samples=1", *setting.problems("problems"),
-            *(f"data.init_args.problems.init_args.{key}={value}" for key, value in
-              zip(("split", "seed", "size"), (*VALID, 1024), strict=True)),
+            f"data.init_args.problems.init_args.split={VALID[0]}", f"data.init_args.problems.init_args.seed={VALID[1]}",
+            "data.init_args.problems.init_args.size=1024",
             *(f"{RM}beam.init_args.{key}={value}" for key, value in options.items()),
         )  # fmt: skip
         rows = read_rows(folder)

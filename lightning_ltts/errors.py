@@ -48,3 +48,12 @@ def shorten(value: object, limit: int = 80) -> str:
         bounded.maxstring = bounded.maxother = bounded.maxlong = 2 * limit
         shown = bounded.repr(value)
     return shown if len(shown) <= limit + 2 else f"{shown[: limit - 1]}..."
+
+
+def reason_of(error: Exception, length: int = 200) -> str:
+    """What an error says, for a message of one line: its first line, cut, or else its class.
+
+    Where that only leads to the second, as of transformers' validation, both are told.
+    """
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    return (f"{first} {others[0].strip()}" if first.endswith(":") and others else first)[:length]

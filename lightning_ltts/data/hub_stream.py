@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from lightning_ltts.data.problems import Problem, say_once
 from lightning_ltts.data.stored_problems import StoredProblems
-from lightning_ltts.errors import DataError
+from lightning_ltts.errors import DataError, reason_of
 from lightning_ltts.files import atomic
 
 _FORMAT = 1  # of the lines; another one where a row would become another problem
@@ -75,7 +75,7 @@ def _version(settings: dict[str, Any], folder: Path, request: str) -> str:
         return str(HfApi().dataset_info(name, revision=revision).sha)
     except Exception as error:  # no network, no such name, no access: it cannot be had
         before = sorted(folder.glob(f"{request}-*.jsonl"), key=lambda path: path.stat().st_mtime)
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         if not before:
             raise DataError(f"the data set {name} cannot be loaded: {reason}") from None
         say_once(f"the Hub cannot be asked for {name}: what was streamed before is used ({reason})")

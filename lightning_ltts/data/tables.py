@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lightning_ltts.data.json_rows import as_in_json, is_lines, read_json_rows, read_text
 from lightning_ltts.data.ranges import Bound
-from lightning_ltts.errors import DataError, shorten
+from lightning_ltts.errors import DataError, reason_of, shorten
 
 HUB = "hf://"
 MAX_CELL = Bound(1_000_000)  # characters
@@ -120,7 +120,7 @@ def hub_rows(path: str, name: str | None, split: str, revision: str | None) -> R
 
 
 def _unavailable(path: str, split: str, error: Exception) -> DataError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = reason_of(error)
     return DataError(f"the data set {path} ({split}) cannot be loaded: {reason}")
 
 
@@ -158,7 +158,7 @@ def _saved_rows(folder: Path, split: str | None) -> Rows:
     try:
         saved: Any = datasets.load_from_disk(str(folder))
     except Exception as error:  # damaged in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         raise DataError(f"{folder} cannot be read by datasets: {reason}") from None
     if isinstance(saved, dict):
         if split not in saved:
@@ -181,7 +181,7 @@ def _parquet_rows(path: Path) -> Rows:
     try:
         table = pyarrow.parquet.read_table(path).to_pylist()
     except Exception as error:  # damaged in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         raise DataError(f"problem file {path} is not valid Parquet: {reason}") from None
     return _as_rows(f"problem file {path}", table)
 

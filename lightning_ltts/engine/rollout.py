@@ -305,10 +305,8 @@ class _Certainty:
 
     def add(self, live: Tensor, logits: Tensor, tokens: Tensor) -> None:
         """The next tokens (R',) of rows `live` (R',), on the CPU, whose logits are (R', V)."""
-        rows, allowed = (
-            live.to(logits.device, non_blocking=True),
-            logits.shape[-1] - len(self._suppressed),
-        )
+        rows = live.to(logits.device, non_blocking=True)
+        allowed = logits.shape[-1] - len(self._suppressed)
         # a few rows at a time on a CPU, so that their probabilities stay in its caches; never a
         # single one of several, whose sum would be rounded otherwise
         at_once = _CACHED if logits.device.type == "cpu" else logits.numel()

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from lightning_ltts.errors import CheckpointError, ConfigError, LTTSError, shorten
+from lightning_ltts.errors import CheckpointError, ConfigError, LTTSError, reason_of, shorten
 from lightning_ltts.models.adapters import ALPHA, merge_lora
 from lightning_ltts.models.families import Family, family_of
 from lightning_ltts.models.latent_lm import LatentReasoner, ReasonerSpec, canonical, make_config
@@ -31,7 +31,6 @@ from lightning_ltts.models.weights import (
     fill_backbone,
     read_pickle,
     read_tensors,
-    reason_of,
     require_state,
 )
 

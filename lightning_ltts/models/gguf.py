@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from lightning_ltts.errors import CheckpointError
-from lightning_ltts.models.weights import State, quiet_transformers, reason_of
+from lightning_ltts.errors import CheckpointError, reason_of
+from lightning_ltts.models.weights import State, quiet_transformers
 
 
 def find_gguf(path: Path) -> Path | None:

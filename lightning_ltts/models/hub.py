@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import HfApi
 from torch import nn
 
-from lightning_ltts.errors import CheckpointError, shorten
-from lightning_ltts.models.weights import FOLDER_ENTRY, reason_of
+from lightning_ltts.errors import CheckpointError, reason_of, shorten
+from lightning_ltts.models.weights import FOLDER_ENTRY
 
 
 class HubModel(nn.Module):

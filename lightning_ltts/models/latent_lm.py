@@ -23,13 +23,12 @@ from transformers.cache_utils import Cache
 from lightning_ltts.data.answers import Answer, Which, extract_answer
 from lightning_ltts.data.ranges import MAX_TOKENS, require_whole
 from lightning_ltts.data.tokenization import ANSWER_MARKER, ROLES, encode_template, wrap_tokenizer
-from lightning_ltts.errors import ConfigError
+from lightning_ltts.errors import ConfigError, reason_of
 from lightning_ltts.models.backbone_checks import check_config, check_memory
 from lightning_ltts.models.families import Family, Site, family_of
 from lightning_ltts.models.hub import HubModel
 from lightning_ltts.models.shared_prefix import IMPLEMENTATION
 from lightning_ltts.models.thought_heads import thought_head_of
-from lightning_ltts.models.weights import reason_of
 
 # entries of a configuration that say nothing of what the model computes
 _VOLATILE = (

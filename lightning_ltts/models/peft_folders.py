@@ -7,10 +7,9 @@ from peft import LoraConfig, PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from lightning_ltts.errors import CheckpointError, shorten
+from lightning_ltts.errors import CheckpointError, reason_of, shorten
 from lightning_ltts.files import read_json
 from lightning_ltts.models.adapters import CONFIG
-from lightning_ltts.models.weights import reason_of
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of every key that PEFT writes

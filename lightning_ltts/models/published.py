@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from lightning_ltts.data.tokenization import END, LATENT, START
-from lightning_ltts.errors import CheckpointError, ConfigError
+from lightning_ltts.errors import CheckpointError, ConfigError, reason_of
 from lightning_ltts.models.adapters import ALPHA, alpha_of, merge_lora, require_adapters
 from lightning_ltts.models.backbone_checks import check_config
 from lightning_ltts.models.families import FAMILIES, family_of
@@ -29,7 +29,7 @@ from lightning_ltts.models.gguf import find_gguf, read_gguf
 from lightning_ltts.models.latent_lm import ReasonerSpec, canonical
 from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.thought_heads import CodiHead, required_options, thought_head_of
-from lightning_ltts.models.weights import State, check_json_sizes, read_tensors, reason_of
+from lightning_ltts.models.weights import State, check_json_sizes, read_tensors
 
 _EMBEDDINGS = tuple(dict.fromkeys(f"{family.embedding}.weight" for family in FAMILIES.values()))
 

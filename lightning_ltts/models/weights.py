@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lightning_ltts.data.ranges import RAISE_IT, Bound
-from lightning_ltts.errors import CheckpointError, shorten
+from lightning_ltts.errors import CheckpointError, reason_of, shorten
 from lightning_ltts.files import check_checkpoint
 
 State = dict[str, Tensor]
@@ -249,15 +249,6 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def reason_of(error: Exception, length: int = 200) -> str:
-    """What an error says, for a message of one line: its first line, cut, or else its class.
-
-    Where that only leads to the second, as of transformers' validation, both are told.
-    """
-    first, *others = str(error).splitlines() or [type(error).__name__]
-    return (f"{first} {others[0].strip()}" if first.endswith(":") and others else first)[:length]
 
 
 def _class(name: str) -> Any:

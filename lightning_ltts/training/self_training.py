@@ -29,8 +29,8 @@ class SelfTrainingModule(CoconutModule):
     learned from. Where none is right, it is the one with the highest score of all. That differs
     from the published recipe, in which a teacher is imitated there.
 
-    Source: the idea of choosing by a reward model is that of the self-training that follows arXiv
-    2510.07745, whose numbers `docs/results.md` sets beside its own.
+    Source: github clutch-61/latenttts-experiment-pack, which samples 64, and asks the right one to
+    score above a teacher's greedy trajectory.
 
     Args:
         start: a finished reasoner.
