@@ -39,9 +39,12 @@ class Stopping:
         # what is said after `stopped by ...; `; whoever knows what is kept sets it
         self.sentence: Callable[[], str] = lambda: f"to start again: {command}"
         self.received: int | None = None
-        # the other processes of a distributed run, and whether there are any; set by the Trainer
-        self.children: Callable[[], list[Any]] = list
+        # the processes that the Trainer has started for a distributed run, and whether it is one;
+        # set by the Trainer
+        self.started: Callable[[], list[Any]] = list
         self.distributed = False
+        self._others: list[Any] = []
+        self._taking = threading.Lock()
         self._since, self._again = 0.0, False
         self._waited = False
         self._before: dict[signal.Signals, Any] = {}
@@ -100,7 +103,7 @@ class Stopping:
 
     def _end_if_failed(self) -> None:
         """Ends all processes with the exit code of one that has failed, where one has."""
-        processes = list(self.children())
+        processes = self._take_others()
         code = next((process.poll() for process in processes if process.poll()), None)
         if code is not None and self.received is None:
             self._ending.acquire()  # once, of the threads that may see it; all end here
@@ -130,7 +133,7 @@ class Stopping:
             os._exit(1)
         if _is_lost(error):
             _say_lost("was lost")
-            self._kill(list(self.children()))
+            self._kill(self._take_others())
             os._exit(1)
 
     def _end_others(self, error: BaseException) -> None:
@@ -138,10 +141,21 @@ class Stopping:
         told = isinstance(error, SystemExit)
         if told and not error.code:  # type: ignore[attr-defined]
             return
-        self._kill(list(self.children()))
+        self._kill(self._take_others())
         if told:  # Python's own end waits for threads that wait for the others
             code = error.code  # type: ignore[attr-defined]
             os._exit(code if isinstance(code, int) else 1)
+
+    def _take_others(self) -> list[Any]:
+        """The other processes, which Lightning no longer watches from here on.
+
+        It would kill this one, with nothing said, when it finds one of them gone.
+        """
+        with self._taking:
+            started = self.started()
+            while started:
+                self._others.append(started.pop())
+            return list(self._others)
 
     def _kill(self, processes: list[Any]) -> None:
         for process in processes:
@@ -181,14 +195,8 @@ class Stopping:
                 os._exit(128 + number)
 
     def _pass_on(self, number: int) -> None:
-        """Sends the signal to the other processes.
-
-        Lightning no longer watches them then; it would end this process when it finds them gone.
-        """
-        watched = self.children()
-        processes = list(watched)
-        watched.clear()
-        for process in processes:
+        """Sends the signal to the other processes."""
+        for process in self._take_others():
             with suppress(OSError):
                 os.kill(process.pid, number)
 

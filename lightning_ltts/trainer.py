@@ -230,7 +230,7 @@ class Trainer(pl.Trainer):
             self.strategy.checkpoint_io = WholeCheckpoints()
         self._signal_connector = SignalConnector(self)
         if Stopping.current is not None:
-            Stopping.current.children = lambda: getattr(self.strategy.launcher, "procs", [])
+            Stopping.current.started = lambda: getattr(self.strategy.launcher, "procs", [])
             Stopping.current.distributed = self.world_size > 1
             if self.world_size > 1:
                 Stopping.current.watch_children()

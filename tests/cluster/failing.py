@@ -10,11 +10,15 @@ from itertools import count
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.sampling import GaussianNoise
 
 _calls = count()
+# Lightning kills a process whose child is gone, and looks every five seconds: here all the time, so
+# that it would be seen if it still did
+_ChildProcessObserver.__init__.__defaults__ = (0.01,)
 
 
 def fail() -> None:
