@@ -11,11 +11,16 @@
     python benchmarks/study.py longer                    # the reasoner, trained on for as long as all else takes
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py unmixed                   # the reasoner, trained stage by stage and no other batch mixed in
+    python benchmarks/study.py reset slow warm           # moments forgotten between stages; half the rate; a longer warm-up
+    python benchmarks/study.py other_start               # the same problems, other weights at the start, batches and noise
+    python benchmarks/study.py dropout                   # the reasoner under dropout over the prompt instead of noise
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined
     python benchmarks/study.py self_trained_by_choice    # the same on trajectories that its LatentRM chooses
+    python benchmarks/study.py self_trained_on_more      # on four times as many problems
     python benchmarks/study.py after_longer              # a LatentRM and search on the reasoner of `longer`
     python benchmarks/study.py after_self_training       # a LatentRM and search on top of that
     python benchmarks/study.py after_reinforcement       # the same on top of a reasoner that is reinforced
+    python benchmarks/study.py after_dropout             # the same, all under dropout over the prompt
     python benchmarks/study.py maxrl --explorer svp      # the reasoner, reinforced on problems with answers alone
     python benchmarks/study.py grpo                      # the same by advantages that are not relative
     python benchmarks/study.py own_answers               # what a LatentRM would answer itself
@@ -29,10 +34,11 @@ Every row is a handful of overrides to the demo's experiments; runs go to logs/s
 
 import argparse
 import os
+from functools import partial
 
 import torch
 from study_probes import beams, outliers, own_answers, rules
-from study_settings import EXPLORERS, REINFORCED, ROWS, SCALING, SIZES, TASKS, Setting
+from study_settings import EXPLORERS, REINFORCED, ROWS, SCALING, SIZES, TASKS, TRAININGS, Setting
 from study_stages import (
     explicit,
     explicit_latent_rm,
@@ -42,8 +48,7 @@ from study_stages import (
     searched_reasoner,
     self_trained,
     self_trained_by_choice,
-    unmixed,
-    unsupervised,
+    trained_otherwise,
 )
 from study_table import table
 
@@ -54,8 +59,8 @@ WHOLE = {
     "reasoner": searched_reasoner,
     "self_trained": self_trained,
     "self_trained_by_choice": self_trained_by_choice,
-    "unmixed": unmixed,
-    "unsupervised": unsupervised,
+    "self_trained_on_more": partial(self_trained, name="self_trained_on_more"),
+    **{name: partial(trained_otherwise, name=name) for name in TRAININGS},
     "own_answers": own_answers,
     "outliers": outliers,
     "beams": beams,

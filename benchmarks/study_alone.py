@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from study_settings import EXPLORERS, FOLDER, REINFORCED
+from study_settings import EXPLORERS, FOLDER, REINFORCED, SELF_TRAINED_ON, TRAININGS
 from torch import Tensor
 
 from lightning_ltts.analysis.methods import GREEDY
@@ -16,12 +16,10 @@ from lightning_ltts.voting.selection import Majority
 
 ALONE = (
     "reasoner",
-    "unmixed",
-    "unsupervised",
+    *TRAININGS,
     "explicit",
     "longer",
-    "self_trained",
-    "self_trained_by_choice",
+    *SELF_TRAINED_ON,
     *(f"{method}_{name}" for method in REINFORCED for name in EXPLORERS),
 )
 

@@ -7,6 +7,7 @@ FOLDER = Path("logs/study")
 RM = "model.init_args."
 _Training = tuple[int, tuple[int, ...]]  # problems with steps, and epochs
 UNMIXED = f"{RM}uniform_prob=0"  # no batch of other stages
+DROPOUT = ("sampler=mc_dropout", "sampler.init_args.p=0.1", "sampler.init_args.prompt=true")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,25 @@ EXPLORERS = {
         "sampler.init_args.prompt=false",
     ),
 }
-SELF_TRAINED_ON = 13312  # problems with answers alone, about half as many as are mined
+# problems with answers alone of self-training, by row: about half as many as are mined, and twice
+SELF_TRAINED_ON = {
+    "self_trained": 13312,
+    "self_trained_by_choice": 13312,
+    "self_trained_on_more": 51200,
+}
+# reasoners that are trained otherwise than all else here, for as many epochs, by what differs
+TRAININGS = {
+    "unsupervised": (
+        f"{RM}step_factor=0",
+    ),  # no decoder writes each step from its thoughts (SIM-CoT)
+    "unmixed": (UNMIXED,),
+    "dropout": DROPOUT,
+    "reset": (f"{RM}reset_optimizer=true",),
+    "slow": (f"{RM}lr=1.5e-3",),
+    "warm": (f"{RM}warmup=0.2",),
+    # the same problems, and other weights at the start, batches and noise
+    "other_start": ("seed_everything=1000", "data.init_args.seed=1000"),
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,7 @@ ROWS = {
     "after_longer": Row("longer"),
     "after_self_training": Row("self_trained"),
     "after_reinforcement": Row("maxrl_tokens"),
+    "after_dropout": Row("dropout", sampler=DROPOUT),
 }
 # the rows whose LatentRMs differ by one thing, on one reasoner
 SCALING = (

@@ -17,7 +17,7 @@ from study_settings import (
     ROWS,
     SELF_TRAINED_ON,
     SIZES,
-    UNMIXED,
+    TRAININGS,
     Setting,
 )
 
@@ -88,24 +88,23 @@ def longer(setting: Setting) -> None:
     _fit_and_search(setting, "longer", (*first, last + more))
 
 
-def unsupervised(setting: Setting) -> None:
-    """The reasoner trained without a decoder that must write each step from its thoughts (SIM-CoT)."""
-    _fit_and_search(setting, "unsupervised", setting.of_task.epochs, f"{RM}step_factor=0")
-
-
-def unmixed(setting: Setting) -> None:
-    """The reasoner trained without batches of other stages than the current one."""
-    _fit_and_search(setting, "unmixed", setting.of_task.epochs, UNMIXED)
+def trained_otherwise(setting: Setting, name: str) -> None:
+    """A reasoner that differs by one thing in its training (`TRAININGS`)."""
+    _fit_and_search(setting, name, setting.of_task.epochs, *TRAININGS[name])
 
 
 def _fit_and_search(setting: Setting, name: str, epochs: tuple[int, ...], *overrides: str) -> None:
     """A reasoner that is trained otherwise, and what it reaches without a LatentRM."""
     fit_reasoner(setting, name, epochs, *overrides)
     (setting.folder / f"{name}.done").touch()
-    search_alone(setting, name, setting.folder / name)
+    search_alone(setting, name, setting.folder / name, *_samplers(overrides))
 
 
-def self_trained(setting: Setting, latent_rm: str = "null", name: str = "self_trained") -> None:
+def _samplers(overrides: tuple[str, ...]) -> list[str]:
+    return [override for override in overrides if override.startswith("sampler")]
+
+
+def self_trained(setting: Setting, name: str = "self_trained", latent_rm: str = "null") -> None:
     """What the reasoner itself makes of as many problems with answers as were mined."""
     train_reasoner(setting)
     folder, stages = setting.folder / name, len(setting.of_task.epochs) - 1
@@ -114,7 +113,7 @@ def self_trained(setting: Setting, latent_rm: str = "null", name: str = "self_tr
         f"reasoner={setting.reasoner}", f"latent_rm={latent_rm}",
         f"seed_everything={setting.seed}", f"data.init_args.seed={setting.seed}",
         f"data.init_args.train.init_args.seed={100 * setting.seed + 1}",
-        f"data.init_args.train.init_args.size={SELF_TRAINED_ON}",
+        f"data.init_args.train.init_args.size={SELF_TRAINED_ON[name]}",
         f"{RM}curriculum.thoughts_per_step={stages}", *setting.of_task.elsewhere,
         *setting.problems("train", "val", "test"),
     )  # fmt: skip
@@ -125,7 +124,7 @@ def self_trained(setting: Setting, latent_rm: str = "null", name: str = "self_tr
 def self_trained_by_choice(setting: Setting) -> None:
     """The same, on the trajectories that the LatentRM of `default` chooses."""
     run("default", setting)
-    self_trained(setting, str(setting.best("default")), "self_trained_by_choice")
+    self_trained(setting, "self_trained_by_choice", str(setting.best("default")))
 
 
 def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl") -> None:
@@ -144,14 +143,14 @@ def reinforced(setting: Setting, explorer: str = "noise", method: str = "maxrl")
     search_alone(setting, name, folder)
 
 
-def search_alone(setting: Setting, name: str, folder: Path) -> None:
+def search_alone(setting: Setting, name: str, folder: Path, *overrides: str) -> None:
     """Greedy decoding, votes without training and coverage of a reasoner, on the test problems."""
     search = setting.folder / name / "search"
     ltts(
         "predict", search / "summary.json", setting.experiment("search"), f"name={search.relative_to('logs')}",
         f"reasoner={folder / 'checkpoints' / 'best.ckpt'}", "latent_rm=null", f"{RM}beam=null",
         f"{RM}seed={setting.seed}", f"data.init_args.problems.init_args.size={PROBLEMS}",
-        *setting.problems("problems"),
+        *setting.problems("problems"), *overrides,
     )  # fmt: skip
 
 
@@ -161,6 +160,7 @@ REASONERS: dict[str, Callable[[Setting], None]] = {
     "longer": longer,
     "self_trained": self_trained,
     "maxrl_tokens": partial(reinforced, explorer="tokens"),
+    "dropout": partial(trained_otherwise, name="dropout"),
 }
 
 
@@ -172,7 +172,9 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
     # what depends on the reasoner is shared by the rows that have the same one
     of_its_own = [] if row.reasoner == "reasoner" else [row.reasoner]
     problems = 100 * setting.seed + 1 + len(of_its_own)  # others than it learned from by itself
-    differing = (part.split(".")[-1] for part in (*row.mine, *row.sampler))
+    # a reasoner of its own has one sampler in all its rows; elsewhere a sampler is the row's own
+    trained_under, its_sampler = (row.sampler, ()) if of_its_own else ((), row.sampler)
+    differing = (part.split(".")[-1] for part in (*row.mine, *its_sampler))
     store = "-".join(["store", *of_its_own, *differing]).replace("=", "")
     ltts(
         "fit", folder / "done", setting.experiment("latent_rm"),
@@ -192,6 +194,7 @@ def run(name: str, setting: Setting, repeat: int = 0) -> None:
     ltts(
         "tune", tune / "tuned.yaml", setting.experiment("tune"), f"name={tune.relative_to('logs')}", models[0],
         "latent_rm=null", f"{RM}seed={setting.seed}", *setting.problems("problems"),
+        *trained_under,
     )  # fmt: skip
     for split, size, samples, seed in (("valid", 1024, 32, 2), ("test", PROBLEMS, 64, 0)):
         search = folder / ("search" if split == "test" else "chosen")

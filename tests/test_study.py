@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from study_settings import (
     SCALING,
     SELF_TRAINED_ON,
     TASKS,
+    TRAININGS,
     Row,
     Setting,
 )
@@ -30,16 +32,16 @@ from study_stages import (
     searched_reasoner,
     self_trained,
     self_trained_by_choice,
-    unmixed,
-    unsupervised,
+    trained_otherwise,
 )
 from study_table import beam_against_vote, kept, table
 
 from lightning_ltts import cli
 from lightning_ltts.data.graph_problems import GraphProblems
 from lightning_ltts.prediction.tuned import TUNED, Tuned
-from lightning_ltts.sampling import SingularValueNoise, TokenSampling
+from lightning_ltts.sampling import MCDropout, SingularValueNoise, TokenSampling
 from lightning_ltts.trainer import Trainer
+from lightning_ltts.training.coconut import CoconutModule
 
 pytestmark = pytest.mark.slow
 
@@ -86,8 +88,7 @@ REASONERS = (
     "paths",
     "self_trained",
     "self_trained_by_choice",
-    "unmixed",
-    "unsupervised",
+    *TRAININGS,
     "maxrl_svp",
     "maxrl_tokens",
 )
@@ -223,6 +224,7 @@ def test_a_repeat_has_another_seed_of_the_latent_rm(made: dict[str, tuple[Any, A
     [
         ("after_self_training", "self_trained"),
         ("after_reinforcement", "maxrl_tokens"),
+        ("after_dropout", "dropout"),
     ],
 )
 def test_on_a_reasoner_that_learned_on(
@@ -344,7 +346,10 @@ def test_the_reasoner_trained_on(made: dict[str, tuple[Any, Any]]) -> None:
     assert made["LatentSearch"][0].latent_rm is None
     self_trained(SETTING)
     reasoner, data = made["SelfTrainingModule"]
-    assert (data.sources["train"].split, data.sources["train"].size) == ("mine", SELF_TRAINED_ON)
+    assert (data.sources["train"].split, data.sources["train"].size) == (
+        "mine",
+        SELF_TRAINED_ON["self_trained"],
+    )
     assert (reasoner.curriculum.last.num_thoughts, reasoner._judges) == (4, [])
     self_trained_by_choice(SETTING)  # by the LatentRM of the row `default`
     assert len(made["SelfTrainingModule"][0]._judges) == 1
@@ -357,22 +362,33 @@ def test_the_reasoner_by_itself(made: dict[str, tuple[Any, Any]]) -> None:
     assert (search.latent_rm, search.beam, problems.source.split) == (None, None, "test")
 
 
-def test_without_supervised_steps(made: dict[str, tuple[Any, Any]]) -> None:
-    """All else is that of the setting's reasoner."""
-    unsupervised(SETTING)
-    reasoner, data = made["CoconutModule"]
-    assert (reasoner.step_factor, reasoner.sampler.settings()["std"]) == (0, 0.6)
-    assert reasoner.uniform_prob > 0
-    assert data.sources["train"].seed == 300
-    assert made["LatentSearch"][0].latent_rm is None
+# what shows that a training differs by one thing, and what else it has: seed of its batches
+DIFFERING: dict[str, tuple[Callable[[CoconutModule], Any], Any, int]] = {
+    "unsupervised": (lambda module: module.step_factor, 0, 3),
+    "unmixed": (lambda module: module.uniform_prob, 0, 3),
+    "dropout": (lambda module: isinstance(module.sampler, MCDropout), True, 3),
+    "reset": (lambda module: module.reset_optimizer, True, 3),
+    "slow": (lambda module: module.lr, 1.5e-3, 3),
+    "warm": (lambda module: module.warmup, 0.2, 3),
+    "other_start": (lambda module: module.lr, 3e-3, 1000),
+}
 
 
-def test_stage_by_stage(made: dict[str, tuple[Any, Any]]) -> None:
-    unmixed(SETTING)
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_reasoner_trained_otherwise(made: dict[str, tuple[Any, Any]], name: str) -> None:
+    """By one thing; on the same problems, for as long, and searched under what it was trained under."""
+    trained_otherwise(SETTING, name)
     reasoner, data = made["CoconutModule"]
-    assert (reasoner.step_factor, reasoner.uniform_prob) == (1, 0)
-    assert data.sources["train"].size == TASKS["hard"].trained_on
-    assert made["LatentSearch"][0].latent_rm is None
+    read, expected, seed = DIFFERING[name]
+    assert (read(reasoner), data.seed) == (expected, seed)
+    others = [DIFFERING[one] for one in TRAININGS if one not in (name, "other_start")]
+    assert not any(read(reasoner) == expected for read, expected, _ in others), "one thing alone"
+    train = data.sources["train"]
+    assert (train.seed, train.size) == (300, TASKS["hard"].trained_on)
+    assert reasoner.curriculum.total_epochs == sum(TASKS["hard"].epochs)
+    search, problems = made["LatentSearch"]
+    assert (search.latent_rm, problems.source.split) == (None, "test")
+    assert search.sampler.settings() == reasoner.sampler.settings()
 
 
 def test_reinforcement_learns_from_answers_alone(made: dict[str, tuple[Any, Any]]) -> None:
