@@ -1,14 +1,15 @@
-"""Resident memory of `ltts mine`, `fit`, `predict` and `report`, against the number of questions.
+"""Resident memory of `ltts fit`, `mine`, `predict` and `report`, against the number of questions.
 
     python benchmarks/memory.py --sizes 2000 20000 200000
 
 The questions are in a JSON Lines file; the reasoner is a tiny random one with few samples and short
 thoughts, so that what grows is what the questions take, and passes are small enough for the fewest
-questions to fill one, as every run of a real size does. `fit` trains a LatentRM on the mined store,
-an epoch. `report` computes every number anew, for another stopping rule than the stored one; `page`
-is `report -o page.html`. Both need what the commands before them leave. Each command runs in a
-process of its own, forked after the libraries are imported, whose highest resident memory is told.
-The goal is that it stays within 1.2 times that of the fewest questions.
+questions to fill one, as every run of a real size does. `train` trains that reasoner on, an epoch,
+and `fit` a LatentRM on the mined store. `report` computes every number anew, for another stopping
+rule than the stored one; `page` is `report -o page.html`. Both need what the commands before them
+leave. Each command runs in a process of its own, forked after the libraries are imported, whose
+highest resident memory is told. The goal is that it stays within 1.2 times that of the fewest
+questions.
 """
 
 import argparse
@@ -56,7 +57,13 @@ def commands(size: int) -> dict[str, list[str]]:
         "callbacks.writer.init_args.keep_thoughts=0", f"model.init_args.token_budget={TOKEN_BUDGET}",
     ]  # fmt: skip
     fit = ["trainer.max_epochs=1", "trainer.enable_model_summary=false", "logger=csv"]
+    train = [
+        "experiment=files/reasoner", files[0], "valid=valid.jsonl", "test=test.jsonl", f"name=train-{size}", *QUIET,
+        "start@model.init_args.start=checkpoint", "reasoner=reasoner",
+        "model.init_args.curriculum.cot_epochs=0", "model.init_args.curriculum.stage_epochs=[1]",
+    ]  # fmt: skip
     return {
+        "train": ["fit", *train, *fit],
         "mine": ["mine", *mine],
         "fit": ["fit", *mine, *fit],
         "predict": ["predict", *predict],
@@ -77,9 +84,10 @@ def write_inputs(sizes: list[int]) -> None:
     ]
     for size in sizes:
         Path(f"{size}.jsonl").write_text("".join(lines[:size]))
-    valid = WordProblems("valid", 64, num_steps=4).load()
-    rows = [json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in valid]
-    Path("valid.jsonl").write_text("".join(rows))
+    for split in ("valid", "test"):
+        few = WordProblems(split, 64, num_steps=4).load()
+        rows = [json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in few]
+        Path(f"{split}.jsonl").write_text("".join(rows))
 
 
 def forked(work) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """What one process makes of the commands, for the tests to compare with."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.commands import FIT, LTTS, MINE, PREDICT, RUN, finish, start
-from tests.cluster.helpers import shards_of
+from tests.cluster.helpers import close, rows, shards_of
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,24 @@ def predicted(predict_command: list[str], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("predicted")
     finish(start(folder, [*LTTS, *predict_command]))
     return folder / RUN
+
+
+@pytest.fixture(params=["mine", "predict"])
+def killed(
+    request: pytest.FixtureRequest,
+    mine_command: list[str],
+    mined: dict[str, Any],
+    predict_command: list[str],
+    predicted: Path,
+) -> tuple[list[str], Callable[[Path], None]]:
+    """A command, and what checks a folder of its run: nothing is lost, and nothing there twice."""
+
+    def check_store(folder: Path) -> None:
+        assert shards_of(folder / RUN / "trajectories") == mined
+
+    def check_predictions(folder: Path) -> None:
+        assert close(rows(folder / RUN), rows(predicted))
+
+    if request.param == "mine":
+        return mine_command, check_store
+    return predict_command, check_predictions

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.cluster.commands import (
     surrounding,
 )
 from tests.cluster.helpers import close, rows, shards_of
+from tests.cluster.kills import in_folder, kill_and_go_on
 from tests.cluster.slurm import NOT_THERE, missing, slurm
 
 pytestmark = pytest.mark.processes
@@ -93,6 +94,15 @@ def test_a_job_that_is_told_to_end_goes_on(
     assert len(shards_of(store)) < len(mined)
     finish(start(tmp_path, ["sbatch", "--wait", job], **cluster))
     assert shards_of(store) == mined
+
+
+@pytest.mark.crash
+def test_killed_tasks(
+    cluster: dict[str, str], killed: tuple[list[str], Callable[[Path], None]], tmp_path: Path
+) -> None:
+    arguments, check = killed
+    step = [*STEP.split(), "--ntasks-per-node=2"]
+    kill_and_go_on([*step, *LTTS, *arguments, *TWO], in_folder, check, tmp_path, **cluster)
 
 
 def need_launcher() -> None:
