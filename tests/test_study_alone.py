@@ -32,7 +32,7 @@ def test_against_the_reasoner_before(
     monkeypatch.chdir(tmp_path)
     summary_of.cache_clear()
     easy, hard = (FOLDER / f"{task}-small-1" for task in ("easy", "hard"))
-    write(easy / "default" / "search", "2", ["1", "2", "2", "2"])
+    write(easy / "default" / "search", "2", ["1", "2", "1", "1"])
     write(easy / "grpo_svp" / "search", "1", ["1", "2", "1", "1"])
     write(hard / "longer" / "search", "1", ["1", "1", "1", "1"])
     found = alone(4)
@@ -40,6 +40,10 @@ def test_against_the_reasoner_before(
     assert (one["task"], one["seed"], one["reasoner"]) == ("easy", 1, "grpo_svp")
     assert (one["greedy"], one["pass"], one["majority"], one["coverage"]) == (1, 0.75, 1, 1)
     assert one["against_before"] == {"gain": 1.0, "low": 1.0, "high": 1.0}
+    assert one["against_majority_before"] == {"gain": 0.0, "low": 0.0, "high": 0.0}, "it was right"
     assert found["over_seeds"][0]["against_before"]["gain"] == 1.0
     print_alone(found)
-    assert "| easy, 1 | grpo_svp | 100.0 | +100.0 (+100.0 to +100.0) |" in capsys.readouterr().out
+    assert (
+        "| easy, 1 | grpo_svp | 100.0 | +100.0 (+100.0 to +100.0) | +100.0 ("
+        in capsys.readouterr().out
+    )
