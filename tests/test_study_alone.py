@@ -44,6 +44,6 @@ def test_against_the_reasoner_before(
     assert found["over_seeds"][0]["against_before"]["gain"] == 1.0
     print_alone(found)
     assert (
-        "| easy, 1 | grpo_svp | 100.0 | +100.0 (+100.0 to +100.0) | +100.0 ("
+        "| easy, 1 | grpo_svp | 100.0 | +100.0 (+100.0 to +100.0) | +0.0 ("
         in capsys.readouterr().out
     )
