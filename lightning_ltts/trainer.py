@@ -258,7 +258,7 @@ class Trainer(pl.Trainer):
 
         Raises:
             ConfigError: an engine is given for anything but a `LatentSearch` in one process, or a
-                search is to use sharded weights.
+                search is to use weights that are sharded otherwise than by heads.
         """
         loop = self.predict_loop
         assert isinstance(loop, SearchLoop), "made with the Trainer"
@@ -301,8 +301,8 @@ class Trainer(pl.Trainer):
             engine: whose workers mine; by default the Trainer's own processes do.
 
         Raises:
-            ConfigError: the DataModule does not mine, `fast_dev_run` is set, weights are sharded,
-                or there is an engine beside several processes.
+            ConfigError: the DataModule does not mine, `fast_dev_run` is set, weights are sharded
+                otherwise than by heads, or there is an engine beside several processes.
         """
         if engine is not None:
             self._check_engine()

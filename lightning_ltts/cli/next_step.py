@@ -47,7 +47,9 @@ class _Link(NamedTuple):
 def next_step(run: Run) -> str | None:
     """The command that comes after one; None where there is none to name."""
     if run.command == "mine":
-        return _line("fit", run.arguments)
+        # a LatentRM is trained whole on every device
+        words = [x for x in run.arguments if x != "trainer=tensor_parallel"]
+        return _line("fit", words)
     if run.command == "predict" and (run.folder / PAGE).is_file():
         return f"open {shlex.quote(_shown(run.folder / PAGE))} in a browser"
     if run.command == "predict":

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
 
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.models.cpu_layout import lay_out_for_reading
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -22,11 +23,12 @@ class Place:
 
     device: torch.device
     precision: Any  # Lightning's plugin
+    replica: Replica = field(default_factory=Replica)
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> "Place":
         """That of a process of a Trainer."""
-        return cls(trainer.strategy.root_device, trainer.precision_plugin)
+        return cls(trainer.strategy.root_device, trainer.precision_plugin, Replica.of(trainer))
 
     @classmethod
     def alone(cls, accelerator: str, precision: str) -> "Place":

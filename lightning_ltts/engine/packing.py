@@ -64,16 +64,18 @@ def pack(
     return packs
 
 
-def halve_if_needed(items: list[int], run: Callable[[list[int]], Result]) -> list[Result]:
+def halve_if_needed(
+    items: list[int], run: Callable[[list[int]], Result], may_halve: bool = True
+) -> list[Result]:
     """The results of `run` on all items together or, where memory runs out, on halves, and so on.
 
     Raises:
-        RuntimeError: a single item does not fit.
+        RuntimeError: a single item does not fit, or the items may not be halved.
     """
     try:
         return [run(items)]
     except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or not _is_out_of_memory(error):
+        if len(items) == 1 or not may_halve or not _is_out_of_memory(error):
             raise
     # outside of the except clause, whose error keeps the tensors of the failed pass alive
     gc.collect()

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -74,6 +75,23 @@ class RolloutEngine(PrefixWalker):
             for block in reasoner.blocks:
                 block.get_submodule("mlp").compile(dynamic=True)
         self.budget = automatic_budget(reasoner) if token_budget is None else token_budget
+        self.may_halve = True  # passes that memory turns out to be too small for
+
+    def keep_in_step(self, budget: int) -> None:
+        """Makes the passes of other processes, which hold the other parts of the model.
+
+        Args:
+            budget: theirs, in positions.
+
+        Raises:
+            ConfigError: the sampler perturbs matrices, of which each process has a part.
+        """
+        if self.sampler.perturbs_matrices:
+            raise ConfigError(
+                f"{self.sampler!r} perturbs whole matrices, and each device has a part of them; use "
+                "another sampler, or leave trainer=tensor_parallel out"
+            )
+        self.budget, self.may_halve = budget, False
 
     @property
     def noiseless(self) -> "RolloutEngine":
@@ -149,11 +167,11 @@ class RolloutEngine(PrefixWalker):
             return self.sample(prompts, names, steps, max_tokens)
 
         with self.counting() as cost:
-            parts = [part for questions in packs for part in halve_if_needed(questions, run)]
+            made = [halve_if_needed(questions, run, self.may_halve) for questions in packs]
         inverse = torch.tensor(
             [i for questions in packs for i in questions], device=device
         ).argsort()
-        ordered = Trajectories.join(parts).questions(inverse)
+        ordered = Trajectories.join(list(chain.from_iterable(made))).questions(inverse)
         repeated = ordered.map(lambda x: x.expand(-1, num_samples, *x.shape[2:]))
         return Rollouts(**vars(repeated), cost=cost)
 

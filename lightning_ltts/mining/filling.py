@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_ltts.cluster.engine import Engine, Place, Speeds
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.mining.boards import log_mining
 from lightning_ltts.mining.questions import MinedQuestions
@@ -30,17 +31,19 @@ class Filling:
     shards: Sequence[Any]  # the indices of their problems, as arrays
     enough: int | None  # kept questions that make the store complete
     _so_far: dict[str, float] = field(init=False, default_factory=dict)
+    _replica: Replica = field(init=False, default_factory=Replica)
 
     def run(self, engine: Engine | None) -> None:
-        """Mines by the engine, or else this process's share."""
-        rank, processes = self.trainer.global_rank, self.trainer.world_size
-        share = range(rank, len(self.shards), processes)
+        """Mines by the engine, or else the share of this process's replica."""
+        self._replica = Replica.of(self.trainer)
+        share = range(self._replica.number, len(self.shards), self._replica.count)
         missing = [number for number in share if not self.writer.has(number)]
+        missing = self._replica.agree(missing)
         bar = Bar(
             total=sum(len(self.shards[number]) for number in missing),
             desc=f"mining {self.split}",
             unit=" questions",
-            disable=rank > 0 or self.trainer.progress_bar_callback is None,
+            disable=not self.trainer.is_global_zero or self.trainer.progress_bar_callback is None,
         )
         with bar:
             if engine is None:
@@ -61,7 +64,8 @@ class Filling:
                 questions, counts = self.miner.mine(self._shard(number), bar)
                 if written:
                     written[-1].result()  # an error of the last write, a full disk say, ends here
-                written.append(pool.submit(self.writer.write, number, questions, counts))
+                if self._replica.speaks:
+                    written.append(pool.submit(self.writer.write, number, questions, counts))
                 self._log(counts)
             for write in written:
                 write.result()
@@ -88,7 +92,9 @@ class Filling:
 
     @property
     def _has_enough(self) -> bool:
-        return self.enough is not None and self.writer.shards_with(self.enough) is not None
+        if self.enough is None:
+            return False
+        return self._replica.agree(self.writer.shards_with(self.enough) is not None)
 
     def _shard(self, number: int) -> Shard:
         indices: list[int] = self.shards[number].tolist()

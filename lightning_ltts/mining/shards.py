@@ -46,9 +46,12 @@ class ShardMiner(Work):
     _engine: Any = field(init=False, default=None)
 
     def settle(self, place: Place) -> None:
-        """Converts the reasoner and moves it to the device."""
+        """Converts the reasoner, or its part of it, and moves that to the device."""
+        place.replica.divide(self.reasoner)
         self._place, self.reasoner = place, place.take(self.reasoner)
         self._engine = RolloutEngine(self.reasoner, self.sampler, self.token_budget, self.compile)
+        if place.replica.mesh is not None:
+            self._engine.keep_in_step(place.replica.agree(self._engine.budget))
 
     def do(self, shard: Shard) -> tuple[MinedQuestions, dict[str, float]]:
         """As `mine`, without a bar."""
@@ -70,7 +73,7 @@ class ShardMiner(Work):
 
         with self._place.computing(), engine.counting() as cost:
             for pack in engine.packs([len(prompt) for prompt in prompts], rows):
-                for part in halve_if_needed(pack, run):
+                for part in halve_if_needed(pack, run, engine.may_halve):
                     right += float(part.correct.sum())
                     mixed += int(part.mixed.sum())
                     seen += len(part)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 
 def lay_out_for_reading(model: nn.Module) -> None:
@@ -19,5 +20,7 @@ def lay_out_for_reading(model: nn.Module) -> None:
             if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
                 continue
             weight = layer.weight.data
+            if isinstance(weight, DTensor):  # divided over devices
+                continue
             if weight.device.type == "cpu" and weight.dtype == torch.float32:
                 layer.weight.data = weight.t().contiguous().t()

@@ -8,6 +8,7 @@ from lightning_ltts.errors import ConfigError
 
 Site = Literal["attention_output", "mlp_output", "embedding"]
 MatrixName = Literal["q", "k", "v", "o", "mlp_up", "mlp_down"]
+Division = Literal["out", "in"]  # of a matrix over devices: by what it makes, or by what it reads
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Family:
         transposed: whether matrices are kept as (in, out), which is transformers' `Conv1D`.
         position_table: whether positions have embeddings of their own.
         buffers: patterns of keys that old versions of transformers saved, and that hold no weights.
+        divisions: how the matrices of a block are divided over devices, by path; none where the
+            family cannot be (`models/divided_heads.py`).
         embedding_std: standard deviation of the token embeddings of published bases, by hidden
             size, as the training code of CoLaR has them.
     """
@@ -56,6 +59,7 @@ class Family:
     transposed: bool = False
     position_table: bool = False
     buffers: tuple[str, ...] = ()
+    divisions: Mapping[str, Division] = field(default_factory=dict)
     embedding_std: Mapping[int, float] = field(default_factory=dict)
 
     def matrix(self, name: MatrixName) -> Matrix:
@@ -92,6 +96,15 @@ def _llama_like(model_type: str, embedding_std: Mapping[int, float]) -> Family:
             "mlp_down": Matrix("mlp.down_proj"),
         },
         buffers=(r".*rotary_emb\.inv_freq",),
+        divisions={
+            "self_attn.q_proj": "out",
+            "self_attn.k_proj": "out",
+            "self_attn.v_proj": "out",
+            "self_attn.o_proj": "in",
+            "mlp.gate_proj": "out",
+            "mlp.up_proj": "out",
+            "mlp.down_proj": "in",
+        },
         embedding_std=embedding_std,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.problems import Problem, ProblemSource, key_of
 from lightning_ltts.data.stored_problems import ProblemView
 from lightning_ltts.errors import ConfigError
@@ -90,7 +91,8 @@ class PredictionData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None, "dataloaders are asked for by a Trainer"
         remaining = self._order[self._is_left(self._order)]
-        own = remaining[trainer.global_rank :: trainer.world_size]
+        replica = Replica.of(trainer)
+        own = remaining[replica.number :: replica.count]
         share: Any = ProblemView(self.problems, own)
         # the share is final: this sampler keeps Lightning from dividing it once more
         whole: DistributedSampler[Any] = DistributedSampler(share, 1, 0, shuffle=False)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import find_too_long, prompt_lengths, say_long_answers
@@ -234,6 +235,21 @@ class LatentSearch(pl.LightningModule):
         for kind, path in self.checkpoints.items():
             say_trained_on(path, problems, "predict", kind)
 
+    def configure_model(self) -> None:
+        """Under tensor parallelism, leaves this process its part of both models.
+
+        Raises:
+            ConfigError: they cannot be divided over so many devices, or the sampler perturbs
+                matrices.
+        """
+        replica = Replica.of(self.trainer)
+        if replica.mesh is None:
+            return
+        for model in (self.reasoner, self.latent_rm):
+            if model is not None:
+                replica.divide(model)
+        self.engine.keep_in_step(replica.agree(self.engine.budget))
+
     def on_predict_start(self) -> None:
         """The models are where they stay, and are read alone from here on.
 
@@ -259,7 +275,7 @@ class LatentSearch(pl.LightningModule):
             predictions.update(zip(left_out, self.make_rows.unread(some, read), strict=True))
         fits = [i for i in range(len(problems)) if i not in predictions]
         for pack in self.engine.packs([len(prompts[i]) for i in fits], self.rows_per_question):
-            halve_if_needed([fits[i] for i in pack], run)
+            halve_if_needed([fits[i] for i in pack], run, self.engine.may_halve)
         return [predictions[i] for i in range(len(problems))]
 
     def _search(self, problems: list[Problem], prompts: list[list[int]]) -> Outcome:

@@ -15,6 +15,7 @@ from lightning_ltts.analysis.predictions import open_rows
 from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import Summary, summarize
 from lightning_ltts.analysis.thought_store import write_thoughts
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.problems import hash_problems
 from lightning_ltts.data.ranges import require_number, require_whole
 from lightning_ltts.errors import ConfigError
@@ -110,7 +111,9 @@ class PredictionWriter(Callback):
         has_thoughts = pl_module.reasoner.spec.num_thoughts > 0
         first = data.problems[: self.keep_thoughts if has_thoughts else 0]
         self.kept = {problem.id: place for place, problem in enumerate(first)}
-        self._file = rank_file(self.folder, trainer.global_rank).open("a", encoding="utf-8")
+        replica = Replica.of(trainer)
+        if replica.speaks:
+            self._file = rank_file(self.folder, replica.number).open("a", encoding="utf-8")
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -128,6 +131,9 @@ class PredictionWriter(Callback):
         """Writes and flushes finished problems."""
         assert isinstance(pl_module, LatentSearch)
         predictions: Sequence[Prediction] = outputs or []
+        self._finished += len(predictions)
+        if self._file is None:  # another process of the replica writes
+            return
         for prediction in predictions:
             if prediction["id"] in self.kept and prediction.samples is not None:
                 # before the row, so that a kill never leaves a row without them; under the
@@ -136,8 +142,8 @@ class PredictionWriter(Callback):
                     decoder = pl_module.step_decoder
                     thoughts = stored_thoughts(pl_module.reasoner, prediction, decoder)
                 write_thoughts(self.folder, self.kept[prediction["id"]], thoughts)
-            self._write(prediction)
-        self._finished += len(predictions)
+            self._file.write(json.dumps(prediction) + "\n")
+            self._file.flush()
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merges the files, prints the table, and logs the curves."""
@@ -165,11 +171,6 @@ class PredictionWriter(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the file also after an error."""
         self._close()
-
-    def _write(self, prediction: Prediction) -> None:
-        assert self._file is not None, "opened in setup"
-        self._file.write(json.dumps(prediction) + "\n")
-        self._file.flush()
 
     def _write_timing(self, module: LatentSearch, devices: int) -> None:
         """Seconds per question of each part of the search, on this process's device."""

@@ -30,6 +30,7 @@ class SampledAnswers(Sampler):
         self.tokens = TokenSampling(temperature)
         self.perturbs_forward = thoughts.perturbs_forward
         self.perturbs_prompt = thoughts.perturbs_prompt
+        self.perturbs_matrices = thoughts.perturbs_matrices
 
     @contextmanager
     def active(  # noqa: D102

@@ -34,6 +34,7 @@ class Sampler:
     """
 
     perturbs_forward = False  # passes differ between trajectories, so siblings cannot share them
+    perturbs_matrices = False  # it must see them whole
     perturbs_prompt = False  # the question's own passes differ too: not even those can be shared
     deterministic = False  # all trajectories of a question are equal
     strengths: ClassVar[tuple[str, ...]] = ()  # options that say how much trajectories differ

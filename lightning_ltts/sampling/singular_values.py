@@ -56,6 +56,7 @@ class SingularValueNoise(Sampler):
     """
 
     perturbs_forward = True
+    perturbs_matrices = True
     strengths = ("alpha",)
 
     def __init__(self, alpha: float = 0.6, target: MatrixName = "v", prompt: bool = True):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.ranges import require_number
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.questions import MinedQuestions
@@ -136,6 +137,10 @@ class LatentRMModule(pl.LightningModule):
             )
         self.fitted = fitted_in(entry["spec"])  # until the next validation fits them again
         keep_given_rates(self, checkpoint)
+
+    def configure_model(self) -> None:
+        """Leaves this process its part, where `ltts mine` divides heads over devices."""
+        Replica.of(self.trainer).divide(self.latent_rm)
 
     def on_fit_start(self) -> None:
         """Refuses trajectories of another reasoner than the one this LatentRM starts from.

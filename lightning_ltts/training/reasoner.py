@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
+from lightning_ltts.cluster.sharded import refuse_divided
 from lightning_ltts.data.answers import Answer, Which
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import require_number
@@ -107,8 +108,13 @@ class ReasonerModule(pl.LightningModule):
     # -- training
 
     def configure_model(self) -> None:
-        """Shards the weights where the strategy is Lightning's ModelParallelStrategy."""
+        """Shards the weights where the strategy is Lightning's ModelParallelStrategy.
+
+        Raises:
+            ConfigError: it divides heads.
+        """
         if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            refuse_divided(self.trainer, "a reasoner")
             shard(self, self.reasoner.blocks, self.device_mesh)
 
     def on_fit_start(self) -> None:

@@ -74,6 +74,8 @@ def test_halving() -> None:
 
     assert halve_if_needed([0, 1, 2, 3, 4], run) == [[0, 1], [2], [3, 4]]
     assert asked == [5, 2, 3, 1, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        halve_if_needed([0, 1, 2], run, may_halve=False)
 
 
 def test_a_single_item_that_does_not_fit_and_other_errors() -> None:
