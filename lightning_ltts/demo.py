@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning_ltts.analysis.methods import LATENT_RM_PROMPT, PROMPT, SCORING
 from lightning_ltts.analysis.predictions import read_rows
 from lightning_ltts.analysis.summary import summarize
 from lightning_ltts.mining.store import read_manifest
@@ -105,13 +104,8 @@ def summarize_demo(seconds: dict[str, float]) -> dict[str, Any]:
             round(sum(row["cost"][part]["token_forwards"] for row in rows)),
             round(sum(row["cost"][part]["tree_nodes"] for row in rows)),
         )
-    # greedy decoding, sampling and beam search each read the prompt, once would do
-    nodes = sum(cost.tree_nodes for name, cost in costs.items() if name in rows[0]["cost"])
-    # greedy decoding, samples and beams each read a prompt's last token with their first thought
-    readers = rows[0]["cost"].keys() - {PROMPT, LATENT_RM_PROMPT, SCORING}
-    repeated = (len(readers) - 1) * len(rows)
-    forwards = sum(cost.token_forwards for name, cost in costs.items() if name in rows[0]["cost"])
-    costs["search together"] = Cost(forwards, nodes - repeated)
+    # greedy decoding, samples and beams share the prompt
+    costs["search together"] = sum((costs[part] for part in rows[0]["cost"]), Cost())
     return {
         "num_problems": summary.num_problems,
         **{line.name: line.accuracy for line in summary.lines},

@@ -102,6 +102,7 @@ class RolloutEngine(PrefixWalker):
         """This engine with another sampler; what it reads is counted here, too."""
         engine = copy.copy(self)
         engine.sampler = sampler
+        engine._leaves_last |= sampler.perturbs_forward
         return engine
 
     def packs(
@@ -262,6 +263,8 @@ class RolloutEngine(PrefixWalker):
         if branches.token is None:
             end = self._embed_end(branches.keys).to(branches.pending.dtype)
             inputs = torch.stack((branches.pending, end), 1)
+            if branches.state is not None:  # without any thought, what is pending was read already
+                inputs = end[:, None]
             branches = branches.take(live)  # a copy: the cache grows, callers may go on from theirs
         else:  # a token other than the end token is the answer's first
             token = branches.token.cpu()

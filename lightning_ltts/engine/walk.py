@@ -1,9 +1,8 @@
 """Walking the tree of prefixes, one pass at a time: each distinct prefix is read once.
 
 The prompt is read once per question. Samples, rollouts and beams are rows over it that fork and
-drop by index. The prompt's last token belongs to the thinking: it is read with the first thought,
-so that a sampler that perturbs passes makes the first thought differ too, while one that only
-perturbs thoughts shares that pass as well.
+drop by index. Where the sampler perturbs passes, the prompt's last token belongs to the thinking: it
+is read with the first thought, which differs too then. Otherwise it is read with the prompt.
 """
 
 from contextlib import AbstractContextManager
@@ -35,6 +34,7 @@ class Branches:
     token: Tensor | None = None  # (R,): the pending token where a row ended its thinking, else -1
     clean: Tensor | None = None  # (R, d): the pending thought as it was before noise
     hidden: Tensor | None = None  # (R, d): the state that the pending thought was made of
+    state: Tensor | None = None  # (R, d): what `pending` gave, where it was read with the prompt
 
     def take(
         self, rows: Tensor, keys: Tensor | None = None, questions: Tensor | None = None
@@ -54,6 +54,7 @@ class Branches:
             None if self.token is None else self.token[index],
             None if self.clean is None else self.clean[index],
             None if self.hidden is None else self.hidden[index],
+            None if self.state is None else self.state[index],
         )
 
     def without_noise(self) -> "Branches":
@@ -107,6 +108,8 @@ class PrefixWalker:
     def __init__(self, reasoner: LatentReasoner, sampler: Sampler | None = None):
         self.reasoner = reasoner.eval()
         self.sampler = sampler if sampler is not None else Deterministic()
+        # whether the prompt's last token is left to the first thought, also by `noiseless`
+        self._leaves_last = self.sampler.perturbs_forward
         self._meter = CostMeter()
         head = reasoner.backbone.get_output_embeddings().weight
         self._flops_of = {
@@ -123,7 +126,7 @@ class PrefixWalker:
     def suffix(self) -> int:
         """Positions after the prompt of one trajectory, as the reasoner's specification has it.
 
-        They are its thoughts, the end token, the answer, and the prompt's last token, which is
+        They are its thoughts, the end token, the answer, and the prompt's last token, which may be
         read with the first thought.
         """
         return self.reasoner.spec.num_thoughts + 2 + self.reasoner.spec.max_answer_tokens
@@ -132,7 +135,7 @@ class PrefixWalker:
     def start(
         self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, room: int | None = None
     ) -> Branches:
-        """Reads all prompt tokens but the last.
+        """Reads the prompts; all tokens but the last where the sampler perturbs passes.
 
         Args:
             input_ids: (Q, L) prompts, padded on any side, start token included.
@@ -164,17 +167,22 @@ class PrefixWalker:
         else:
             keys = keys[:, 0]
         cache = DynamicCache(config=self.reasoner.backbone.config)
-        prefix, mask = input_ids[:, :-1], attention_mask[:, :-1]
-        if prefix.shape[1] == 0:  # a prompt of one token: its prefix is one padded position
-            prefix, mask = input_ids, torch.zeros_like(attention_mask)
+        prefix, mask = input_ids, attention_mask
+        if self._leaves_last:
+            prefix, mask = input_ids[:, :-1], attention_mask[:, :-1]
+            if prefix.shape[1] == 0:  # a prompt of one token: its prefix is one padded position
+                prefix, mask = input_ids, torch.zeros_like(attention_mask)
         with self.sampler.active(self.reasoner, keys=keys, step=-1, phase="prompt"):
-            self.reasoner.read(self.reasoner.embed(prefix), position_ids(mask), cache, mask)
+            inputs = self.reasoner.embed(prefix)
+            hidden = self.reasoner.read(inputs, position_ids(mask), cache, mask)
         flops = prefix.numel() * self._flops_at("prompt")
         self._meter.add(prefix.numel(), int(mask.sum()), flops)
         layout = RowLayout.of(torch.arange(len(input_ids)), len(input_ids), input_ids.device)
         shared = SharedPrefixCache(cache, mask, layout)
-        last = self.reasoner.embed(input_ids[:, -1])
-        return Branches(shared, last, keys, attention_mask.sum(-1) - 1, step=0)
+        last, length = self.reasoner.embed(input_ids[:, -1]), attention_mask.sum(-1)
+        if self._leaves_last:
+            return Branches(shared, last, keys, length - 1, step=0)
+        return Branches(shared, last, keys, length, step=0, state=hidden[:, -1])
 
     @torch.no_grad()
     def step(self, branches: Branches, keys: Tensor, rows: Tensor | None = None) -> Branches:
@@ -195,8 +203,13 @@ class PrefixWalker:
             branches = replace(branches, keys=keys)
         elif self.sampler.perturbs_forward:
             branches, apart = branches.take(rows, keys), False
-        hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
-        hidden = hidden[:, -1]
+        if branches.state is None:
+            inputs = branches.pending[:, None]
+            read, branches = self._read(branches, inputs, "thought", branches.step)
+            hidden = read[:, -1]
+        else:
+            assert not self.sampler.perturbs_forward, "it would have perturbed that pass"
+            hidden, branches = branches.state, replace(branches, state=None)
         token = self._logits(hidden).argmax(-1) if self.reasoner.spec.open_ended else None
         if apart:
             index = rows.to(hidden.device, non_blocking=True)

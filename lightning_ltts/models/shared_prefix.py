@@ -106,6 +106,18 @@ class SharedPrefixLayer(DynamicLayer):
         """Positions read since the prefix."""
         return super().get_seq_length()
 
+    @property
+    def suffix(self) -> tuple[Tensor, Tensor]:
+        """Keys and values (R, heads, S, d_head) of the suffix, which nothing may have been read of."""
+        if self.suffix_length:
+            return self.keys, self.values
+        rows = len(self.layout.owner)
+        keys, values = (
+            x.new_empty(rows, x.shape[1], 0, x.shape[3])
+            for x in (self.prefix_keys, self.prefix_values)
+        )
+        return keys, values
+
     def get_seq_length(self) -> int:
         """Length as the model sees it: prefix and suffix."""
         return self.prefix_keys.shape[-2] + self.suffix_length
@@ -141,8 +153,7 @@ class SharedPrefixLayer(DynamicLayer):
             first.prefix_keys, first.prefix_values, first.prefix_bias, layout, suffix_start
         )
         padded = [
-            (F.pad(x, (0, 0, length - x.shape[2], 0)) for x in (layer.keys, layer.values))
-            for layer in layers
+            (F.pad(x, (0, 0, length - x.shape[2], 0)) for x in layer.suffix) for layer in layers
         ]
         joined.keys, joined.values = (torch.cat(parts) for parts in zip(*padded, strict=True))
         return joined

@@ -242,9 +242,9 @@ class LatentSearch(pl.LightningModule):
             ConfigError: they cannot be divided over so many devices, or the sampler perturbs
                 matrices.
         """
-        replica = Replica.of(self.trainer)
-        if replica.mesh is None:
+        if self.device_mesh is None:
             return
+        replica = Replica.of(self.trainer)
         for model in (self.reasoner, self.latent_rm):
             if model is not None:
                 replica.divide(model)

@@ -140,7 +140,8 @@ class LatentRMModule(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Leaves this process its part, where `ltts mine` divides heads over devices."""
-        Replica.of(self.trainer).divide(self.latent_rm)
+        if self.device_mesh is not None:
+            Replica.of(self.trainer).divide(self.latent_rm)
 
     def on_fit_start(self) -> None:
         """Refuses trajectories of another reasoner than the one this LatentRM starts from.

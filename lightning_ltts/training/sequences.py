@@ -115,7 +115,7 @@ def think(
     positions, made = position_ids(mask), list[Tensor]()
     apart = shared or (num_thoughts and sampled.sampler.perturbs_forward)
     if apart and inputs.shape[1] > 1:
-        # as when sampling, the prompt's last token is read with the first thought
+        # the prompt's last token is read with the first thought, as when passes are perturbed
         with sampled.reading(reasoner, -1, "prompt"):
             reasoner.read(inputs[:, :-1], positions[:, :-1], cache, mask[:, :-1])
         inputs, positions = inputs[:, -1:], positions[:, -1:]

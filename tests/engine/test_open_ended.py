@@ -212,10 +212,8 @@ def test_mining_reads_nothing_twice(monkeypatch: pytest.MonkeyPatch, budget: int
     with engine.counting() as cost:
         mined = mine(engine, ids, mask, keys, [Fraction(0)] * len(rows), rollouts=4)
     handle.remove()
-    assert len(reads[0]) == len(rows) * 13  # prompts without their last tokens
-    assert (
-        len(reads[1]) == len(rows) > 2
-    )  # which are read with the first thoughts, for all samples at once
+    assert len(reads[0]) == len(rows) * 14  # prompts, for all samples at once
+    assert len(rows) > 2
     assert torch.pdist(torch.cat(reads[1:])).min() > 1e-3
     assert sum(map(len, reads)) == cost.token_forwards == cost.tree_nodes
     assert len(mined.trajectories.thought_counts.unique()) > 2
