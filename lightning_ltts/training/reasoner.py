@@ -4,6 +4,7 @@ Its optimisation, validation by generation, and checkpoints.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
@@ -140,7 +141,7 @@ class ReasonerModule(pl.LightningModule):
     def _check_problems(self, problems: dict[str, list[Problem]]) -> None:
         """Looks at all problems before the training starts, not only at its first batch."""
         spec, val = self.reasoner.spec, problems.get("val", [])
-        for problem in (*problems["train"], *val):
+        for problem in chain(problems["train"], val):  # read one by one
             self.encode(problem)
         encode_prompts(self.reasoner, val, spec.num_thoughts + 1 + spec.max_answer_tokens)
         say_long_answers(self.reasoner.tokenizer, val, spec.max_answer_tokens, spec.answer_marker)
@@ -158,10 +159,11 @@ class ReasonerModule(pl.LightningModule):
             DataError: such a problem, and what the steps are for.
         """
         problems = self.training_problems
-        bare = [problem for problem in problems if not problem.steps]
-        if bare:
+        first = next((problem for problem in problems if not problem.steps), None)
+        if first is not None:
+            bare = sum(not problem.steps for problem in problems)
             raise DataError(
-                f"{bare[0].source} has no steps {purpose} ({len(bare)} of {len(problems)} have none); {remedy}"
+                f"{first.source} has no steps {purpose} ({bare} of {len(problems)} have none); {remedy}"
             )
 
     def training_step(self, batch: Iterable[Problem], batch_idx: int) -> Tensor:
