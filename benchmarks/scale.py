@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=4096)
     parser.add_argument("--shard", type=int, default=128)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--commands", nargs="+", default=["mine", "predict"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -78,7 +79,7 @@ def main() -> None:
     problems.sort(key=lambda problem: len(problem.question.split()))
     with tempfile.TemporaryDirectory() as folder:
         save_folder(reasoner, Path(folder) / "reasoner")
-        for name in ("mine", "predict"):
+        for name in options.commands:
             alone = 0.0
             for workers in (0, *options.workers):
                 if name == "mine":
