@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -43,7 +44,8 @@ class Stopping:
         # set by the Trainer
         self.started: Callable[[], list[Any]] = list
         self.distributed = False
-        self._others: list[Any] = []
+        self._others: list[subprocess.Popen[Any]] = []
+        self._passed_on = False
         self._taking = threading.Lock()
         self._since, self._again = 0.0, False
         self._waited = False
@@ -149,11 +151,12 @@ class Stopping:
     def _take_others(self) -> list[Any]:
         """The other processes, which Lightning no longer watches from here on.
 
-        It would kill this one, with nothing said, when it finds one of them gone.
+        It would kill this one, with nothing said, when it finds one of them gone. Those of other
+        strategies, which are no commands, stay with it.
         """
         with self._taking:
             started = self.started()
-            while started:
+            while started and isinstance(started[-1], subprocess.Popen):
                 self._others.append(started.pop())
             return list(self._others)
 
@@ -195,10 +198,13 @@ class Stopping:
                 os._exit(128 + number)
 
     def _pass_on(self, number: int) -> None:
-        """Sends the signal to the other processes."""
+        """Sends the signal to the other processes, once."""
+        if self._passed_on:
+            return
+        self._passed_on = True
         for process in self._take_others():
             with suppress(OSError):
-                os.kill(process.pid, number)
+                process.send_signal(number)
 
     def _tell(self, number: int) -> None:
         if not is_first() or not self._told.acquire(blocking=False):

@@ -48,7 +48,9 @@ def next_step(run: Run) -> str | None:
     """The command that comes after one; None where there is none to name."""
     if run.command == "mine":
         # a LatentRM is trained whole on every device
-        words = [x for x in run.arguments if x != "trainer=tensor_parallel"]
+        divided = "trainer=tensor_parallel" in run.arguments
+        of_it = ("trainer=tensor_parallel", "trainer.strategy")
+        words = [x for x in run.arguments if not (divided and x.startswith(of_it))]
         return _line("fit", words)
     if run.command == "predict" and (run.folder / PAGE).is_file():
         return f"open {shlex.quote(_shown(run.folder / PAGE))} in a browser"

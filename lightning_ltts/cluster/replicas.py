@@ -53,6 +53,14 @@ class Replica:
         distributed.broadcast_object_list(said, group=self.mesh.get_group(), group_src=0)
         return said[0]
 
+    def least(self, number: int) -> int:
+        """The smallest of what its processes have."""
+        if self.mesh is None:
+            return number
+        found = [number] * self.mesh.size()
+        distributed.all_gather_object(found, number, group=self.mesh.get_group())
+        return min(found)
+
     def divide(self, model: LatentReasoner | LatentRM) -> None:
         """Leaves this process its part of the model.
 

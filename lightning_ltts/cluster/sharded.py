@@ -4,6 +4,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.sampling.samplers import Sampler
 
 SHARDED = (ModelParallelStrategy, FSDPStrategy)  # whose devices need each other's weights
 
@@ -25,12 +26,26 @@ def refuse_sharded(trainer: pl.Trainer, what: str) -> None:
     Raises:
         ConfigError: the strategy shards weights, and not by heads alone.
     """
-    if isinstance(trainer.strategy, SHARDED) and not divides_heads(trainer):
+    alone = trainer.world_size == 1
+    if isinstance(trainer.strategy, SHARDED) and not divides_heads(trainer) and not alone:
         raise ConfigError(
             f"{type(trainer.strategy).__name__} shards weights, which {what} cannot use: devices "
             "read different questions in passes of their own number, and each would wait for the "
             "others' weights; leave trainer=fsdp out, every device then holds the whole model, or use "
             "trainer=tensor_parallel"
+        )
+
+
+def refuse_matrices(sampler: Sampler) -> None:
+    """Refuses a sampler that perturbs whole matrices, of which each device has a part.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if sampler.perturbs_matrices:
+        raise ConfigError(
+            f"{sampler!r} perturbs whole matrices, and each device has a part of them; use another "
+            "sampler, or leave trainer=tensor_parallel out"
         )
 
 

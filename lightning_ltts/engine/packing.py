@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from lightning_ltts.errors import ConfigError
 from lightning_ltts.models.latent_lm import LatentReasoner
 
 _log = logging.getLogger(__name__)
@@ -70,13 +71,20 @@ def halve_if_needed(
     """The results of `run` on all items together or, where memory runs out, on halves, and so on.
 
     Raises:
-        RuntimeError: a single item does not fit, or the items may not be halved.
+        RuntimeError: a single item does not fit.
+        ConfigError: the items do not fit together, and may not be halved.
     """
     try:
         return [run(items)]
     except (RuntimeError, MemoryError) as error:
-        if len(items) == 1 or not may_halve or not _is_out_of_memory(error):
+        if len(items) == 1 or not _is_out_of_memory(error):
             raise
+        if not may_halve:
+            raise ConfigError(
+                f"out of memory with {len(items)} questions together, which devices that hold one "
+                "model cannot halve; set token_budget (of data.init_args in mining, of "
+                "model.init_args in prediction) below what the free memory suggested"
+            ) from error
     # outside of the except clause, whose error keeps the tensors of the failed pass alive
     gc.collect()
     if torch.cuda.is_available():

@@ -5,7 +5,7 @@ Single passes, and how rows fork and drop, are in `walk`.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -76,22 +76,17 @@ class RolloutEngine(PrefixWalker):
                 block.get_submodule("mlp").compile(dynamic=True)
         self.budget = automatic_budget(reasoner) if token_budget is None else token_budget
         self.may_halve = True  # passes that memory turns out to be too small for
+        # what one process says of right and wrong, where several have to go on alike
+        self.agree: Callable[[Tensor], Tensor] = _own
 
-    def keep_in_step(self, budget: int) -> None:
+    def keep_in_step(self, budget: int, agree: Callable[[Tensor], Tensor]) -> None:
         """Makes the passes of other processes, which hold the other parts of the model.
 
         Args:
             budget: theirs, in positions.
-
-        Raises:
-            ConfigError: the sampler perturbs matrices, of which each process has a part.
+            agree: gives all of them the value that one of them has.
         """
-        if self.sampler.perturbs_matrices:
-            raise ConfigError(
-                f"{self.sampler!r} perturbs whole matrices, and each device has a part of them; use "
-                "another sampler, or leave trainer=tensor_parallel out"
-            )
-        self.budget, self.may_halve = budget, False
+        self.budget, self.may_halve, self.agree = budget, False, agree
 
     @property
     def noiseless(self) -> "RolloutEngine":
@@ -299,6 +294,10 @@ class RolloutEngine(PrefixWalker):
             spec.num_thoughts if steps is None else steps,
             spec.max_answer_tokens if max_tokens is None else max_tokens,
         )
+
+
+def _own(value: Tensor) -> Tensor:
+    return value
 
 
 _CACHED = 2**19  # probabilities of this many tokens and rows fit into the caches of a CPU

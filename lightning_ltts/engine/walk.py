@@ -27,9 +27,11 @@ class Branches:
     """
 
     cache: SharedPrefixCache
-    pending: Tensor  # (R, d): the next input, not yet read; after step t it is thought h_t
+    pending: (
+        Tensor  # (R, d): the next input, not yet read but for `state`; after step t thought h_t
+    )
     keys: Tensor  # (R,) int64: names of the trajectories, for randomness
-    positions: Tensor  # (R,): position id of the pending input
+    positions: Tensor  # (R,): position id of what is read next
     step: int  # thoughts made so far, by the rows that are still thinking
     token: Tensor | None = None  # (R,): the pending token where a row ended its thinking, else -1
     clean: Tensor | None = None  # (R, d): the pending thought as it was before noise
@@ -83,6 +85,7 @@ class Branches:
         if len(parts) == 1:
             return parts[0][1]
         branches = [part for _, part in parts]
+        assert all(part.state is None for part in branches), "rows part after their first thought"
         tokens = [part.token for part in branches if part.token is not None]
         clean = [part.clean for part in branches if part.clean is not None]
         joined = cls(
@@ -203,13 +206,7 @@ class PrefixWalker:
             branches = replace(branches, keys=keys)
         elif self.sampler.perturbs_forward:
             branches, apart = branches.take(rows, keys), False
-        if branches.state is None:
-            inputs = branches.pending[:, None]
-            read, branches = self._read(branches, inputs, "thought", branches.step)
-            hidden = read[:, -1]
-        else:
-            assert not self.sampler.perturbs_forward, "it would have perturbed that pass"
-            hidden, branches = branches.state, replace(branches, state=None)
+        hidden, branches = self._state(branches)
         token = self._logits(hidden).argmax(-1) if self.reasoner.spec.open_ended else None
         if apart:
             index = rows.to(hidden.device, non_blocking=True)
@@ -252,9 +249,17 @@ class PrefixWalker:
         """
         if not self.reasoner.spec.open_ended:
             return branches
-        hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
-        token = self._logits(hidden[:, -1]).argmax(-1)
+        hidden, branches = self._state(branches)
+        token = self._logits(hidden).argmax(-1)
         return replace(branches, pending=self.reasoner.embed(token), token=token)
+
+    def _state(self, branches: Branches) -> tuple[Tensor, Branches]:
+        """What the rows' pending inputs give (R, d), which may have been read with the prompt."""
+        if branches.state is not None:
+            assert not self.sampler.perturbs_forward, "it would have perturbed that pass"
+            return branches.state, replace(branches, state=None)
+        hidden, branches = self._read(branches, branches.pending[:, None], "thought", branches.step)
+        return hidden[:, -1], branches
 
     def _flops_at(self, phase: Phase) -> int:
         """FLOPs of one position of a pass, those of the sampler included."""

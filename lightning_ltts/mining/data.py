@@ -16,7 +16,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_ltts.cluster.engine import Engine
-from lightning_ltts.cluster.sharded import refuse_divided, refuse_sharded
+from lightning_ltts.cluster.sharded import (
+    divides_heads,
+    refuse_divided,
+    refuse_matrices,
+    refuse_sharded,
+)
 from lightning_ltts.data.evaluation import evaluation_loader
 from lightning_ltts.data.overlap import SeenProblems
 from lightning_ltts.data.problem_data import MAX_BATCH, problem_tensors
@@ -141,6 +146,8 @@ class MiningData(pl.LightningDataModule):
         """
         assert self.trainer is not None, "mining runs on a Trainer's devices"
         refuse_sharded(self.trainer, "mining (and so a LatentRM's training)")
+        if divides_heads(self.trainer):
+            refuse_matrices(self.sampler)
         if stage != "mine":
             refuse_divided(self.trainer, "a LatentRM")
         splits = ("train", "val") if stage in ("fit", "mine") else ("val",)

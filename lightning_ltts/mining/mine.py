@@ -53,7 +53,8 @@ def mine(
     tree = PrefixTree(engine, branches, rollouts)
     # The trajectories are finished first: whether completions are worth their price depends on them.
     own = tree.grow()
-    right = _right(engine, own.ids, [truths[i // samples] for i in range(keys.numel())])
+    of_rows = [truths[i // samples] for i in range(keys.numel())]
+    right = engine.agree(_right(engine, own.ids, of_rows))
     chosen = torch.ones(questions, dtype=torch.bool)
     if informative_only:
         chosen = mixed_questions(right.view(questions, samples))
@@ -141,12 +142,12 @@ def _first_thoughts(
     """
     questions, samples = keys.shape
     prompts = engine.start(input_ids, attention_mask, keys)
-    branches = engine.step(prompts, keys.flatten())
     if engine.sampler.perturbs_prompt:
         greedy_rows = engine.noiseless.start(input_ids, attention_mask, keys[:, :1])
-    elif engine.sampler.perturbs_forward:
+    elif engine.sampler.perturbs_forward:  # before a step, which may use the prompts up
         greedy_rows = prompts.take(torch.arange(questions))
-    else:
+    branches = engine.step(prompts, keys.flatten())
+    if not (engine.sampler.perturbs_prompt or engine.sampler.perturbs_forward):
         greedy_rows = branches.take(torch.arange(questions) * samples).without_noise()
     return branches, engine.greedy(greedy_rows)
 

@@ -51,7 +51,8 @@ class ShardMiner(Work):
         self._place, self.reasoner = place, place.take(self.reasoner)
         self._engine = RolloutEngine(self.reasoner, self.sampler, self.token_budget, self.compile)
         if place.replica.mesh is not None:
-            self._engine.keep_in_step(place.replica.agree(self._engine.budget))
+            budget = place.replica.least(self._engine.budget)
+            self._engine.keep_in_step(budget, place.replica.agree)
 
     def do(self, shard: Shard) -> tuple[MinedQuestions, dict[str, float]]:
         """As `mine`, without a bar."""

@@ -30,10 +30,23 @@ def divide_heads(backbone: PreTrainedModel, mesh: DeviceMesh) -> None:
     Raises:
         ConfigError: the family cannot be divided, or not over so many devices.
     """
-    config, devices = backbone.config, mesh.size()
+    reason = what_speaks_against(backbone, mesh.size())
+    if reason is not None:
+        raise ConfigError(reason)
+    family = family_of(backbone.config.model_type)
+    for block in backbone.base_model.get_submodule(family.blocks).children():
+        if any(isinstance(weight, DTensor) for weight in block.parameters()):
+            continue
+        plan = {path: _STYLES[division]() for path, division in family.divisions.items()}
+        parallelize_module(block, mesh, plan)
+
+
+def what_speaks_against(backbone: PreTrainedModel, devices: int) -> str | None:
+    """Why a backbone cannot be divided over so many devices, and what to do; None where it can."""
+    config = backbone.config
     family = family_of(config.model_type)
     if not family.divisions:
-        raise ConfigError(
+        return (
             f"the {family.model_type} family cannot be divided by heads (tensor parallelism); leave "
             "trainer=tensor_parallel out, every device then holds the whole model"
         )
@@ -44,12 +57,8 @@ def divide_heads(backbone: PreTrainedModel, mesh: DeviceMesh) -> None:
         ("units of an MLP", config.intermediate_size),
     ):
         if number % devices:
-            raise ConfigError(
+            return (
                 f"{number} {name} cannot be divided over {devices} devices; set "
                 "trainer.strategy.init_args.tensor_parallel_size to a number that divides them"
             )
-    for block in backbone.base_model.get_submodule(family.blocks).children():
-        if any(isinstance(weight, DTensor) for weight in block.parameters()):
-            continue
-        plan = {path: _STYLES[division]() for path, division in family.divisions.items()}
-        parallelize_module(block, mesh, plan)
+    return None

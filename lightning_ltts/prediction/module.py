@@ -13,11 +13,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_ltts.cluster.replicas import Replica
+from lightning_ltts.cluster.sharded import refuse_matrices
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import MAX_SAMPLES, MAX_SEED, require_whole
 from lightning_ltts.data.room import find_too_long, prompt_lengths, say_long_answers
 from lightning_ltts.data.stored_problems import ProblemView
-from lightning_ltts.engine.packing import halve_if_needed
+from lightning_ltts.engine.packing import automatic_budget, halve_if_needed
 from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.engine.walk import Branches
 from lightning_ltts.errors import ConfigError
@@ -25,6 +26,7 @@ from lightning_ltts.mining.trained_on import LATENT_RM, REASONER, say_trained_on
 from lightning_ltts.models.checkpoints import load_latent_rm, load_reasoner
 from lightning_ltts.models.cost import Cost
 from lightning_ltts.models.cpu_layout import lay_out_for_reading
+from lightning_ltts.models.divided_heads import what_speaks_against
 from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
 from lightning_ltts.models.step_decoder import load_step_decoder
 from lightning_ltts.models.trajectories import Trajectories
@@ -134,8 +136,9 @@ class LatentSearch(pl.LightningModule):
         self.num_samples = num_samples
         self.beam = beam
         self.seed = seed
-        self.engine = RolloutEngine(self.reasoner, sampler, token_budget, compile)
+        self.token_budget = token_budget
         self.tuned = Tuned.load(tuned) if tuned else None
+        self.engine = self._make_engine(compile)
         scored_by = None if self.latent_rm is None else self.latent_rm.spec
         self.make_rows = RowMaker(self.reasoner, scored_by, beam, sampler, seed, num_samples)
         if self.tuned is not None:
@@ -148,6 +151,13 @@ class LatentSearch(pl.LightningModule):
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         # part of the search -> wall clock on this device
         self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def _make_engine(self, compile: bool) -> RolloutEngine:
+        engine = RolloutEngine(self.reasoner, self.sampler, self.token_budget, compile)
+        if self.tuned is None:
+            return engine
+        # prompts are read so that both samplers can go on from them
+        return engine.with_sampler(self.tuned.majority_sampler).with_sampler(self.sampler)
 
     def _check_latent_rm(self, latent_rm: str, reasoner: str, spec: SpecChanges | None) -> None:
         """Refuses a LatentRM of another reasoner than the given one."""
@@ -236,27 +246,43 @@ class LatentSearch(pl.LightningModule):
             say_trained_on(path, problems, "predict", kind)
 
     def configure_model(self) -> None:
-        """Under tensor parallelism, leaves this process its part of both models.
+        """Under tensor parallelism, leaves this process its part of the models.
 
         Raises:
-            ConfigError: they cannot be divided over so many devices, or the sampler perturbs
-                matrices.
+            ConfigError: the reasoner cannot be divided over so many devices, the sampler perturbs
+                matrices, or there is a step decoder.
         """
         if self.device_mesh is None:
             return
         replica = Replica.of(self.trainer)
-        for model in (self.reasoner, self.latent_rm):
-            if model is not None:
-                replica.divide(model)
-        self.engine.keep_in_step(replica.agree(self.engine.budget))
+        if replica.mesh is None:
+            return
+        if self.step_decoder is not None:
+            raise ConfigError(
+                "the step decoder is not divided over devices; leave trainer=tensor_parallel out, or "
+                "set model.init_args.step_decoder=null"
+            )
+        if self.tuned is not None:
+            refuse_matrices(self.tuned.majority_sampler)
+        refuse_matrices(self.sampler)
+        replica.divide(self.reasoner)
+        # a LatentRM of another shape stays whole: all devices read the same with it
+        devices, rm = replica.mesh.size(), self.latent_rm
+        if rm is not None and what_speaks_against(rm.backbone, devices) is None:
+            replica.divide(rm)
 
     def on_predict_start(self) -> None:
         """The models are where they stay, and are read alone from here on.
 
         An engine's workers get them as they were loaded, and do it themselves.
         """
-        if getattr(self.trainer.predict_loop, "engine", None) is None:
-            lay_out_for_reading(self)
+        if getattr(self.trainer.predict_loop, "engine", None) is not None:
+            return
+        lay_out_for_reading(self)
+        replica = Replica.of(self.trainer)
+        if replica.mesh is not None:
+            budget = self.token_budget or automatic_budget(self.reasoner)  # where it is now
+            self.engine.keep_in_step(replica.least(budget), replica.agree)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.ranges import require_number
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.questions import MinedQuestions
@@ -139,9 +138,7 @@ class LatentRMModule(pl.LightningModule):
         keep_given_rates(self, checkpoint)
 
     def configure_model(self) -> None:
-        """Leaves this process its part, where `ltts mine` divides heads over devices."""
-        if self.device_mesh is not None:
-            Replica.of(self.trainer).divide(self.latent_rm)
+        """Leaves all as it is; a strategy by which `ltts mine` divides the reasoner asks for it."""
 
     def on_fit_start(self) -> None:
         """Refuses trajectories of another reasoner than the one this LatentRM starts from.

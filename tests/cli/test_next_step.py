@@ -34,6 +34,9 @@ def test_the_pipeline_of_the_demo() -> None:
     assert after("fit experiment=demo/reasoner", REASONER) == "ltts mine experiment=demo/latent_rm"
     mined = after("mine experiment=demo/latent_rm data.init_args.informative=9", LATENT_RM)
     assert mined == "ltts fit experiment=demo/latent_rm data.init_args.informative=9"
+    divided = "trainer=tensor_parallel trainer.strategy.init_args.data_parallel_size=2"
+    mined = after(f"mine experiment=demo/latent_rm trainer.devices=4 {divided}", LATENT_RM)
+    assert mined == "ltts fit experiment=demo/latent_rm trainer.devices=4"
     trained = after("fit experiment=demo/latent_rm", {**LATENT_RM, "reasoner": best})
     assert trained == "ltts predict experiment=demo/search"
     assert after("predict experiment=demo/search") == "ltts report logs/demo/search -o report.html"

@@ -10,8 +10,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
+from lightning_ltts.cluster.sharded import refuse_sharded
 from lightning_ltts.data.word_problems import WordProblems
-from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.models.divided_heads import divide_heads
@@ -107,13 +107,19 @@ def test_what_cannot_be_divided(
         divide_heads(make_reasoner(family, tokenizer).backbone, mesh)
 
 
-def test_a_sampler_that_perturbs_matrices(tokenizer: PreTrainedTokenizerFast) -> None:
-    engine = RolloutEngine(make_reasoner("llama", tokenizer), SingularValueNoise())
+def test_a_sampler_that_perturbs_matrices(
+    dividing: Trainer, reasoner_file: Path, tmp_path: Path
+) -> None:
+    problems = (WordProblems("train", 4), WordProblems("valid", 4))
+    data = MiningData(str(reasoner_file), SingularValueNoise(), *problems, store=str(tmp_path))
+    data.trainer = dividing
     with pytest.raises(ConfigError, match="perturbs whole matrices"):
-        engine.keep_in_step(100)
-    other = engine.with_sampler(GaussianNoise(0.5))
-    other.keep_in_step(100)
-    assert (other.budget, other.may_halve) == (100, False)
+        data.setup("mine")
+
+
+def test_one_device_shards_nothing() -> None:
+    strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1)
+    refuse_sharded(Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False), "mining")
 
 
 def test_training_is_refused(dividing: Trainer, reasoner_file: Path, tmp_path: Path) -> None:

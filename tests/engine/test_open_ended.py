@@ -236,6 +236,10 @@ def test_no_thoughts_at_all() -> None:
             *PROMPTS, 3, NAMES, num_thoughts=0
         )
         assert rollouts.thoughts.shape == (6, 3, 0, 32)
+        # dropout leaves a prompt's last token unread until then, and so small a share of it does nothing
+        apart = RolloutEngine(reasoner, MCDropout(1e-9)).rollout(*PROMPTS, 3, NAMES, num_thoughts=0)
+        assert torch.equal(rollouts.answer_ids, apart.answer_ids)
+        assert apart.token_forwards - rollouts.token_forwards == 6 * (3 - 1)
 
 
 def test_scores_of_different_lengths(prompts: tuple[Tensor, Tensor]) -> None:

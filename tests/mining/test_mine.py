@@ -170,18 +170,18 @@ def test_no_prefix_is_read_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_reference_is_the_greedy_trajectory(
-    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler
+    answering: LatentReasoner, prompts: tuple[Tensor, Tensor], sampler: Sampler, samples: int
 ) -> None:
-    mined = mine(RolloutEngine(answering, sampler), *prompts, KEYS, [0] * 6, rollouts=1)
+    keys = KEYS[:, :samples]
+    mined = mine(RolloutEngine(answering, sampler), *prompts, keys, [0] * 6, rollouts=1)
     greedy = RolloutEngine(answering).rollout(*prompts)
     assert torch.allclose(mined.reference.thoughts, greedy.thoughts, atol=1e-4)
     assert torch.equal(mined.reference.answer_ids, greedy.answer_ids)
     assert torch.equal(mined.reference.thought_counts, greedy.thought_counts)
-    sampled = RolloutEngine(answering, sampler).rollout(
-        *prompts, KEYS.shape[1], list(range(6)), seed=0
-    )
+    sampled = RolloutEngine(answering, sampler).rollout(*prompts, samples, list(range(6)), seed=0)
     assert torch.equal(mined.trajectories.answer_ids, sampled.answer_ids)
 
 

@@ -110,6 +110,21 @@ def test_from_tuning_to_the_table(
         trainer(tmp_path / "p").predict(search(), datamodule=test)
 
 
+def test_samples_of_another_kind_for_majority_voting(reasoner_file: Path, tmp_path: Path) -> None:
+    """The chosen sampler may perturb passes where the run's own only perturbs thoughts."""
+    dropout = MCDropout(0.2)
+    Tuned(dropout, {}).save(tmp_path / "tuned.yaml")
+    test = PredictionData(WordProblems("test", 4))
+    options = {"num_samples": 3, "tuned": str(tmp_path / "tuned.yaml")}
+    noise = LatentSearch(str(reasoner_file), GaussianNoise(0.5), **options)
+    trainer(tmp_path / "p").predict(noise, datamodule=test)
+    plain = LatentSearch(str(reasoner_file), dropout, num_samples=3)
+    trainer(tmp_path / "q").predict(plain, datamodule=test)
+    for one, two in zip(read_rows(tmp_path / "p"), read_rows(tmp_path / "q"), strict=True):
+        answers = [sample["answer"] for sample in one["tuned"]["samples"]]
+        assert answers == [sample["answer"] for sample in two["samples"]]
+
+
 def test_what_cannot_be_tuned(reasoner_file: Path, tmp_path: Path) -> None:
     data = PredictionData(WordProblems("valid", 2))
     with pytest.raises(ConfigError, match=r"needs a model\.class_path of LatentSearch"):
