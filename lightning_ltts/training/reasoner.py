@@ -35,6 +35,8 @@ from lightning_ltts.training.sharding import gathered, shard
 from lightning_ltts.training.start import Lora as Lora  # an old name
 from lightning_ltts.training.start import Start
 
+_KEPT = 2**14  # problems whose token ids are kept, two KB each
+
 
 class ReasonerModule(pl.LightningModule):
     """A reasoner in training; subclasses say what the loss of a batch is.
@@ -199,22 +201,24 @@ class ReasonerModule(pl.LightningModule):
         )
 
     def encode(self, problem: Problem) -> Encoded:
-        """Token ids of a problem's parts, made once.
+        """Token ids of a problem's parts; those of the first problems are kept.
 
         Raises:
             DataError: a word is not in the vocabulary, or the sequence is longer than the backbone can read.
         """
-        if problem not in self._encoded:
-            encoded = Encoded(problem, self.reasoner)
-            longest = self.longest_sequence(encoded)
-            if longest > self.reasoner.max_positions:
-                raise DataError(
-                    f"{problem.source}: question, thoughts and text take {longest} positions, but "
-                    f"the backbone has {self.reasoner.max_positions}; raise its number of positions "
-                    "or leave the problem out"
-                )
+        if problem in self._encoded:
+            return self._encoded[problem]
+        encoded = Encoded(problem, self.reasoner)
+        longest = self.longest_sequence(encoded)
+        if longest > self.reasoner.max_positions:
+            raise DataError(
+                f"{problem.source}: question, thoughts and text take {longest} positions, but "
+                f"the backbone has {self.reasoner.max_positions}; raise its number of positions "
+                "or leave the problem out"
+            )
+        if len(self._encoded) < _KEPT:
             self._encoded[problem] = encoded
-        return self._encoded[problem]
+        return encoded
 
     # -- validation by generation
 

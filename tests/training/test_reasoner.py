@@ -18,6 +18,7 @@ from lightning_ltts.engine.rollout import RolloutEngine
 from lightning_ltts.errors import ConfigError, DataError, TrainingError
 from lightning_ltts.prediction.module import LatentSearch
 from lightning_ltts.sampling import GaussianNoise
+from lightning_ltts.training import reasoner as reasoner_module
 from lightning_ltts.training.coconut import CoconutModule, text_of
 from lightning_ltts.training.codi import CodiModule
 from lightning_ltts.training.colar import ColarModule
@@ -242,6 +243,16 @@ def test_answers_in_latex_from_training_to_the_report(tmp_path: Path) -> None:
     row["greedy"]["answer"] = row["samples"][1]["answer"] = "6.5 x"
     lines = {line.name: line.accuracy for line in summarize([row]).lines}
     assert (lines["greedy"], lines["coverage@2"]) == (1, 1)
+
+
+def test_token_ids_of_the_first_problems_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of all would take memory that grows with their number."""
+    monkeypatch.setattr(reasoner_module, "_KEPT", 2)
+    module, problems = make_module(), WordProblems("train", 4).load()
+    first = [module.encode(problem) for problem in problems]
+    again = [module.encode(problem) for problem in problems]
+    assert [one is two for one, two in zip(first, again, strict=True)] == [True, True, False, False]
+    assert [one.prompt for one in first] == [two.prompt for two in again]
 
 
 def test_validation_on_the_test_set(tmp_path: Path) -> None:
