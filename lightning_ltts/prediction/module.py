@@ -279,7 +279,7 @@ class LatentSearch(pl.LightningModule):
         if getattr(self.trainer.predict_loop, "engine", None) is not None:
             return
         lay_out_for_reading(self)
-        replica = Replica.of(self.trainer)
+        replica = Replica() if self.device_mesh is None else Replica.of(self.trainer)
         if replica.mesh is not None:
             budget = self.token_budget or automatic_budget(self.reasoner)  # where it is now
             self.engine.keep_in_step(replica.least(budget), replica.agree)
