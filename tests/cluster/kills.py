@@ -29,7 +29,7 @@ def kill_and_go_on(
         folder: for those of the runs.
         more: variables of the environment.
     """
-    chance, kills, runs = random.Random(command[-1]), 0, 0
+    chance, kills, runs = random.Random(" ".join(command)), 0, 0
     while kills < KILLS:
         runs += 1
         assert runs < 5 * KILLS, "most runs were over before a process could be killed"
