@@ -50,7 +50,7 @@ def mine(
         return _mine_written(engine, input_ids, attention_mask, keys, truths)
     # The greedy trajectory comes first, because it can share the pass of the first thought.
     branches, greedy = _first_thoughts(engine, input_ids, attention_mask, keys)
-    tree = PrefixTree(engine, branches, rollouts)
+    tree = PrefixTree(engine, branches, samples, rollouts)
     # The trajectories are finished first: whether completions are worth their price depends on them.
     own = tree.grow()
     of_rows = [truths[i // samples] for i in range(keys.numel())]
@@ -179,11 +179,12 @@ class PrefixTree:
     Args:
         engine: reasoner and sampler.
         branches: the trajectories, N of each question, with their first thought.
+        samples: N.
         rollouts: M, completions per prefix.
     """
 
-    def __init__(self, engine: RolloutEngine, branches: Branches, rollouts: int):
-        self.engine, self.rollouts = engine, rollouts
+    def __init__(self, engine: RolloutEngine, branches: Branches, samples: int, rollouts: int):
+        self.engine, self.samples, self.rollouts = engine, samples, rollouts
         self.steps = engine.reasoner.spec.num_thoughts
         self.record = ThoughtRecord(len(branches.keys), self.steps, branches.pending)
         self._first = branches
@@ -222,17 +223,19 @@ class PrefixTree:
         A trajectory that ends its thinking by itself is not completed from its last thought on: its
         own answer is the label.
         """
-        samples = len(self._first.keys) // self._first.cache.num_questions
-        chosen = torch.zeros(len(self._first.keys) // samples, dtype=torch.bool)
+        chosen = torch.zeros(len(self._first.keys) // self.samples, dtype=torch.bool)
         chosen[questions] = True
+        prompts = questions
+        if self.engine.sampler.perturbs_prompt:  # each trajectory has one of its own
+            prompts = (questions[:, None] * self.samples + torch.arange(self.samples)).flatten()
         rows = _Rows(self.engine, self.steps)
         for step, (names, kept) in enumerate(self._kept, start=1):
-            goes_on = chosen[names // samples] & (self.record.counts[names] > step)
+            goes_on = chosen[names // self.samples] & (self.record.counts[names] > step)
             own = goes_on.nonzero().squeeze(-1)
             copies = torch.arange(self.rollouts, device=kept.keys.device)
             parents = kept.keys[own.to(copies.device), None]
             keys = fold(parents, Stream.COMPLETION, step, copies).flatten()
-            forks = kept.take(own.repeat_interleave(self.rollouts), keys, questions)
+            forks = kept.take(own.repeat_interleave(self.rollouts), keys, prompts)
             rows.add(forks, names[own].repeat_interleave(self.rollouts), step)
         return rows.finish()
 
