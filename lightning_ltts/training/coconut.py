@@ -143,11 +143,9 @@ class CoconutModule(ReasonerModule):
     def _stage_of_batch(self) -> Stage:
         if self.uniform_prob == 0:
             return self.stage
-        # a function of the step, so that a resumed run draws what an uninterrupted one would
-        key = fold(
-            torch.tensor([self.global_step * self.trainer.world_size + self.global_rank]),
-            Stream.TRAINING_STAGE,
-        )
+        # A function of the step, so that a resumed run draws what an uninterrupted one would, and
+        # alone of it: devices that share weights make equally many thoughts.
+        key = fold(torch.tensor([self.global_step]), Stream.TRAINING_STAGE)
         chance, which = uniform(key, 2)[0].tolist()
         if chance >= self.uniform_prob:
             return self.stage

@@ -17,6 +17,7 @@ from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.sampling.keyed_random import sample_keys
 from lightning_ltts.training.coconut import CoconutModule
 from lightning_ltts.training.perturbation import Perturbation
+from lightning_ltts.training.sharding import gathered
 from lightning_ltts.training.start import Start
 
 
@@ -92,8 +93,9 @@ class SelfTrainingModule(CoconutModule):
         ids, mask = (x.to(self.device) for x in left_pad(prompts, self.reasoner.pad_id))
         names = sample_keys(drawn.keys, self.num_samples)
         engine = RolloutEngine(self.reasoner, drawn.sampler)  # puts it into evaluation mode
-        sampled = engine.sample(engine.start(ids, mask, names), names, steps)
-        greedy = engine.noiseless.rollout(ids, mask, num_thoughts=steps)
+        with gathered(self, in_step=True):  # answers end at different times on other devices
+            sampled = engine.sample(engine.start(ids, mask, names), names, steps)
+            greedy = engine.noiseless.rollout(ids, mask, num_thoughts=steps)
         self.reasoner.train()
         # stage 2: which are right, and what the LatentRM finds of them
         answers = read_answers(self.reasoner, sampled.answer_ids.flatten(0, 1))

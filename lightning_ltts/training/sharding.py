@@ -28,11 +28,15 @@ def shard(module: pl.LightningModule, blocks: list[nn.Module], mesh: DeviceMesh)
 
 
 @contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
+def gathered(module: nn.Module, in_step: bool = False) -> Iterator[None]:
     """Gathers all shards on every device while the block runs.
 
     Generation needs it: devices whose answers have different lengths make different numbers of
     passes, and a device that gathered a block alone would wait for the others forever.
+
+    Args:
+        module: what `shard` has divided; any other is left as it is.
+        in_step: a training step goes on after it, so that what is outside of blocks stays gathered.
     """
     shards = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in shards:
@@ -43,4 +47,5 @@ def gathered(module: nn.Module) -> Iterator[None]:
     finally:
         for part in shards:
             part.set_reshard_after_forward(part is not module, recurse=False)
-            part.reshard()
+            if not (in_step and part is module):
+                part.reshard()

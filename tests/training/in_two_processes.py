@@ -6,6 +6,7 @@ All of them share one start, because importing the libraries takes longer than a
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -13,13 +14,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.models.folders import save_folder
+from lightning_ltts.models.latent_rm import LatentRM
 from lightning_ltts.monitoring.throughput import Throughput
 from lightning_ltts.sampling import GaussianNoise
 from lightning_ltts.training.colar_grpo import ColarGrpoModule
+from lightning_ltts.training.curriculum import Curriculum
 from lightning_ltts.training.grpo import GrpoModule
 from lightning_ltts.training.noise import NoiseModule
 from lightning_ltts.training.reasoner import ReasonerModule
 from lightning_ltts.training.reinforcement import ReinforcementModule
+from lightning_ltts.training.self_training import SelfTrainingModule
 from lightning_ltts.training.start import Start
 from tests.training.helpers import (
     half_right,
@@ -30,11 +35,31 @@ from tests.training.helpers import (
     make_trainer,
 )
 
+
+
+def make_self_training() -> SelfTrainingModule:
+    """It learns from trajectories that a LatentRM chooses, whose answers end at different times."""
+    start = make_coconut()
+    judge = LatentRM.from_reasoner(start.reasoner, reference=True, reads_answer=True)
+    with TemporaryDirectory() as folder:
+        save_folder(judge, folder)
+        return SelfTrainingModule(
+            start.start,
+            folder,
+            num_samples=4,
+            curriculum=Curriculum(0, (1,), 3),
+            max_answer_tokens=4,
+            sampler=GaussianNoise(0.8),
+        )
+
+
 SUPERVISED: dict[str, Callable[[], ReasonerModule]] = {
     "CoconutModule": make_coconut,
     "CodiModule": make_codi,
     "ColarModule": make_colar,
     "step_supervision": lambda: make_coconut(step_factor=0.5),
+    "mixed_stages": lambda: make_coconut(uniform_prob=0.6),
+    "SelfTrainingModule": make_self_training,
 }
 say = rank_zero_only(print)
 

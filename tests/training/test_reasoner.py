@@ -79,7 +79,11 @@ def test_uniform_mixing_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
         for step in range(300):
             trainer.global_step = step
             module.loss_of([])
-    assert drawn[1:301] == drawn[301:]
+    trainer.global_rank, trainer.world_size = 1, 2
+    for step in range(300):
+        trainer.global_step = step
+        module.loss_of([])
+    assert drawn[1:301] == drawn[301:601] == drawn[601:], "also on every device"
     drawn = drawn[1:301]
     assert drawn.count(2) == pytest.approx(0.4 * 300 + 0.2 * 300, abs=25)
     assert drawn.count(0) == pytest.approx(0.2 * 300, abs=25)
