@@ -19,6 +19,8 @@ class GradientCheckpointing(Callback):
 
     The `gradient_checkpointing_enable` of transformers switches the KV cache off, without which every thought would read the
     whole prompt again. Losses and gradients are the same as without; memory falls, a step takes longer.
+
+    It does not go with a sampler that perturbs passes: what is computed again comes after the sampler has left the model.
     """
 
     def __init__(self) -> None:
@@ -28,12 +30,18 @@ class GradientCheckpointing(Callback):
         """Wraps the blocks of the module's reasoner.
 
         Raises:
-            ConfigError: the module trains none.
+            ConfigError: the module trains none, or trains it under a sampler that perturbs passes.
         """
         reasoner = getattr(pl_module, "reasoner", None)
         if not isinstance(reasoner, LatentReasoner):
             raise ConfigError(
                 f"GradientCheckpointing is for training a reasoner, not {type(pl_module).__name__}; leave the callback out"
+            )
+        sampler = getattr(pl_module, "sampler", None)
+        if sampler is not None and sampler.perturbs_forward:
+            raise ConfigError(
+                f"GradientCheckpointing does not go with {sampler!r}, which perturbs passes; "
+                "leave the callback out, or train under noise on thoughts"
             )
         for index, block in enumerate(reasoner.blocks):
             self._wrapped.append(block)

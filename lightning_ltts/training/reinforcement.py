@@ -148,10 +148,13 @@ class ReinforcementModule(ReasonerModule):
                 f"the loss is {loss.item()} in step {self.global_step}; lower model.init_args.lr"
             )
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradients, here because half precision has scaled them up until now."""
+        self.clip_gradients(optimizer, self.max_grad_norm, "norm")
+
     def take_step(self) -> None:
         """One step of the optimiser along the gradients that are there, which are then gone."""
         optimizer = self.optimizers()
-        self.clip_gradients(optimizer, self.max_grad_norm, "norm")  # type: ignore[arg-type]
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
 

@@ -36,7 +36,6 @@ from tests.training.helpers import (
 )
 
 
-
 def make_self_training() -> SelfTrainingModule:
     """It learns from trajectories that a LatentRM chooses, whose answers end at different times."""
     start = make_coconut()

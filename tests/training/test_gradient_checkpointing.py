@@ -9,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import ConfigError
+from lightning_ltts.sampling import GaussianNoise, MCDropout
 from lightning_ltts.training.gradient_checkpointing import GradientCheckpointing
 from lightning_ltts.training.reasoner import ReasonerModule
 from tests.tiny import BACKBONES
@@ -100,3 +101,11 @@ def test_dropout_is_drawn_once(tmp_path: Path) -> None:
 def test_only_for_reasoners() -> None:
     with pytest.raises(ConfigError, match="not LightningModule; leave the callback out"):
         GradientCheckpointing().on_fit_start(None, pl.LightningModule())  # type: ignore[arg-type]
+
+
+def test_not_under_a_sampler_that_perturbs_passes() -> None:
+    """Noise on thoughts is fine: it is drawn outside of the blocks."""
+    callback = GradientCheckpointing()
+    with pytest.raises(ConfigError, match=r"does not go with MCDropout\(.*leave the callback out"):
+        callback.on_fit_start(None, make_coconut(sampler=MCDropout(0.1)))  # type: ignore[arg-type]
+    callback.on_fit_start(None, make_coconut(sampler=GaussianNoise(0.1)))  # type: ignore[arg-type]
