@@ -21,7 +21,7 @@ from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_ltts.analysis.predictions import read_rows
+from lightning_ltts.analysis.predictions import is_right, read_rows
 from lightning_ltts.checkpoint_io import WholeCheckpoints
 from lightning_ltts.cluster.engine import Engine, Speeds
 from lightning_ltts.cluster.sharded import refuse_sharded
@@ -222,7 +222,7 @@ class Trainer(pl.Trainer):
             callbacks = _without_loggers(callbacks)
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if enable_progress_bar is not False and not has_bar:
-            callbacks.append(QuestionBar())
+            callbacks.append(QuestionBar(is_right))
         super().__init__(callbacks=callbacks, enable_progress_bar=enable_progress_bar, **kwargs)
         self.predict_loop = SearchLoop(self, inference_mode=self.predict_loop.inference_mode)
         # neither the user's own nor a strategy's

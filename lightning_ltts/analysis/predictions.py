@@ -270,3 +270,8 @@ def stored_truth(row: dict[str, Any]) -> Truth | None:
         require_library()
         return LatexTruth(row["answer"])
     return stored_answer(row["answer"])
+
+
+def is_right(text: str | None, row: dict[str, Any]) -> bool:
+    """Whether an answer, as it is stored, is right for a row; none is wrong."""
+    return text is not None and stored_truth(row) == stored_answer(text)

@@ -81,15 +81,16 @@ def _mining(tree: dict[str, Any], options: argparse.Namespace) -> str:
 
 def _search(tree: dict[str, Any], options: argparse.Namespace) -> str:
     given = tree["model"]["init_args"]
-    beam = (given.get("beam") or {}).get("init_args") or {}
-    beams, candidates = beam.get("beams", 0), beam.get("candidates", 0)
-    texts = {
-        "samples": given.get("num_samples", 32),
-        "beams": beams,
-        "budget": beams * candidates,
-    }
+    search = make(given["beam"]) if given.get("beam") else None
+    texts = {"samples": given.get("num_samples", 32)}
+    if search is not None and hasattr(search, "beams"):
+        texts |= {"beams": search.beams, "budget": search.budget}
+    # what an option adds is said where it is not worked out
+    extra = [name for name in ("tuned", "ablation", "step_decoder") if given.get(name)]
+    extra += ["beam"] if search is not None and "beams" not in texts else []
+    note = f"; without what {' and '.join(extra)} will take" if extra else ""
     texts |= _judge(given.get("latent_rm"), options.shape is not None)
-    return _Model(given, tree, options, "problems").text(texts, store=False)
+    return _Model(given, tree, options, "problems").text(texts, store=False, note=note)
 
 
 def _judge(latent_rm: str | None, supposed: bool) -> dict[str, bool]:

@@ -1,5 +1,6 @@
 """Progress bars that count questions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,15 +10,25 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning_ltts.monitoring.bars import Bar
 
 
+def same_text(answer: str | None, row: Any) -> bool:
+    """Whether an answer has the text of the right answer of a row."""
+    return bool(answer == row["answer"])
+
+
 class QuestionBar(TQDMProgressBar):
     """Lightning's bars with questions/s, remaining time and running accuracy, on stderr.
 
     In prediction, `greedy` and `majority` are the accuracies among the questions of this process so
     far, and `each` are the questions/s of each worker of an engine.
+
+    Args:
+        is_right: whether the stored text of an answer, if any, is right for a row; by default where
+            it is the text of the right one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_right: Callable[[str | None, Any], bool] = same_text):
         super().__init__()
+        self._is_right = is_right
         self._seen, self._right = 0, {"greedy": 0, "majority": 0}
         self.each = ""  # the speeds of an engine's workers, which the loop knows
 
@@ -107,7 +118,7 @@ class QuestionBar(TQDMProgressBar):
                 given["majority"] = row["samples"][row["choices"]["majority"]]["answer"]
             self._seen += 1
             for name, answer in given.items():
-                self._right[name] += answer == row["answer"]
+                self._right[name] += self._is_right(answer, row)
         if rows:
             shares = {name: f"{right / self._seen:.3f}" for name, right in self._right.items()}
             speeds = {"each": self.each} if self.each else {}

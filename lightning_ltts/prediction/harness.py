@@ -95,9 +95,10 @@ class LatentTTS(LM):  # type: ignore[misc]  # the harness has no types
         problems = [Problem(question_id(text), text, (), "0") for text in distinct]
         self.search.check_problems(problems)
         answers: dict[str, str] = {}
-        for start in range(0, len(problems), self.size):
-            rows = self.search.predict_step(problems[start : start + self.size], 0)
-            answers |= {row["question"]: self._answer_of(row) for row in rows}
+        with torch.inference_mode():
+            for start in range(0, len(problems), self.size):
+                rows = self.search.predict_step(problems[start : start + self.size], 0)
+                answers |= {row["question"]: self._answer_of(row) for row in rows}
         found = [answers[question_of(prompt)] for prompt in prompts]
         for request, text in zip(requests, found, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)

@@ -31,6 +31,7 @@ from lightning_ltts.models.latent_lm import SpecChanges, fingerprint, left_pad
 from lightning_ltts.models.step_decoder import load_step_decoder
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.prediction.ablation import Pool, ThoughtAblation
+from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.rows import TAKEN, Outcome, Prediction, RowMaker
 from lightning_ltts.prediction.tuned import Tuned
 from lightning_ltts.sampling.keyed_random import question_keys, sample_keys
@@ -149,6 +150,7 @@ class LatentSearch(pl.LightningModule):
         self._pool: Pool | None = None  # made of them when it is first needed
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
+        self._checked: Sequence[Problem] | None = None
         # part of the search -> wall clock on this device
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -217,6 +219,12 @@ class LatentSearch(pl.LightningModule):
             older["beam"] = [self.beam.beams, self.beam.candidates, self.beam.subtrees]
         return older
 
+    def setup(self, stage: str) -> None:
+        """Checks the problems, unless a writer has, before it has made a folder for them."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "predict" and isinstance(data, PredictionData):
+            self.check_problems(data.problems)
+
     def check_problems(self, problems: Sequence[Problem]) -> None:
         """Finds out, before anything is predicted, which problems cannot be read or answered right.
 
@@ -224,6 +232,9 @@ class LatentSearch(pl.LightningModule):
             DataError: a word is not in the vocabulary, or a prompt is too long and such are not to
                 be left out.
         """
+        if problems is self._checked:
+            return
+        self._checked = problems
         reasoner, room, left_out = self.reasoner, self.engine.suffix - 1, list[Problem]()
         if self.leave_out_long:
             left_out = find_too_long(reasoner, problems, room)
@@ -279,10 +290,12 @@ class LatentSearch(pl.LightningModule):
         if getattr(self.trainer.predict_loop, "engine", None) is not None:
             return
         lay_out_for_reading(self)
+        budget = self.token_budget or automatic_budget(self.reasoner)  # of the device it is on now
         replica = Replica() if self.device_mesh is None else Replica.of(self.trainer)
         if replica.mesh is not None:
-            budget = self.token_budget or automatic_budget(self.reasoner)  # where it is now
             self.engine.keep_in_step(replica.least(budget), replica.agree)
+        else:
+            self.engine.budget = budget
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""

@@ -22,4 +22,6 @@ class Stream(IntEnum):
     TOKEN = 10  # which token of an answer is drawn, by trajectory and position
     TRAINING_SHARE = 9  # which batches a reasoner trains on under its sampler, by step
     SINGULAR_VALUES = 11  # factors that singular values are scaled by, by trajectory and block
-    REPLACEMENT = 12  # what a thought is replaced by, by question (and step, where it is noise)
+    REPLACEMENT = (
+        2**40 + 12
+    )  # what a thought is replaced by, by question (and step, where it is noise)

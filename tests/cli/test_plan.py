@@ -76,6 +76,13 @@ def test_of_a_search(reasoner_file: Path, latent_rm_file: Path, monkeypatch, cap
     assert "tree search" in said
     assert "LatentRM" in said
     assert "store" not in said
+    assert "without" not in said
+    # the defaults of a search are its own, and what is not worked out is named
+    options += ["model.init_args.beam.init_args=null", "model.init_args.tuned=x.yaml"]
+    assert ltts(monkeypatch, "plan", *options) == 0
+    said = capsys.readouterr().out
+    assert "tree search" in said
+    assert "tokens; without what tuned will take\n" in said
 
 
 def test_of_a_published_backbone(monkeypatch, capsys) -> None:

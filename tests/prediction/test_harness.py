@@ -4,8 +4,10 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 
@@ -61,7 +63,15 @@ def test_answers_are_those_of_the_search(
         batch_size=2,
     )  # fmt: skip
     shots = "Question: How many?\nAnswer: 3\n\n"
+    made, modes = model.search.predict_step, set[bool]()
+
+    def predict_step(*arguments: Any) -> Any:
+        modes.add(torch.is_inference_mode_enabled())
+        return made(*arguments)
+
+    model.search.predict_step = predict_step  # type: ignore[method-assign]
     given = model.generate_until([Request(f"{shots}Question: {q}\nAnswer:") for q in questions])
+    assert modes == {True}, "no graph of the passes is kept"
     search = LatentSearch(files[0], GaussianNoise(0.6), files[1], 4, model.search.beam)
     rows = search.predict_step([Problem(question_id(q), q, (), "0") for q in questions], 0)
     for text, row in zip(given, rows, strict=True):

@@ -511,6 +511,12 @@ def test_problems_that_are_too_long(
         run([short[0], long, *short[1:]], folder)
     assert not folder.exists()
     rows = run([short[0], long, *short[1:]], folder, leave_out_long=True)
+    # without a writer, as `ltts tune` does, they are left out, too
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), num_samples=4, leave_out_long=True)
+    alone = Trainer(accelerator="cpu", logger=False).predict(
+        module, datamodule=PredictionData(ProblemFiles([str(path)])), return_predictions=True
+    )
+    assert sorted(row["id"] for row in alone if "left_out" in row) == [rows[1]["id"]]
     others = run(short, tmp_path / "short")
     assert same([rows[0], *rows[2:]], others)
     left_out = rows[1]
@@ -533,3 +539,17 @@ def test_answers_that_are_too_long_are_told_before(
     predict(checkpoints, tmp_path / "p", size=2, spec=spec)
     assert len(said) == 1
     assert "max_answer_tokens=1 (2 of 2 problems can never be answered right)" in said[0]
+
+
+@pytest.mark.slow
+def test_the_budget_is_that_of_the_device_in_use(
+    checkpoints: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model is made on the CPU, and moved after that; what is free there counts."""
+    module = LatentSearch(checkpoints[0], GaussianNoise(0.5), num_samples=2)
+    monkeypatch.setattr("lightning_ltts.prediction.module.automatic_budget", lambda _: 777)
+    data = PredictionData(WordProblems("test", 2))
+    Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).predict(
+        module, datamodule=data, return_predictions=False
+    )
+    assert module.engine.budget == 777

@@ -15,12 +15,12 @@ def test_numbers_are_those_of_stored_trajectories() -> None:
         "TRAINING_SHARE": 9,
         "TOKEN": 10,
         "SINGULAR_VALUES": 11,
-        "REPLACEMENT": 12,
+        "REPLACEMENT": 2**40 + 12,
     }
     assert len(Stream) == len(Stream.__members__)  # an alias would be a number taken twice
 
 
 def test_streams_of_a_question_are_no_number_of_a_sample() -> None:
-    """A sample's number is folded into its question's key where a beam's stream is: they must differ."""
-    for stream in (Stream.BEAM, Stream.TRAINING):
+    """A sample's number is folded into its question's key where such a stream is: they must differ."""
+    for stream in (Stream.BEAM, Stream.TRAINING, Stream.REPLACEMENT):
         assert stream > 2**32
