@@ -38,8 +38,11 @@ class GraphProblems(ProblemSource):
         hops: sentences of the path, which are the steps; more is harder.
         fewest_hops: draw the hops evenly between this number and `hops`; by default all have `hops`.
         distractors: concepts besides those of the paths to both candidates.
+        fewest_distractors: draw them evenly between this number and `distractors`; by default all
+            problems have `distractors`. Graphs from easy to hard teach what hard ones alone do not.
         density: sentences for each concept; the paths and one sentence for each distractor are there
             in any case.
+        lowest_density: draw it evenly between this number and `density`; by default it is `density`.
         persons: how many are told of, at least 2.
         max_size: the largest size that is generated, about four kilobytes of memory each.
 
@@ -57,6 +60,8 @@ class GraphProblems(ProblemSource):
         distractors: int = 3,
         density: float = 1.2,
         persons: int = 2,
+        fewest_distractors: int | None = None,
+        lowest_density: float | None = None,
         max_size: int = 1_000_000,
     ):
         owner = "GraphProblems"
@@ -66,7 +71,11 @@ class GraphProblems(ProblemSource):
         require_whole(owner, "fewest_hops", 1 if fewest_hops is None else fewest_hops, 1, hops)
         most = len(CONCEPTS) - 2 * hops
         require_whole(owner, "distractors", distractors, 0, most, "there are 40 names of concepts")
+        fewest = distractors if fewest_distractors is None else fewest_distractors
+        require_whole(owner, "fewest_distractors", fewest, 0, distractors)
         require_number(owner, "density", density, 0, 10)
+        lowest = density if lowest_density is None else lowest_density
+        require_number(owner, "lowest_density", lowest, 0, density)
         require_whole(owner, "persons", persons, 2, len(PERSONS))
         require_whole(owner, "max_size", max_size, 1)
         require_whole(owner, "size", size, 1, max_size, "raise max_size for more")
@@ -76,7 +85,9 @@ class GraphProblems(ProblemSource):
         self.hops = hops
         self.fewest_hops = fewest_hops
         self.distractors = distractors
+        self.fewest_distractors = fewest_distractors
         self.density = density
+        self.lowest_density = lowest_density
         self.persons = persons
 
     def load(self) -> list[Problem]:  # noqa: D102
@@ -84,8 +95,13 @@ class GraphProblems(ProblemSource):
         problems: dict[str, Problem] = {}
         for _ in range(1000 + 100 * self.size):
             hops = rng.randint(self.fewest_hops or self.hops, self.hops)
-            edges = round(self.density * (2 * hops + self.distractors))
-            graph = GraphMaker(rng, hops, self.distractors, edges, self.persons).graph()
+            distractors, density = self.distractors, self.density
+            if self.fewest_distractors is not None:
+                distractors = rng.randint(self.fewest_distractors, distractors)
+            if self.lowest_density is not None:
+                density = rng.uniform(self.lowest_density, density)
+            edges = round(density * (2 * hops + distractors))
+            graph = GraphMaker(rng, hops, distractors, edges, self.persons).graph()
             if split_of_text(graph.form) == self.split:
                 problem = told(graph, self.persons, rng, f"GraphProblems({self.split})")
                 problems[problem.question] = problem

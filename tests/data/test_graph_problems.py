@@ -61,6 +61,23 @@ def test_steps_are_the_path_and_the_answer_its_end(options: dict) -> None:
     assert 5 < right_first < 25
 
 
+def test_graphs_from_easy_to_hard() -> None:
+    """Concepts besides the paths, and sentences for each concept, are drawn from their ranges."""
+    hard = {"hops": 3, "distractors": 6, "density": 1.8}
+    drawn = GraphProblems("train", 60, fewest_distractors=1, lowest_density=1.2, **hard).load()
+    sizes, densities = [], []
+    for problem in drawn:
+        graph, names = graph_of(problem)
+        concepts = sum(number >= 0 for number in names.values())
+        sizes.append(concepts - 2 * 3)
+        densities.append(len(graph.edges) / concepts)
+    assert set(sizes) == set(range(1, 7))
+    assert min(densities) < 1.3
+    assert max(densities) > 1.6
+    all_hard = [graph_of(problem) for problem in GraphProblems("train", 20, **hard).load()]
+    assert {sum(number >= 0 for number in names.values()) for _, names in all_hard} == {12}
+
+
 @pytest.mark.slow
 def test_same_arguments_same_problems() -> None:
     one, two = (GraphProblems("test", 20, seed=3).load() for _ in range(2))
@@ -99,6 +116,8 @@ def test_difficulty() -> None:
         ({"split": "dev"}, "split='dev' of GraphProblems"),
         ({"hops": 0}, "hops=0"),
         ({"fewest_hops": 4}, "fewest_hops=4 of GraphProblems must be a whole number from 1 to 3"),
+        ({"fewest_distractors": 4}, "fewest_distractors=4 of GraphProblems must be a whole number"),
+        ({"lowest_density": 1.3}, "lowest_density=1.3 of GraphProblems must be a number from 0 to"),
         ({"distractors": 35}, "from 0 to 34; there are 40 names"),
         ({"density": -1.0}, "density"),
         ({"persons": 1}, "from 2 to 20"),
