@@ -89,7 +89,8 @@ def inspect(
         DataError: a row cannot be used, or most answers are numbers and some are not.
     """
     path = str(path)  # a name on the Hub is no path
-    rows = [(where, with_our_names(where, row, columns)) for where, row in read_rows(path)]
+    read = read_rows(path, (columns or {}).get("steps", "steps"))
+    rows = [(where, with_our_names(where, row, columns)) for where, row in read]
     decided = answers or _kind_of_answers(rows, path)
     problems = [to_problem(where, row, decided, "row") for where, row in rows]
     kind = kind_of(path)

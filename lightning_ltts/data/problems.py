@@ -125,7 +125,8 @@ class ProblemFiles(ProblemSource):
 
             stored = _told_apart(StoredProblems(files, self._problem))
             return stored if self.limit is None else stored[: self.limit]
-        rows = [self._named(*row) for path in self.paths for row in read_rows(path)]
+        steps = (self.columns or {}).get("steps", "steps")
+        rows = [self._named(*row) for path in self.paths for row in read_rows(path, steps)]
         kept = _with_answers(rows, self.leave_out, self.only_numbers)
         return _to_problems(kept, self.answers, self.ids)[: self.limit]
 

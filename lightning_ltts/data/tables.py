@@ -4,9 +4,11 @@ CSV is read as text, by Python's own reader: others guess types, and a number wo
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,13 +75,16 @@ def is_json_lines(path: str) -> bool:
     return file.is_file() and file.suffix.lower() not in tabular and is_lines(file)
 
 
-def read_rows(path: str | Path) -> Rows:
+def read_rows(path: str | Path, steps: str = "steps") -> Rows:
     """The rows at a path, whatever they are written as.
+
+    In CSV and Parquet, the steps can be a text: a JSON list, or a step in each line.
 
     Args:
         path: a JSON, JSON Lines, CSV, TSV or Parquet file, known by its ending; a folder that
             `save_to_disk` of `datasets` wrote, `FOLDER:SPLIT` where it has several parts; or
             `hf://owner/name[@revision][/configuration][:split]`.
+        steps: the column of a table that holds the steps.
 
     Raises:
         DataError: it is missing, or cannot be read as what it is.
@@ -94,9 +99,10 @@ def read_rows(path: str | Path) -> Rows:
     if folder and _is_saved(Path(folder)):
         return _saved_rows(Path(folder), split)
     suffix = Path(text).suffix.lower()
-    if suffix in _CSV:
-        return _csv_rows(Path(text))
-    return _parquet_rows(Path(text)) if suffix == _PARQUET else read_json_rows(Path(text))
+    if suffix not in (*_CSV, _PARQUET):
+        return read_json_rows(Path(text))
+    rows = _csv_rows(Path(text)) if suffix in _CSV else _parquet_rows(Path(text))
+    return [(where, _with_steps(row, steps)) for where, row in rows]
 
 
 def exists(path: str) -> bool:
@@ -211,7 +217,7 @@ def _csv_rows(path: Path) -> Rows:
     header = text.partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_CELL.raised))
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: Rows = []
     try:
         columns = [name.strip() for name in next(reader, [])]
@@ -226,7 +232,8 @@ def _csv_rows(path: Path) -> Rows:
                     f"{where} has {len(cells)} cells, but the first line names {len(columns)} "
                     f"columns ({shorten(', '.join(columns))}); put texts with '{delimiter}' in quotes"
                 )
-            rows.append((where, _csv_row(dict(zip(columns, cells, strict=True)))))
+            filled = {key: cell for key, cell in zip(columns, cells, strict=True) if cell.strip()}
+            rows.append((where, filled))
     except csv.Error as error:
         raise DataError(
             f"problem file {path}, line {reader.line_num} is not valid CSV: {error}"
@@ -236,15 +243,13 @@ def _csv_rows(path: Path) -> Rows:
     return rows
 
 
-def _csv_row(row: dict[str, str]) -> dict[str, Any]:
-    """A row whose empty cells are missing, with the steps of its cell: a JSON list, or lines."""
-    filled: dict[str, Any] = {key: value for key, value in row.items() if value.strip()}
-    steps = filled.get("steps", "").strip()
-    if steps.startswith("["):
-        try:
-            filled["steps"] = json.loads(steps)
-        except ValueError:  # a step that begins with a bracket
-            filled["steps"] = steps.splitlines()
-    elif steps:
-        filled["steps"] = steps.splitlines()
-    return filled
+def _with_steps(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """A row with the steps that a text in its column holds: a JSON list, or one in each line."""
+    text = row.get(column)
+    if type(text) is not str or not text.strip():  # numbers are texts of another class
+        return row
+    steps = text.strip().splitlines()
+    if text.strip().startswith("["):
+        with suppress(ValueError):  # a step that begins with a bracket
+            steps = json.loads(text)
+    return {**row, column: steps}

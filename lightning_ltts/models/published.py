@@ -87,7 +87,7 @@ def read_published(path: Path, base: Path | None, changes: Mapping[str, Any]) ->
     if known.kind == "latent_rm":
         return _latent_rm(known, config, state, names)
 
-    tokenizer = _read_tokenizer(home, gguf)
+    tokenizer = _read_tokenizer(home, gguf, config)
     if known is CAUSAL_LM and START in tokenizer.get_vocab():
         known = LATENT_TTS_COCONUT
     if known.needs_base_weights:
@@ -176,7 +176,9 @@ def _read_config(home: Path, gguf: Path | None) -> PreTrainedConfig:
     return result
 
 
-def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
+def _read_tokenizer(
+    home: Path, gguf: Path | None, config: PreTrainedConfig
+) -> PreTrainedTokenizerFast:
     try:
         if (home / "tokenizer.json").is_file():
             # as it is: AutoTokenizer would put in what it knows of the family
@@ -193,11 +195,16 @@ def _read_tokenizer(home: Path, gguf: Path | None) -> PreTrainedTokenizerFast:
         raise CheckpointError(
             f"no tokenizer can be read from {home} ({reason_of(error)})"
         ) from None
-    if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.eos_token is None:
-        raise CheckpointError(
-            f"the tokenizer in {home} is not a fast tokenizer with an end-of-sequence token"
-        )
-    return tokenizer
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        end = getattr(config, "eos_token_id", None)
+        if tokenizer.eos_token is None and isinstance(end, int) and end < len(tokenizer):
+            # GPT-2's own files name it in the configuration of the model alone
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+        if tokenizer.eos_token is not None:
+            return tokenizer
+    raise CheckpointError(
+        f"the tokenizer in {home} is not a fast tokenizer with an end-of-sequence token"
+    )
 
 
 def _gguf_option(home: Path, gguf: Path | None) -> dict[str, str]:
@@ -236,8 +243,9 @@ def _add_tokens(
     vocabulary = tokenizer.get_vocab()
     tokenizer.add_tokens([token for token in known.added_tokens if token not in vocabulary])
     if known is CAUSAL_LM:
+        before = len(tokenizer)
         tokenizer.add_tokens([START, END, LATENT])
-        _add_rows(state, len(tokenizer))
+        _add_rows(state, before, len(tokenizer))
     rows = _embedding(state, str(path)).shape[0]
     if len(tokenizer) > rows or (known.added_tokens and len(tokenizer) != rows):
         added = f" with {', '.join(known.added_tokens)} added" if known.added_tokens else ""
@@ -248,13 +256,16 @@ def _add_tokens(
     return rows
 
 
-def _add_rows(state: State, rows: int) -> None:
-    """Makes room for new tokens; each starts as the mean of all tokens."""
+def _add_rows(state: State, before: int, rows: int) -> None:
+    """Each token from number `before` to `rows` starts as the mean of those before.
+
+    A table may have rows that no token had used (Qwen's has); further ones stay as they are. Where
+    it lacks rows of earlier tokens, they start likewise.
+    """
     for key in [key for key in state if key.endswith((*_EMBEDDINGS, "lm_head.weight"))]:
-        missing = rows - state[key].shape[0]
-        if missing > 0:
-            mean = state[key].float().mean(0, keepdim=True).to(state[key].dtype)
-            state[key] = torch.cat([state[key], mean.expand(missing, -1)])
+        known, unused = state[key][:before], state[key][rows:]
+        mean = known.float().mean(0, keepdim=True).to(known.dtype)
+        state[key] = torch.cat([known, mean.expand(rows - len(known), -1), unused])
 
 
 def _embedding(state: State, source: str) -> torch.Tensor:

@@ -290,12 +290,14 @@ class LatentSearch(pl.LightningModule):
         if getattr(self.trainer.predict_loop, "engine", None) is not None:
             return
         lay_out_for_reading(self)
-        budget = self.token_budget or automatic_budget(self.reasoner)  # of the device it is on now
+        self.fit_budget()
         replica = Replica() if self.device_mesh is None else Replica.of(self.trainer)
         if replica.mesh is not None:
-            self.engine.keep_in_step(replica.least(budget), replica.agree)
-        else:
-            self.engine.budget = budget
+            self.engine.keep_in_step(replica.least(self.engine.budget), replica.agree)
+
+    def fit_budget(self) -> None:
+        """Makes passes as large as the device allows that the models are on now."""
+        self.engine.budget = self.token_budget or automatic_budget(self.reasoner)
 
     def predict_step(self, batch: list[Problem] | Problem, batch_idx: int) -> list[Prediction]:
         """One prediction per problem. Lightning's own loop gives problems one by one."""

@@ -34,8 +34,9 @@ class SearchWork(Work):
     _place: Any = field(init=False, default=None)
 
     def settle(self, place: Place) -> None:
-        """Converts the models and moves them to the device."""
+        """Converts the models and moves them to the device, whose memory bounds the passes."""
         self._place, self.module = place, place.take(self.module)
+        self.module.fit_budget()
 
     def do(self, shard: list[Problem]) -> Pass:
         """Predictions of the problems, as one process would make them of the same pass."""

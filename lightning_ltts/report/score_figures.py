@@ -183,7 +183,7 @@ def _weight_of_choice(run: Run) -> dict[str, Tensor]:
     votes, scores = run.pool.votes, _scores(run)
     answered = votes >= 0
     majority = answered.double() / answered.sum(1, keepdim=True).clamp(min=1)
-    vote = next(s for s in run.selections if isinstance(s, WeightedVote))
+    vote = next(s for s in run.selections if type(s) is WeightedVote)
     weighted = (
         (scores.double() / vote.temperature)
         .masked_fill(~answered, -torch.inf)

@@ -88,8 +88,9 @@ class CoconutModule(ReasonerModule):
             DataError: such a problem.
         """
         super().on_fit_start()
-        # later epochs are of the last stage
-        epochs = min(self.trainer.max_epochs or 0, self.curriculum.total_epochs + 1)
+        # later epochs are of the last stage, and a run that steps alone end has as many as it takes
+        most, given = self.curriculum.total_epochs + 1, self.trainer.max_epochs
+        epochs = most if given is None or given < 0 else min(given, most)
         stages = [self.curriculum.stage_at(epoch) for epoch in range(epochs)]
         if any(stage.skipped_steps is not None for stage in stages):
             self.require_steps(
@@ -143,9 +144,9 @@ class CoconutModule(ReasonerModule):
     def _stage_of_batch(self) -> Stage:
         if self.uniform_prob == 0:
             return self.stage
-        # A function of the step, so that a resumed run draws what an uninterrupted one would, and
-        # alone of it: devices that share weights make equally many thoughts.
-        key = fold(torch.tensor([self.global_step]), Stream.TRAINING_STAGE)
+        # A function of the batch's number, so that a resumed run draws what an uninterrupted one
+        # would, and alone of it: devices that share weights make equally many thoughts.
+        key = fold(torch.tensor([self.batches_seen]), Stream.TRAINING_STAGE)
         chance, which = uniform(key, 2)[0].tolist()
         if chance >= self.uniform_prob:
             return self.stage

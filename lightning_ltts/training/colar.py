@@ -136,9 +136,9 @@ class ColarModule(ReasonerModule):
 
     def loss_of(self, batch: list[Problem]) -> Tensor:
         """Both losses, weighted, at this batch's compression."""
-        # a function of the step, so that a resumed run draws what an uninterrupted one would
-        step = self.global_step * self.trainer.world_size + self.global_rank
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        # a function of the batch's number, so that a resumed run draws as an uninterrupted one would
+        number = self.batches_seen * self.trainer.world_size + self.global_rank
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         compression = int(torch.randint(1, self.max_compression + 1, (), generator=generator))
         token, latent = self.losses(batch, compression, generator)
         self.log_dict({"train/token": token, "train/latent": latent}, batch_size=len(batch))

@@ -107,7 +107,7 @@ class LatentRMModule(pl.LightningModule):
             reads_answer,
             noise_free,
             answer_likelihood=answer_prediction > 0,
-        )
+        ).float()  # a reasoner may be stored in half precision, where small steps change nothing
         self.latent_rm.backbone.requires_grad_(trained == "all")
         self.recall = MeanMetric(nan_strategy="ignore")
         # one metric for each selection, or for each candidate of the parameter that is fitted on validation

@@ -1,5 +1,6 @@
 """The optimiser and schedule that all trainings share."""
 
+import math
 from typing import Any, Literal, Protocol
 
 import lightning.pytorch as pl
@@ -7,6 +8,7 @@ import torch
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from lightning_ltts.data.ranges import require_number
+from lightning_ltts.errors import ConfigError
 
 
 class Optimized(Protocol):
@@ -37,8 +39,16 @@ def adamw(module: Any, schedule: Literal["cosine", "constant"] = "cosine") -> di
         schedule: course of the learning rate after the warm-up.
 
     Returns what `configure_optimizers` returns.
+
+    Raises:
+        ConfigError: the run has no end that the schedule could be worked out from.
     """
     trainer: pl.Trainer = module.trainer
+    if math.isinf(trainer.estimated_stepping_batches):
+        raise ConfigError(
+            "the learning rate falls towards the end of a run, and this one has none; set "
+            "trainer.max_epochs or trainer.max_steps"
+        )
     # Lightning cannot clip gradients of a fused optimiser under mixed precision
     fused = "mixed" not in str(trainer.precision)
     # in true half precision a small gradient's square is 0, and a step divided by 1e-8 alone

@@ -180,6 +180,14 @@ class ReasonerModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(problems))
         return loss
 
+    @property
+    def batches_seen(self) -> int:
+        """The number of this batch, the same after a resume.
+
+        It differs in each of the batches whose gradients are accumulated, as `global_step` does not.
+        """
+        return self.trainer.fit_loop.total_batch_idx
+
     def perturbation(self, problems: list[Problem]) -> Perturbation | None:
         """The sampler, and the names under which these problems are sampled in this batch.
 
@@ -192,7 +200,7 @@ class ReasonerModule(pl.LightningModule):
         if self.sampler is None or not self.training:
             return None
         seed: int = self.trainer.datamodule.seed  # type: ignore[attr-defined]
-        batch = fold(torch.tensor([seed]), Stream.TRAINING_SHARE, self.global_step)
+        batch = fold(torch.tensor([seed]), Stream.TRAINING_SHARE, self.batches_seen)
         if float(uniform(batch, 1)) >= self.sampled_share:
             return None
         names = question_keys(seed, [problem.id for problem in problems])

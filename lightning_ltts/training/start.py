@@ -21,7 +21,9 @@ MAX_RANK = Bound(100_000)
 class Lora:
     """Low-rank adapters (arXiv 2106.09685).
 
-    Only these and the thought head are trained; loading merges them with the weights.
+    Only these and the thought head are trained; loading merges them with the weights. Tokens of
+    thinking whose embeddings are equal, as they are where a plain language model has just got
+    them, are moved apart first: their rows are not trained, and equal ones could not be told apart.
 
     Args:
         rank: r, the inner size of an adapter.
@@ -103,6 +105,7 @@ class Start:
         if self.new_tokens_from is not None:
             _start_markers(reasoner, self.new_tokens_from)
         if self.lora is not None:
+            _move_markers_apart(reasoner)
             _add_adapters(reasoner, self.lora)
         return reasoner
 
@@ -147,13 +150,36 @@ def _start_markers(reasoner: LatentReasoner, token: str) -> None:
         raise ConfigError(
             f"new_tokens_from={token!r} is not one token of the tokenizer, but {len(ids)}; choose another"
         )
-    roles = (reasoner.spec.tokens.get(role) for role in ("start", "end", "latent"))
-    markers = [reasoner.tokenizer.get_vocab()[name] for name in roles if name is not None]
-    backbone = reasoner.backbone
+    markers = _markers(reasoner)
     with torch.no_grad():  # where both tables are tied, this is done twice
-        for module in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
-            table: Tensor = module.weight  # type: ignore[assignment]
+        for table in _tables(reasoner):
             table[markers] = table[ids[0]].clone()
+
+
+def _markers(reasoner: LatentReasoner) -> list[int]:
+    """Token ids of start, end and latent, as far as there are such."""
+    roles = (reasoner.spec.tokens.get(role) for role in ("start", "end", "latent"))
+    return [reasoner.tokenizer.get_vocab()[name] for name in roles if name is not None]
+
+
+def _tables(reasoner: LatentReasoner) -> list[Tensor]:
+    """The embeddings (V, d) and the vocabulary head's matrix, which may be the same."""
+    backbone = reasoner.backbone
+    modules = (backbone.get_input_embeddings(), backbone.get_output_embeddings())
+    return [module.weight for module in modules]  # type: ignore[misc]
+
+
+@torch.no_grad()
+def _move_markers_apart(reasoner: LatentReasoner) -> None:
+    """Adds noise as large as an embedding to the rows of markers that are equal to another's."""
+    generator, markers = torch.Generator().manual_seed(0), _markers(reasoner)
+    for table in _tables(reasoner):  # where both are tied, they are apart the second time
+        seen: list[Tensor] = []
+        for marker in markers:
+            noise = torch.randn(table.shape[1], generator=generator) * table.std().cpu()
+            if any(torch.equal(table[marker], row) for row in seen):
+                table[marker] += noise.to(table)
+            seen.append(table[marker].clone())
 
 
 def _add_adapters(reasoner: LatentReasoner, lora: Lora) -> None:

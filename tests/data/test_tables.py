@@ -138,3 +138,23 @@ def test_names_on_the_hub(monkeypatch: pytest.MonkeyPatch, expected: list) -> No
     assert loaded("hf://openai/gsm8k@v1/main:test") == expected
     assert asked == [(("openai/gsm8k", "main"), {"split": "test", "revision": "v1"})]
     assert tables.kind_of("hf://a/b") == "a data set of the Hub"
+
+
+def test_steps_as_texts_in_a_column_of_another_name(tmp_path: Path) -> None:
+    """A JSON list or lines, in CSV and in Parquet; other columns stay texts."""
+    rows = [
+        {"question": "One?", "cot": '["1+1=2", "2=2"]', "answer": "2", "steps": "[not read]"},
+        {"question": "Two?", "cot": "1+2=3\n3=3", "answer": "3", "steps": ""},
+    ]
+    datasets.Dataset.from_list(rows).to_csv(tmp_path / "a.csv", index=False)
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    expected = [("One?", ["1+1=2", "2=2"], "2"), ("Two?", ["1+2=3", "3=3"], "3")]
+    for name in ("a.csv", "a.parquet"):
+        assert loaded(tmp_path / name, columns={"steps": "cot"}) == expected
+
+
+@pytest.mark.parametrize("space", ["\u2028", "\x85", "\x0c", "\x1d"])
+def test_a_line_of_csv_ends_where_a_line_ends(space: str, tmp_path: Path) -> None:
+    """Not at other characters that Unicode takes for the end of a line."""
+    (tmp_path / "a.csv").write_text(f"question,answer\nWhat{space}is 1+1?,2\nNext?,3\n")
+    assert [question for question, *_ in loaded(tmp_path / "a.csv")] == ["What is 1+1?", "Next?"]

@@ -204,6 +204,29 @@ def test_plain_language_model(family: str, pad: bool, tmp_path: Path) -> None:
         assert thoughts_of(other).isfinite().all()
 
 
+def test_a_tokenizer_that_does_not_name_its_end(tmp_path: Path) -> None:
+    """As GPT-2's own folder has it: only the model's configuration says which token it is."""
+    make_base(tmp_path / "base", "gpt2")
+    expected = load_reasoner(tmp_path / "base")
+    (tmp_path / "base/tokenizer_config.json").write_text('{"model_max_length": 1024}')
+    (tmp_path / "base/special_tokens_map.json").unlink(missing_ok=True)
+    reasoner = load_reasoner(tmp_path / "base")
+    assert reasoner.tokenizer.eos_token == expected.tokenizer.eos_token
+    assert reasoner.eos_id == expected.eos_id
+
+
+def test_rows_that_no_token_had_used(tmp_path: Path) -> None:
+    """Markers start as the mean of all tokens there, too; further rows stay as they are."""
+    make_base(tmp_path / "base", "gpt2", extra_rows=5).save_pretrained(tmp_path / "base")
+    old = load_file(tmp_path / "base/model.safetensors")["transformer.wte.weight"]
+    reasoner = load_reasoner(tmp_path / "base")
+    table, start = reasoner.backbone.get_input_embeddings().weight, reasoner.start_id
+    assert start == len(old) - 5
+    assert torch.allclose(table[start], old[:start].mean(0), atol=1e-6)
+    assert torch.equal(table[start], table[reasoner.end_id])
+    assert torch.equal(table[start + 3 :], old[start + 3 :])
+
+
 def test_cot_stage_of_meta(tmp_path: Path) -> None:
     """Plain GPT-2 keys and no markers yet: a base to train from."""
     trained = make_base(tmp_path / "base", "gpt2")

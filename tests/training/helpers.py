@@ -86,6 +86,7 @@ def without_trainer(module: ReasonerModule) -> SimpleNamespace:
     """Lets a module be called where no Trainer runs; returns what it takes for one. Nothing is logged."""
     module.log = module.log_dict = lambda *args, **kw: None  # type: ignore[method-assign]
     trainer = SimpleNamespace(global_step=0, current_epoch=0, world_size=1, global_rank=0)
+    trainer.fit_loop = SimpleNamespace(total_batch_idx=0)
     module.trainer = trainer
     return trainer
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_ltts import load_latent_rm
+from lightning_ltts import load_latent_rm, load_reasoner
 from lightning_ltts.data.word_problems import WordProblems
 from lightning_ltts.errors import CheckpointError, ConfigError
 from lightning_ltts.mining.data import MiningData
 from lightning_ltts.mining.questions import MinedQuestions
 from lightning_ltts.models.checkpoints import ENTRY
-from lightning_ltts.models.latent_lm import LatentReasoner, left_pad
+from lightning_ltts.models.latent_lm import LatentReasoner, fingerprint, left_pad
 from lightning_ltts.models.scores import Scores
 from lightning_ltts.models.trajectories import Trajectories
 from lightning_ltts.sampling import GaussianNoise
@@ -294,3 +294,13 @@ def test_an_answer_is_predicted_where_it_is_read(checkpoint: str) -> None:
         LatentRMModule(checkpoint, answer_prediction=1.0)
     with pytest.raises(ConfigError, match="answer_prediction=-1"):
         LatentRMModule(checkpoint, reads_answer=True, answer_prediction=-1)
+
+
+def test_weights_are_trained_whole(gpt2: LatentReasoner, tmp_path: Path) -> None:
+    """A reasoner that is stored in half precision, whose small steps would change nothing."""
+    path = tmp_path / "half.ckpt"
+    save_reasoner(gpt2.to(torch.bfloat16), path)
+    assert load_reasoner(path).backbone.dtype == torch.bfloat16
+    module = LatentRMModule(str(path), extra_layers=1)
+    assert {p.dtype for p in module.latent_rm.parameters()} == {torch.float32}
+    assert module.latent_rm.spec.reasoner == fingerprint(load_reasoner(path))

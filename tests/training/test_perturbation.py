@@ -101,7 +101,7 @@ def test_names_follow_from_problem_and_epoch(method: str) -> None:
     first = module.perturbation(problems)
     assert first is not None
     assert first.sampler.settings() == GaussianNoise(0.5).settings()
-    trainer.global_step = 7
+    trainer.fit_loop.total_batch_idx = 7
     alone = module.perturbation(problems[2:3])
     assert alone is not None
     assert torch.equal(alone.keys, first.keys[2:3])
@@ -119,7 +119,7 @@ def test_share_of_the_batches(share: float, low: int, high: int) -> None:
     trainer, perturbed = without_trainer(module), 0
     trainer.datamodule = SimpleNamespace(seed=0)
     problems = WordProblems("train", 1).load()
-    for trainer.global_step in range(100):
+    for trainer.fit_loop.total_batch_idx in range(100):
         perturbed += module.perturbation(problems) is not None
     assert low <= perturbed <= high
 

@@ -77,16 +77,56 @@ def test_uniform_mixing_of_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     module.uniform_prob = 0.6
     for _ in range(2):
         for step in range(300):
-            trainer.global_step = step
+            trainer.fit_loop.total_batch_idx = step
             module.loss_of([])
     trainer.global_rank, trainer.world_size = 1, 2
     for step in range(300):
-        trainer.global_step = step
+        trainer.fit_loop.total_batch_idx = step
         module.loss_of([])
     assert drawn[1:301] == drawn[301:601] == drawn[601:], "also on every device"
     drawn = drawn[1:301]
     assert drawn.count(2) == pytest.approx(0.4 * 300 + 0.2 * 300, abs=25)
     assert drawn.count(0) == pytest.approx(0.2 * 300, abs=25)
+
+
+@pytest.mark.slow
+def test_batches_whose_gradients_are_accumulated_draw_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is drawn by the number of a batch differs among them, as among any others."""
+    module, seen, steps = make_module(), [], set()
+
+    def loss_of(batch: object) -> torch.Tensor:
+        seen.append(module.batches_seen)
+        steps.add(module.global_step)
+        return next(module.parameters()).sum() * 0
+
+    monkeypatch.setattr(module, "loss_of", loss_of)
+    trainer = make_trainer(tmp_path, epochs=2, accumulate_grad_batches=4)
+    trainer.fit(module, datamodule=make_data())
+    assert seen == list(range(len(seen)))
+    assert len(steps) == len(seen) / 4
+
+
+def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, epochs=-1, max_time={"seconds": 1})
+    with pytest.raises(ConfigError, match=r"this one has none; set trainer\.max_epochs"):
+        trainer.fit(make_module(), datamodule=make_data())
+
+
+def test_steps_are_asked_for_where_steps_alone_end_a_run(tmp_path: Path) -> None:
+    """However many epochs that takes, the curriculum begins with explicit steps."""
+    rows = [{"question": p.question, "answer": p.answer} for p in WordProblems("train", 16).load()]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    data = ProblemData(
+        ProblemFiles([str(tmp_path / "a.json")]),
+        WordProblems("valid", 8),
+        WordProblems("test", 8),
+        batch_size=16,
+    )
+    trainer = make_trainer(tmp_path, epochs=-1, max_steps=2)
+    with pytest.raises(DataError, match="steps"):
+        trainer.fit(make_module(), datamodule=data)
 
 
 MODULES = {
