@@ -7,15 +7,18 @@ left as it is.
 
 import random
 import re
+from collections import Counter
 from fractions import Fraction
 
 from lightning_ltts.data.answers import parse_number
+from lightning_ltts.data.number_words import in_digits, in_words
 from lightning_ltts.data.problems import Problem, ProblemSource
 from lightning_ltts.data.ranges import Bound, require_whole
 from lightning_ltts.data.truths import plain_number
 from lightning_ltts.errors import DataError
 
 MAX_COPIES = Bound(10_000)  # of one problem, and draws for one copy
+SMALL = 12  # up to which a number of the steps may be an unwritten count
 
 _STEP = re.compile(r"<<(.+)=(.+)>>")
 # whole numbers only; "3/4", "1.5", "1,000" and "2nd" stay
@@ -96,19 +99,23 @@ def wording(question: str) -> str:
 def perturb(problem: Problem, generator: random.Random) -> Problem | None:
     """The problem with other numbers, or `None` where there is none, or these draws are implausible.
 
-    A number is drawn anew if it stands once in the question and some step starts from it. Whole
-    numbers stay whole, no result may be negative, zero or over ten times the original's, and what
-    was whole has to stay whole.
+    A number is drawn anew if it stands once in the question, some step starts from it, and nothing
+    else can be meant there. A problem with a step whose numbers come from nowhere is left as it is:
+    they were worked out in the head. Whole numbers stay whole, no result may be negative, zero or
+    over ten times the original's, and what was whole has to stay whole.
     """
     parts = _parts(problem)
     if not parts:
         return None
+    fixed, stated = in_words(problem.question), in_digits(problem.question)
     drawn = _draw(
-        parts, [Fraction(number) for number in _NUMBER.findall(problem.question)], generator
+        parts, [Fraction(number) for number in _NUMBER.findall(problem.question)], fixed, generator
     )
+    if not _are_known(parts, stated | fixed, drawn):
+        return None
     if not drawn or all(value == new for value, new in drawn.items()):
         return None
-    steps = _work_out(parts, drawn)
+    steps = _work_out(parts, drawn, stated)
     if steps is None or parse_number(problem.answer) != evaluate(parts[-1][0]):
         return None
     question = _NUMBER.sub(
@@ -129,23 +136,59 @@ def _parts(problem: Problem) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in parsed if match is not None]
 
 
+def _numbers(expression: str) -> list[Fraction]:
+    """The numbers of an expression, in its order."""
+    return [Fraction(token) for token in _TOKENS.findall(expression) if token not in "+-*/()"]
+
+
 def _draw(
-    parts: list[tuple[str, str]], in_question: list[Fraction], generator: random.Random
+    parts: list[tuple[str, str]],
+    in_question: list[Fraction],
+    fixed: frozenset[Fraction],
+    generator: random.Random,
 ) -> dict[Fraction, Fraction]:
-    """Numbers that the question states once and steps start from -> the numbers in their place."""
-    tokens = [token for expression, _ in parts for token in _TOKENS.findall(expression)]
-    leaves = {Fraction(token) for token in tokens if token not in "+-*/()"}
+    """Numbers that the question states once and steps start from -> the numbers in their place.
+
+    Those stay that words of the question can stand for, too (the 2 of "twice"), and small ones that
+    steps have several times: one of these may be a count that nobody has written.
+    """
+    leaves = Counter(number for expression, _ in parts for number in _numbers(expression))
     return {
         value: Fraction(generator.randint(max(2, int(value) // 2), 2 * int(value) + 2))
-        for value in sorted(leaves)
-        if in_question.count(value) == 1 and value > 1
+        for value, times in sorted(leaves.items())
+        if in_question.count(value) == 1
+        and value > 1
+        and value not in fixed
+        and (times == 1 or value > SMALL)
     }
 
 
+def _are_known(
+    parts: list[tuple[str, str]], stated: frozenset[Fraction], drawn: dict[Fraction, Fraction]
+) -> bool:
+    """Whether every number of the steps is the question's, a word's, or an earlier result.
+
+    Another one was worked out in the head, and would have to change with what it was made of. A
+    share that stands for a percentage which stays is known.
+    """
+    results: set[Fraction] = set()
+    for expression, result in parts:
+        for value in set(_numbers(expression)) - results - stated - {Fraction(1)}:
+            percents = {100 * value, 100 * (1 - value), 100 * (value - 1)}
+            if not percents & (stated - set(drawn)):
+                return False
+        value_of = parse_number(result)
+        results |= {value_of} if isinstance(value_of, Fraction) else set()
+    return True
+
+
 def _work_out(
-    parts: list[tuple[str, str]], drawn: dict[Fraction, Fraction]
+    parts: list[tuple[str, str]], drawn: dict[Fraction, Fraction], written: frozenset[Fraction]
 ) -> list[tuple[str, str]] | None:
-    """The steps with the numbers that were drawn; None where they cannot be followed."""
+    """The steps with the numbers that were drawn; None where they cannot be followed.
+
+    `written` are the numbers of the question.
+    """
     results: dict[Fraction, Fraction] = {}  # of earlier steps: before -> now
     steps = []
     for expression, stated in parts:
@@ -155,7 +198,7 @@ def _work_out(
                 pieces.append(token)
                 continue
             value = Fraction(token)
-            if value in results and value in drawn:
+            if value in results and value in written:
                 return None  # it may mean the question's number or the earlier result
             pieces.append(_write(results.get(value, drawn.get(value, value))))
         before, now = evaluate(expression), evaluate("".join(pieces))

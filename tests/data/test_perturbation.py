@@ -46,6 +46,21 @@ def test_the_steps_are_worked_out_again() -> None:
     assert all(24 <= n <= 98 for n in numbers)
 
 
+def test_what_words_stand_for_is_not_drawn() -> None:
+    """Alster's 2 is drawn nowhere, because the 2 of "twice" cannot be told from it; Bret's 30 is."""
+    problem = Problem(
+        "fish",
+        "Quinn catches twice as many fish as Alster, who caught 2. Bret has 30 more. How many has Bret?",
+        ("<<2*2=4>>", "<<4+30=34>>"),
+        "34",
+    )
+    made = [p for seed in range(40) if (p := perturb(problem, random.Random(seed))) is not None]
+    assert len({p.answer for p in made}) > 5
+    assert all("who caught 2." in p.question and p.steps[0] == "<<2*2=4>>" for p in made)
+    for p in made:
+        assert p.answer == str(4 + int(p.question.split("Bret has ")[1].split()[0]))
+
+
 def test_decimals_in_between_are_kept_exact() -> None:
     made = [p for seed in range(200) if (p := perturb(PAY, random.Random(seed))) is not None]
     assert made
@@ -62,6 +77,18 @@ def test_decimals_in_between_are_kept_exact() -> None:
         Problem("wrong", "How many are 3 and 4?", ("<<3+4=8>>",), "8"),
         Problem("twice", "Ann has 3 pens and 3 books. How many?", ("<<3+3=6>>",), "6"),
         Problem("other answer", "How many are 3 and 4?", ("<<3+4=7>>",), "9"),
+        Problem(
+            "in the head",
+            "Coral reads 30 pages, then twice as many less 2, and 33 more. How many?",
+            ("<<30+58+91=179>>",),
+            "179",
+        ),
+        Problem(
+            "hundred percent",
+            "Steve puts $100 on his bank, at 10% of interest. How much is there?",
+            ("<<100*110/100=110>>",),
+            "110",
+        ),
         Problem(
             "ambiguous", "Take 3 and 4 and then 7. How many?", ("<<3+4=7>>", "<<7+7=14>>"), "14"
         ),
