@@ -1,6 +1,7 @@
 """Prediction files: JSON Lines, one line per question, from which every selection and curve can be computed again."""
 
 import json
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -187,6 +188,8 @@ class _Columns:
     )
     scores: "array[float] | None" = field(default_factory=lambda: array("f"))  # of all steps
     counts: "array[int]" = field(default_factory=lambda: array("l"))  # steps of every sample
+    # of every sample: the score that was read after its answer, or not a number
+    after: "array[float]" = field(default_factory=lambda: array("f"))
 
     def add(self, row: Row) -> None:
         """Takes up a question."""
@@ -210,15 +213,14 @@ class _Columns:
         self._add_scores(samples)
 
     def _add_scores(self, samples: list[Row]) -> None:
-        """A score that was read after the answer is one more step at the end."""
+        """Scores of steps, and the one that was read after the answer."""
         if self.scores is None or not all("scores" in sample for sample in samples):
             self.scores = None
             return
         for sample in samples:
-            answer = (sample["answer_score"],) if "answer_score" in sample else ()
             self.scores.extend(sample["scores"])
-            self.scores.extend(answer)
-            self.counts.append(len(sample["scores"]) + len(answer))
+            self.counts.append(len(sample["scores"]))
+            self.after.append(sample.get("answer_score", math.nan))
 
     def pool(self, rule: str) -> SamplePool:
         """All of it as tensors."""
@@ -241,11 +243,15 @@ class _Columns:
         return SamplePool(votes[:, :-1].clone(), correct[:, :-1].clone(), signals, *greedy, steps)
 
     def _steps(self, size: int) -> tuple[Tensor, Tensor]:
-        """Step scores and their mask, (Q, N, T) each."""
+        """Step scores and their mask, (Q, N, T) each; an answer's is the last, however long they are."""
         counts = torch.from_numpy(np.array(self.counts)).view(-1, size)
         mask = torch.arange(int(counts.max())) < counts[..., None]
         values = torch.zeros(mask.shape)
         values[mask] = torch.from_numpy(np.array(self.scores, np.float32))
+        after = torch.from_numpy(np.array(self.after, np.float32)).view(-1, size, 1)
+        if not after.isnan().all():
+            values = torch.cat([values, after.nan_to_num()], -1)
+            mask = torch.cat([mask, ~after.isnan()], -1)
         return values, mask.float()
 
 

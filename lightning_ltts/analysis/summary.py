@@ -31,6 +31,7 @@ from lightning_ltts.errors import DataError
 from lightning_ltts.voting.adaptive import Adaptive, BetaStopping, StoppingRule
 from lightning_ltts.voting.estimates import pass_at_k
 from lightning_ltts.voting.selection import (
+    AgreeingBestOfN,
     Majority,
     Selection,
     WeightedVote,
@@ -138,9 +139,18 @@ def summarize(
 def selections_for(
     rows: Sequence[dict[str, Any]], pool: SamplePool, temperature: float | None = None
 ) -> list[Selection]:
-    """The selections that stored samples allow, with parameters fitted on validation where none are given."""
+    """The selections that stored samples allow, with parameters fitted on validation where none are given.
+
+    They were fitted for sums of scores. A mean over T steps is a sum at 1 / T of what divides or is added to it; other rules
+    take them as they are.
+    """
+    fitted = dict(fitted_in(rows[0]))
+    if pool.steps is not None and pool.steps.rule == "mean":
+        steps = float(pool.steps.mask.sum(-1).mean())
+        for name in {WeightedVote.parameter, AgreeingBestOfN.parameter} & set(fitted):
+            fitted[name] /= max(steps, 1.0)
     given = {} if temperature is None else {WeightedVote.parameter: temperature}
-    return selections({**fitted_in(rows[0]), **given}, pool.signals)
+    return selections({**fitted, **given}, pool.signals)
 
 
 def _curves(

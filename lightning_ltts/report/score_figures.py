@@ -1,5 +1,7 @@
 """Figures of what the LatentRM's scores are worth."""
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -162,20 +164,19 @@ def _scores(run: Run) -> Tensor:
 
 
 def _step_scores(run: Run, right: bool) -> list[float]:
-    """Mean score of each step over samples that are right, or wrong."""
-    totals, counts = list[float](), list[int]()
+    """Mean score of each step over samples that are right, or wrong; the last is the answers'."""
+    totals, counts = defaultdict[float, float](float), defaultdict[float, int](int)
     for row, correct in zip(run.rows, run.pool.correct.tolist(), strict=True):
         for sample, is_right in zip(row["samples"], correct, strict=True):
             if bool(is_right) != right:
                 continue
-            answer = [sample["answer_score"]] if "answer_score" in sample else []
-            for step, score in enumerate([*sample["scores"], *answer]):
-                if step == len(totals):
-                    totals.append(0.0)
-                    counts.append(0)
+            scores: dict[float, float] = dict(enumerate(sample["scores"]))
+            if "answer_score" in sample:
+                scores[math.inf] = sample["answer_score"]  # behind the steps of all samples
+            for step, score in scores.items():
                 totals[step] += score
                 counts[step] += 1
-    return [round(total / count, 4) for total, count in zip(totals, counts, strict=True)]
+    return [round(totals[step] / counts[step], 4) for step in sorted(counts)]
 
 
 def _weight_of_choice(run: Run) -> dict[str, Tensor]:

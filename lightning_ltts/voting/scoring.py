@@ -1,7 +1,7 @@
 """From step scores to one score per trajectory, for selections that run on stored predictions.
 
 Each rule takes step scores (Q, N, T), raw logits, and their mask (Q, N, T), 1 where a trajectory has the step. A score that was
-read after the answer is one more step at the end.
+read after the answer is the last step, also of trajectories with fewer thoughts than others.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ def _mean(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def _last(scores: Tensor, mask: Tensor) -> Tensor:
-    at = mask.sum(-1, keepdim=True).long() - 1
-    return scores.gather(-1, at.clamp(min=0)).squeeze(-1) * (at.squeeze(-1) >= 0)
+    at = (mask * torch.arange(1, mask.shape[-1] + 1, device=mask.device)).argmax(-1, keepdim=True)
+    return scores.gather(-1, at).squeeze(-1) * mask.amax(-1)
 
 
 def _standardized(scores: Tensor, mask: Tensor) -> Tensor:

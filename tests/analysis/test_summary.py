@@ -8,7 +8,7 @@ import torch
 from lightning_ltts.analysis.lines import Gain
 from lightning_ltts.analysis.methods import searches_of, selected_accuracy
 from lightning_ltts.analysis.predictions import read_rows, sample_pool
-from lightning_ltts.analysis.summary import summarize
+from lightning_ltts.analysis.summary import selections_for, summarize
 from lightning_ltts.errors import DataError
 from lightning_ltts.voting.per_question import SelectedAccuracy
 from lightning_ltts.voting.selection import BestOfN
@@ -152,6 +152,41 @@ def test_against_another_method_and_with_fewer_samples() -> None:
     assert few["best_of_n@2"] == pytest.approx(2 / 3)
     with pytest.raises(DataError, match="no method 'beam' to compare with; there are greedy, pass"):
         summarize(ROWS, against="beam")
+
+
+def test_an_answers_score_is_the_last_however_many_thoughts_there_are() -> None:
+    """Two thoughts, one, and none: the answer's score stands in one column, and `last` takes it."""
+    samples = [
+        {"answer": "1", "scores": [1.0, 2.0], "answer_score": 10.0},
+        {"answer": "2", "scores": [3.0], "answer_score": 11.0},
+        {"answer": "2", "scores": [], "answer_score": 12.0},
+    ]
+    rows = [{"id": "q", "answer": "1", "greedy": {"answer": "1"}, "samples": samples}]
+    steps = sample_pool(rows).steps
+    assert steps is not None
+    assert steps.values.tolist() == [[[1, 2, 10], [3, 0, 11], [0, 0, 12]]]
+    assert steps.mask.tolist() == [[[1, 1, 1], [1, 0, 1], [0, 0, 1]]]
+    assert sample_pool(rows, "last").scores.tolist() == [[10, 11, 12]]
+    assert sample_pool(rows, "sum").scores.tolist() == [[13, 14, 12]]
+    # of 1, 3 and of 10, 11, 12: deviations 1 and sqrt(2 / 3)
+    unit = 1.5**0.5
+    standardized = sample_pool(rows, "standardized").scores[0].tolist()
+    assert standardized == pytest.approx([-1 - unit, 1, unit])
+
+
+def test_a_mean_is_weighed_as_the_sum_that_parameters_were_fitted_for() -> None:
+    """Of two steps each, it is half of the sum, and so are the temperature and what agreement adds."""
+    fitted = {"temperature": 8.0, "agreement": 2.0, "log_prob_temperature": 3.0}
+    rows = [{**row, "fitted": fitted} for row in ROWS]
+    summed, mean, last = (
+        {s.name: s for s in selections_for(rows, sample_pool(rows, rule))}
+        for rule in ("sum", "mean", "last")
+    )
+    assert summed["weighted_vote"].temperature == last["weighted_vote"].temperature == 8
+    assert mean["weighted_vote"].temperature == 4
+    assert mean["agreeing_best_of_n"].weight == 1
+    given = {s.name: s for s in selections_for(rows, sample_pool(rows, "mean"), temperature=3.0)}
+    assert given["weighted_vote"].temperature == 3
 
 
 @pytest.mark.slow

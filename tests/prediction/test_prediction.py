@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -26,6 +27,7 @@ from lightning_ltts.models.latent_rm_spec import LatentRMSpec
 from lightning_ltts.models.step_decoder import PREFIX, StepDecoder
 from lightning_ltts.prediction.data import PredictionData
 from lightning_ltts.prediction.module import LatentSearch
+from lightning_ltts.prediction.work import SearchWork
 from lightning_ltts.prediction.writer import PredictionWriter
 from lightning_ltts.sampling import GaussianNoise, TokenSampling
 from lightning_ltts.search.beam import BeamSearch
@@ -552,4 +554,9 @@ def test_the_budget_is_that_of_the_device_in_use(
     Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).predict(
         module, datamodule=data, return_predictions=False
     )
+    assert module.engine.budget == 777
+
+    work = SearchWork(module)  # what an engine's worker has
+    module.engine.budget = 1
+    work.settle(SimpleNamespace(take=lambda moved: moved))  # type: ignore[arg-type]
     assert module.engine.budget == 777
