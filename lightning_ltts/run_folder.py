@@ -277,10 +277,23 @@ class FitFolder:
         return not path.suffix or path.resolve().is_relative_to(self.checkpoints.resolve())
 
 
+def _saved_files(value: str) -> list[Path]:
+    """The files of a folder that `datasets` saved, FOLDER or FOLDER:PART; none of another path."""
+    for folder in (Path(value), Path(value.rpartition(":")[0] or value)):
+        if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return sorted(part for part in folder.rglob("*") if part.is_file())
+    return []
+
+
 def identity(value: str) -> str:
-    """What a path stands for: a checksum of the file or model folder; other text is itself."""
+    """What a path stands for: a checksum of the file, or of a model's or data set's folder.
+
+    Other text is itself.
+    """
     path = Path(value)
     try:
+        if saved := _saved_files(value):
+            return "a data set with SHA-256 " + " ".join(sha256_of(part)[:16] for part in saved)
         if path.suffix and path.is_file():
             return f"a file with SHA-256 {sha256_of(path)[:16]}"
         if (path / "config.json").is_file():

@@ -106,6 +106,7 @@ def run(
         if "colar_grpo" in experiment:
             spec |= LEARNED_SPREAD
         method = spec.pop("method", "coconut")
+        spec.pop("tokens", None)  # a published model's are its own, but for those that are named
         return new_reasoner(method, BACKBONES[family], tokenizer, **{"num_thoughts": 3, **spec})
 
     def stop(self, model, datamodule=None, **options) -> None:
@@ -310,7 +311,9 @@ def test_recipes_are_the_papers(recipe: str) -> None:
     assert model.get("weight_decay", 0.01) == decay
     assert cfg.data.init_args.batch_size * trainer.get("accumulate_grad_batches", 1) == batch
     assert trainer.max_epochs == epochs
+    assert trainer.gradient_clip_val == (2.0 if "codi" in recipe else None)
     if "coconut" in recipe:
+        assert model.reset_optimizer == "epoch"
         stages = tuple(model.curriculum.stage_epochs)
         curriculum = Curriculum(**{**model.curriculum, "stage_epochs": stages})
         last = curriculum.last
@@ -327,8 +330,8 @@ def test_adapters_of_colar(recipe: str) -> None:
     assert lora == {
         "rank": 128, "alpha": 32, "targets": ["q_proj", "v_proj"], "dropout": dropout,
     }  # fmt: skip
-    if recipe == "colar":  # the published end is a token that Llama has
-        tokens = composed("recipes/colar").model.init_args.spec.tokens
+    if recipe == "colar_cot":  # the published end is a token that Llama has
+        tokens = composed("recipes/colar_cot").model.init_args.spec.tokens
         assert tokens == {"start": None, "end": "###", "latent": None}
 
 

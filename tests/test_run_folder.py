@@ -246,3 +246,16 @@ def test_a_stale_lock_is_removed(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("{}")
     remove_stale_lock(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_sets_folder_stands_for_what_is_in_it(tmp_path: Path) -> None:
+    """Also where a part of it is named."""
+    datasets = pytest.importorskip("datasets")
+    folder, seen = tmp_path / "saved", set[str]()
+    for answer in ("1", "2"):
+        rows = datasets.Dataset.from_list([{"question": "q", "answer": answer}])
+        datasets.DatasetDict(train=rows).save_to_disk(folder)
+        seen |= {identity(str(folder)), identity(f"{folder}:train")}
+        assert identity(str(folder)) == identity(f"{folder}:train")
+    assert len(seen) == 2
+    assert all("SHA-256" in text for text in seen)

@@ -4,7 +4,7 @@ They mean the same in every command and experiment, whatever the data was before
 of files takes the place of the problems that the data trains on, validates on, or tests on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -15,7 +15,7 @@ from lightning_ltts.errors import ConfigError, shorten
 FILE_KEYS = ("train", "valid", "test")
 PROBLEM_FILES = "lightning_ltts.data.problems.ProblemFiles"
 # options of a source that stay when files take its place
-_KEPT = ("limit", "answers", "ids")
+_KEPT = ("answers", "ids")
 # the problems that a command reads, by the names of the data's options
 _READ = {
     "fit": ("train", "val", "test"),
@@ -46,7 +46,8 @@ def resolved(
     }
     files = {key: tree[key] for key in FILE_KEYS if key in given and tree.get(key)}
     if files:
-        _place_files(command, tree, files, "problems_dir" in given)
+        limits = {option for option in given if option.endswith(".limit")}
+        _place_files(command, tree, files, "problems_dir" in given, limits)
     if tree.get("pretrained"):
         _place_pretrained(tree)
     return tree
@@ -105,9 +106,17 @@ def _inner(node: Any) -> dict[str, Any]:
 
 
 def _place_files(
-    command: str, tree: dict[str, Any], files: dict[str, list[str]], has_folder: bool
+    command: str,
+    tree: dict[str, Any],
+    files: dict[str, list[str]],
+    has_folder: bool,
+    limits: Set[str] = frozenset(),
 ) -> None:
-    """Puts files in the place of the data's problems."""
+    """Puts files in the place of the data's problems.
+
+    How many are read is that of the old ones only where it is given beside the files (`limits`, the
+    names of such options).
+    """
     options = _options(tree, "data")
     kind = str((tree.get("data") or {}).get("class_path")).rpartition(".")[2]
     if "problems" in options:
@@ -124,7 +133,18 @@ def _place_files(
             f"{kind})"
         )
     for key, paths in used.items():
-        options[places[key]] = _with_paths(options.get(places[key]), paths)
+        place = places[key]
+        limit = _inner(options.get(place)).get("limit")
+        options[place] = new = _with_paths(options.get(place), paths)
+        if limit is not None:
+            is_given = f"data.init_args.{place}.init_args.limit" in limits
+            new["init_args"] |= {"limit": limit if is_given else None}
+    measured = [*files.get("valid", ()), *files.get("test", ())]
+    copies = _inner(options.get("train"))
+    if "exclude" in copies and measured:  # copies with other numbers must not become any of them
+        named = {"class_path": PROBLEM_FILES, "init_args": {"paths": measured}}
+        own = "train" in used and not has_folder
+        copies["exclude"] = [named] if own else [*copies["exclude"], named]
     if "train" in used and not has_folder:  # no others go with problems of one's own
         if "valid" not in used:
             raise ConfigError(
@@ -133,10 +153,6 @@ def _place_files(
             )
         if "test" in places and "test" not in used:
             options["test"] = None
-        copies = _inner(options["train"])
-        if "exclude" in copies:  # the problems that copies with other numbers must not become
-            measured = [*used["valid"], *used.get("test", ())]
-            copies["exclude"] = [{"class_path": PROBLEM_FILES, "init_args": {"paths": measured}}]
 
 
 def _with_paths(source: Any, paths: list[str]) -> Any:

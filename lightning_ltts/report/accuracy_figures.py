@@ -103,9 +103,12 @@ def _by_seconds(runs: Sequence[Run]) -> go.Figure:
     figure = new_figure("seconds per problem", "accuracy")
     for run in runs:
         for method in _drawn_methods(run, runs):
-            seconds = run.seconds(*method.parts)
-            if seconds is not None:
-                figure.add_trace(curve(run, method.name, {seconds: method.values}, runs))
+            growing = run.seconds(*(part for part in method.parts if part in GROWING))
+            fixed = run.seconds(*(part for part in method.parts if part not in GROWING))
+            if growing is None or fixed is None:
+                continue
+            seconds = fixed + growing * run.num_samples / run.drawn  # as measured for all samples
+            figure.add_trace(curve(run, method.name, {seconds: method.values}, runs))
     add_line_to_beat(figure, runs)
     figure.update_traces(marker_size=9)
     figure.update_xaxes(rangemode="tozero")

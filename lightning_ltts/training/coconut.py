@@ -1,6 +1,6 @@
 """Training a COCONUT reasoner: explicit steps give way to thoughts, stage by stage (arXiv 2412.06769)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -35,7 +35,8 @@ class CoconutModule(ReasonerModule):
         spec: further fields of the reasoner's specification.
         uniform_prob: share of batches that are trained in a stage drawn evenly from all, against
             forgetting.
-        reset_optimizer: forget the moments of AdamW when a stage begins.
+        reset_optimizer: forget the moments of AdamW when a stage begins or, with `epoch`, when any
+            epoch does, as the published training does.
         step_factor: weight of step supervision, see `StepDecoder`; 0 is COCONUT's own recipe.
         end_steps: whether supervised steps end with the end-of-sequence token, as published; to
             read thoughts out with a tokenizer of words, they must.
@@ -52,7 +53,7 @@ class CoconutModule(ReasonerModule):
         max_answer_tokens: int = 8,
         spec: SpecChanges | None = None,
         uniform_prob: float = 0.0,
-        reset_optimizer: bool = False,
+        reset_optimizer: bool | Literal["epoch"] = False,
         step_factor: float = 0.0,
         end_steps: bool = False,
         **optimization: Any,
@@ -104,7 +105,8 @@ class CoconutModule(ReasonerModule):
     def on_train_epoch_start(self) -> None:
         """Sets the stage of this epoch."""
         stage = self.curriculum.stage_at(self.current_epoch)
-        if self.reset_optimizer and stage != self.stage:
+        every = self.reset_optimizer == "epoch"
+        if self.reset_optimizer and (stage != self.stage or every):
             self.trainer.optimizers[0].state.clear()
         self.stage = stage
 

@@ -105,14 +105,17 @@ def test_search(experiment: str) -> None:
 
 @pytest.mark.slow
 def test_options_of_files_stay() -> None:
-    """Text answers of ProsQA, the limit of mining; not the size of the built-in task."""
+    """Text answers of ProsQA; neither the size of the built-in task nor how many of other files are read."""
     prosqa = compose("fit", "experiment=recipes/coconut_prosqa", "train=a.json", "valid=b.json")
     assert prosqa["data"]["init_args"]["train"]["init_args"] == {
         "paths": ["a.json"],
         "answers": "text",
     }
-    mined = compose("mine", "experiment=files/latent_rm", "train=a.json", "valid=b.json")
-    assert mined["data"]["init_args"]["train"]["init_args"]["limit"] == 1000
+    mining = ["mine", "experiment=files/latent_rm", "train=[a.json,b.json]", "valid=c.json"]
+    option = "data.init_args.train.init_args.limit=7"
+    for options, limit in (((), None), ((option,), 7)):
+        mined = compose(*mining, *options)["data"]["init_args"]["train"]["init_args"]
+        assert mined == {"paths": ["a.json", "b.json"], "limit": limit}
     words = compose("mine", "experiment=demo/latent_rm", "train=a.json", "valid=b.json")
     assert words["data"]["init_args"]["train"]["init_args"] == {"paths": ["a.json"]}
 
@@ -123,6 +126,16 @@ def test_copies_with_other_numbers_stay() -> None:
     assert train["class_path"].endswith("PerturbedProblems")
     assert paths_of(train["init_args"]["source"]) == ["a.json"]
     assert [paths_of(source) for source in train["init_args"]["exclude"]] == [["b.json"]]
+    # problems to test on, too, also where this command does not read them
+    mining = ["experiment=smollm2/latent_rm", "train=a.json", "valid=b.json", "test=c.json"]
+    train = compose("mine", *mining)["data"]["init_args"]["train"]
+    assert [paths_of(source) for source in train["init_args"]["exclude"]] == [["b.json", "c.json"]]
+    # beside those of the folder, where problems to train on come from there
+    folder = ["problems_dir=P", "valid=b.json", "test=c.json"]
+    train = compose("fit", "experiment=recipes/smollm2_cot", *folder)["data"]["init_args"]["train"]
+    *given, own = [paths_of(source) for source in train["init_args"]["exclude"]]
+    assert own == ["b.json", "c.json"]
+    assert any(path.startswith("P/") for paths in given for path in paths)
 
 
 @pytest.mark.slow

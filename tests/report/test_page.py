@@ -102,6 +102,13 @@ def test_seconds_and_token_forwards_by_hand(
     )
     budget = {trace["name"]: trace["x"] for trace in by_axis["token forwards per problem"]["data"]}
     assert (budget["majority vote"], budget["greedy"]) == ([12.5, 15, 20], [20])
+    # of half of the samples: half of the sampling and of the scoring
+    options = ["-o", tmp_path / "half.html", "--num-samples", "2"]
+    assert ltts(monkeypatch, tmp_path / "run", *options) == 0
+    by_axis = {axis(figure): figure for figure in embedded(tmp_path / "half.html", "figure-data")}
+    clock = {trace["name"]: trace["x"] for trace in by_axis["seconds per problem"]["data"]}
+    assert clock["majority vote"] == [pytest.approx(0.6)]
+    assert clock["greedy"] == [0.2]
 
 
 def test_few_curves_and_the_line_to_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

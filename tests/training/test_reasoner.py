@@ -206,16 +206,20 @@ def test_curriculum_needs_steps(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_optimizer_is_reset_with_the_stage(tmp_path: Path) -> None:
-    """Moments are forgotten when a stage begins, so the two runs part ways then."""
+    """Moments are forgotten when a stage begins, or with every epoch."""
     seen = {}
-    for reset in (False, True):
+    for reset in (False, True, "epoch"):
         torch.manual_seed(0)
         module = make_module()
         module.reset_optimizer = reset
         make_trainer(tmp_path / str(reset)).fit(module, datamodule=make_data())
         seen[reset] = next(state["step"] for state in module.trainer.optimizers[0].state.values())
     assert seen[False] == 12
-    assert seen[True] == 4
+    assert seen[True] == seen["epoch"] == 4  # every stage has one epoch here
+    module = CoconutModule(make_module().start, Curriculum(2, (1,)), max_answer_tokens=4)
+    module.reset_optimizer = "epoch"
+    make_trainer(tmp_path / "two", epochs=2).fit(module, datamodule=make_data())
+    assert next(iter(module.trainer.optimizers[0].state.values()))["step"] == 4
 
 
 @pytest.mark.slow
