@@ -12,6 +12,7 @@
     python benchmarks/study.py unsupervised              # the reasoner, its steps not supervised (SIM-CoT)
     python benchmarks/study.py unmixed                   # the reasoner, trained stage by stage and no other batch mixed in
     python benchmarks/study.py reset slow warm           # moments forgotten between stages; half the rate; a longer warm-up
+    python benchmarks/study.py averaged                  # the reasoner, an average of its weights over the last steps
     python benchmarks/study.py other_start               # the same problems, other weights at the start, batches and noise
     python benchmarks/study.py dropout                   # the reasoner under dropout over the prompt instead of noise
     python benchmarks/study.py self_trained              # the reasoner, trained on with the problems that are mined

@@ -93,6 +93,11 @@ TRAININGS = {
     "reset": (f"{RM}reset_optimizer=true",),
     "slow": (f"{RM}lr=1.5e-3",),
     "warm": (f"{RM}warmup=0.2",),
+    # kept is an average of the weights of about 500 steps
+    "averaged": (
+        "+callbacks.averaging.class_path=lightning.pytorch.callbacks.EMAWeightAveraging",
+        "+callbacks.averaging.init_args.decay=0.998",
+    ),
     # the same problems, and other weights at the start, batches and noise
     "other_start": ("seed_everything=1000", "data.init_args.seed=1000"),
 }

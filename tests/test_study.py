@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import study
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from study_alone import summary_of
 from study_settings import (
     FOLDER,
@@ -56,6 +57,7 @@ def made(
 
     def stop(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
         made[type(model).__name__] = (model, datamodule)
+        model.averaged = any(isinstance(one, EMAWeightAveraging) for one in self.callbacks)
 
     def stop_fit(self: Trainer, model: Any, datamodule: Any = None, **options: Any) -> None:
         stop(self, model, datamodule)
@@ -370,6 +372,7 @@ DIFFERING: dict[str, tuple[Callable[[CoconutModule], Any], Any, int]] = {
     "reset": (lambda module: module.reset_optimizer, True, 3),
     "slow": (lambda module: module.lr, 1.5e-3, 3),
     "warm": (lambda module: module.warmup, 0.2, 3),
+    "averaged": (lambda module: module.averaged, True, 3),
     "other_start": (lambda module: module.lr, 3e-3, 1000),
 }
 
