@@ -25,9 +25,18 @@ class StoredThoughts:
     lens: list[dict[str, Any]]  # what some thoughts say, see `LatentSearch`
 
 
+def has_thoughts(folder: Path, number: int) -> bool:
+    """Whether the thoughts of the question of this number are stored."""
+    return _file(folder, number).is_file()
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / FOLDER / f"{number:05}.safetensors"
+
+
 def write_thoughts(folder: Path, number: int, thoughts: StoredThoughts) -> None:
     """Stores one question, in half precision; `number` is its place among the problems."""
-    path = folder / FOLDER / f"{number:05}.safetensors"
+    path = _file(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         "samples": thoughts.samples.half(),

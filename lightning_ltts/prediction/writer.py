@@ -14,7 +14,7 @@ from lightning_ltts.analysis.prediction_files import PAGE, PREDICTIONS, TIMING
 from lightning_ltts.analysis.predictions import open_rows
 from lightning_ltts.analysis.stored_result import write_result
 from lightning_ltts.analysis.summary import Summary, summarize
-from lightning_ltts.analysis.thought_store import write_thoughts
+from lightning_ltts.analysis.thought_store import has_thoughts, write_thoughts
 from lightning_ltts.cluster.replicas import Replica
 from lightning_ltts.data.problems import hash_problems
 from lightning_ltts.data.ranges import require_number, require_whole
@@ -108,9 +108,16 @@ class PredictionWriter(Callback):
                 rank_zero_info(f"{len(before)} problems were predicted before and are kept")
         # this also keeps others from writing before process 0 has read
         data.leave_out(trainer.strategy.broadcast(before))
-        has_thoughts = pl_module.reasoner.spec.num_thoughts > 0
-        first = data.problems[: self.keep_thoughts if has_thoughts else 0]
+        thinks = pl_module.reasoner.spec.num_thoughts > 0
+        first = data.problems[: self.keep_thoughts if thinks else 0]
         self.kept = {problem.id: place for place, problem in enumerate(first)}
+        finished = [place for place, problem in enumerate(first) if data.is_finished(problem)]
+        lacking = sum(not has_thoughts(self.folder, place) for place in finished)
+        if lacking:
+            rank_zero_info(
+                f"{lacking} of the first {len(first)} problems were predicted before without keeping "
+                "their thoughts, and have none in the report; for these, predict under another name"
+            )
         replica = Replica.of(trainer)
         if replica.speaks:
             self._file = rank_file(self.folder, replica.number).open("a", encoding="utf-8")

@@ -448,7 +448,7 @@ def test_unknown_word_leaves_no_predictions(checkpoints: tuple[str, str], tmp_pa
 
 @pytest.mark.slow
 def test_thoughts_of_the_first_problems_are_kept(
-    checkpoints: tuple[str, str], tmp_path: Path
+    checkpoints: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same whatever the packing; rows do not change by it, and the thoughts are those that a rollout makes."""
     plain = predict(checkpoints, tmp_path / "plain")
@@ -463,6 +463,13 @@ def test_thoughts_of_the_first_problems_are_kept(
         assert a.samples.shape[:2] == (len(plain[0]["samples"]), 3)
         assert {row["sample"] for row in a.lens} == {None, 0, 1, 2}
         assert all(len(row["tokens"]) == 5 for row in a.lens)
+    # they are not made afterwards, which is said
+    said: list[str] = []
+    monkeypatch.setattr("lightning_ltts.prediction.writer.rank_zero_info", said.append)
+    predict(checkpoints, tmp_path / "one", keep_thoughts=3)
+    assert not any("without keeping" in line for line in said)
+    predict(checkpoints, tmp_path / "one", keep_thoughts=5)
+    assert any(line.startswith("2 of the first 5 problems were predicted before") for line in said)
 
 
 @pytest.mark.slow
