@@ -133,6 +133,7 @@ def test_every_experiment_can_be_made(
     assert type(data).__name__ == {
         "latent_rm": "MiningData",
         "explicit_latent_rm": "MiningData",
+        "prosqa_latent_rm": "MiningData",
         "search": "PredictionData",
         "explicit_search": "PredictionData",
         "tune": "PredictionData",
