@@ -43,8 +43,7 @@ from lightning_ltts.search.search import Search
 def _check_ranges(num_samples: int, seed: int, token_budget: int | None) -> None:
     require_whole("LatentSearch", "num_samples", num_samples, 1, MAX_SAMPLES)
     require_whole("LatentSearch", "seed", seed, 0, MAX_SEED)
-    if token_budget is not None:
-        require_whole("LatentSearch", "token_budget", token_budget, 1)
+    require_whole("LatentSearch", "token_budget", 1 if token_budget is None else token_budget, 1)
 
 
 def _check_without_thoughts(
@@ -151,8 +150,7 @@ class LatentSearch(pl.LightningModule):
         self.leave_out_long = leave_out_long
         self._left_out: frozenset[str] = frozenset()  # ids of problems that are too long
         self._checked: Sequence[Problem] | None = None
-        # part of the search -> wall clock on this device
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # part -> wall clock of it here
 
     def _make_engine(self, compile: bool) -> RolloutEngine:
         engine = RolloutEngine(self.reasoner, self.sampler, self.token_budget, compile)
@@ -222,7 +220,7 @@ class LatentSearch(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Checks the problems, unless a writer has, before it has made a folder for them."""
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "predict" and isinstance(data, PredictionData):
+        if isinstance(data, PredictionData) and data.problems is not self._checked:
             self.check_problems(data.problems)
 
     def check_problems(self, problems: Sequence[Problem]) -> None:
@@ -232,8 +230,6 @@ class LatentSearch(pl.LightningModule):
             DataError: a word is not in the vocabulary, or a prompt is too long and such are not to
                 be left out.
         """
-        if problems is self._checked:
-            return
         self._checked = problems
         reasoner, room, left_out = self.reasoner, self.engine.suffix - 1, list[Problem]()
         if self.leave_out_long:
@@ -244,8 +240,7 @@ class LatentSearch(pl.LightningModule):
             fits = [i for i, problem in enumerate(problems) if problem.id not in self._left_out]
             read = ProblemView(problems, fits)
         prompt_lengths(reasoner, read, room)
-        pool = 0 if self.ablation is None else self.ablation.pool
-        self._first, self._pool = list(read[:pool]), None
+        self._first, self._pool = list(read[: self.ablation.pool if self.ablation else 0]), None
         if left_out:
             rank_zero_info(
                 f"{len(left_out)} of {len(problems)} problems are too long for the backbone (from "

@@ -1,6 +1,6 @@
 """Training a COCONUT reasoner: explicit steps give way to thoughts, stage by stage (arXiv 2412.06769)."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_ltts.data.problems import Problem
 from lightning_ltts.data.ranges import require_number
-from lightning_ltts.errors import CheckpointError
+from lightning_ltts.errors import CheckpointError, ConfigError, shorten
 from lightning_ltts.models.checkpoints import ENTRY
 from lightning_ltts.models.latent_lm import SpecChanges
 from lightning_ltts.sampling.keyed_random import fold, uniform
@@ -53,7 +53,7 @@ class CoconutModule(ReasonerModule):
         max_answer_tokens: int = 8,
         spec: SpecChanges | None = None,
         uniform_prob: float = 0.0,
-        reset_optimizer: bool | Literal["epoch"] = False,
+        reset_optimizer: bool | str = False,
         step_factor: float = 0.0,
         end_steps: bool = False,
         **optimization: Any,
@@ -67,6 +67,11 @@ class CoconutModule(ReasonerModule):
         super().__init__(start.build("coconut", fixed, spec), start, **optimization)
         self.curriculum = curriculum
         self.uniform_prob = uniform_prob
+        if reset_optimizer not in (True, False, "epoch"):
+            raise ConfigError(
+                f"reset_optimizer={shorten(reset_optimizer)} of CoconutModule must be true, false or "
+                "epoch"
+            )
         self.reset_optimizer = reset_optimizer
         self.step_factor = step_factor
         self.step_decoder = None

@@ -39,9 +39,11 @@ SAMPLERS = [
     GaussianNoise(1.5),
     MCDropout(0.3),
     MCDropout(0.3, prompt=True),
-    SingularValueNoise(0.8),
+    SingularValueNoise(0.2),
     learned_noise(3.0),
 ]
+# under which completions of one prefix end differently
+STRONG = [*SAMPLERS[:3], SingularValueNoise(0.8), SAMPLERS[4]]
 KEYS = sample_keys(question_keys(0, list(range(6))), 2)
 
 
@@ -59,7 +61,7 @@ def answering(gpt2: LatentReasoner, monkeypatch: pytest.MonkeyPatch) -> LatentRe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", STRONG, ids=repr)
 def test_labels_equal_completions_from_scratch(answering: LatentReasoner, sampler: Sampler) -> None:
     """Every completion again, one by one, without forking: the trajectory's keys up to step t, the rollout's after it.
 

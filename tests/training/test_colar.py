@@ -120,6 +120,6 @@ def test_every_compression_is_drawn() -> None:
     trainer = without_trainer(module)
     nothing = torch.zeros(())
     module.losses = lambda problems, compression, _: (seen.add(compression), (nothing, nothing))[1]  # type: ignore[method-assign]
-    for trainer.global_step in range(60):
+    for trainer.fit_loop.total_batch_idx in range(60):
         module.loss_of(WordProblems("train", 1).load())
     assert seen == {1, 2, 3}
