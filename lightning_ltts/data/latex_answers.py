@@ -249,7 +249,8 @@ def _within_time(compute: Callable[[], Any]) -> Any:
     before = signal.signal(signal.SIGPROF, stop) if timed else None
     try:
         if timed:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            # again and again: one that comes in a callback of the garbage collector is lost
+            signal.setitimer(signal.ITIMER_PROF, SECONDS, SECONDS / 10)
         return compute()
     except (Exception, TimeoutException):  # sympy fails in many ways on what a model can write
         return None
