@@ -15,7 +15,7 @@ from lightning_ltts.analysis.method_names import (
     SEARCH_VOTE,
     TUNED_MAJORITY,
 )
-from lightning_ltts.analysis.predictions import SamplePool, sample_pool, stored_answer, stored_truth
+from lightning_ltts.analysis.predictions import SamplePool, is_right, sample_pool
 from lightning_ltts.analysis.rows import Rows
 from lightning_ltts.voting.estimates import accuracy_of_blocks
 from lightning_ltts.voting.selection import BestOfN, Majority, Selection, WeightedVote
@@ -49,7 +49,7 @@ class Method:
 
 def greedy_method(rows: Sequence[dict[str, Any]]) -> Method:
     """Greedy decoding: the one trajectory without noise."""
-    values = array("f", (_right(row, row["greedy"]) for row in rows))
+    values = array("f", (is_right(row["greedy"]["answer"], row) for row in rows))
     right = torch.from_numpy(np.array(values)).double()
     return Method(GREEDY, None, right, parts=(PROMPT, GREEDY), as_greedy=1.0)
 
@@ -211,9 +211,3 @@ def cost_of(
                 costs[part][unit] * (share if part in GROWING else 1) for part in parts
             )
     return found
-
-
-def _right(row: dict[str, Any], given: dict[str, Any]) -> float:
-    return float(
-        given["answer"] is not None and stored_answer(given["answer"]) == stored_truth(row)
-    )

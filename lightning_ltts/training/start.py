@@ -174,12 +174,11 @@ def _move_markers_apart(reasoner: LatentReasoner) -> None:
     """Adds noise as large as an embedding to the rows of markers that are equal to another's."""
     generator, markers = torch.Generator().manual_seed(0), _markers(reasoner)
     for table in _tables(reasoner):  # where both are tied, they are apart the second time
-        seen: list[Tensor] = []
-        for marker in markers:
-            noise = torch.randn(table.shape[1], generator=generator) * table.std().cpu()
-            if any(torch.equal(table[marker], row) for row in seen):
-                table[marker] += noise.to(table)
-            seen.append(table[marker].clone())
+        spread = float(table.std())
+        for i, marker in enumerate(markers):
+            if any(torch.equal(table[marker], table[earlier]) for earlier in markers[:i]):
+                noise = torch.randn(table.shape[1], generator=generator)
+                table[marker] += spread * noise.to(table)
 
 
 def _add_adapters(reasoner: LatentReasoner, lora: Lora) -> None:
